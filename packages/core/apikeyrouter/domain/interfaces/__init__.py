@@ -1,0 +1,1 @@
+"""The ports: what the domain asks of the outside world, as Protocols with their laws in words."""
