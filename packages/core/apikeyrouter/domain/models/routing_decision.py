@@ -6,6 +6,7 @@ Built when somebody reads it; the hot path keeps a lighter record (`domain.routi
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -71,8 +72,8 @@ class AlternativeRoute(BaseModel):
 
     key_id: str
     provider_id: str
-    score_usd: float
-    terms_usd: dict[str, float] = Field(default_factory=dict)
+    score_usd: Decimal
+    terms_usd: dict[str, Decimal] = Field(default_factory=dict)
     reason_not_selected: str = ""
 
 
@@ -113,8 +114,8 @@ class RoutingDecision(BaseModel):
     weights: dict[str, float] = Field(default_factory=dict)
     selected_key_id: str | None
     selected_provider_id: str | None
-    score_usd: float | None = None
-    terms_usd: dict[str, float] = Field(default_factory=dict)
+    score_usd: Decimal | None = None
+    terms_usd: dict[str, Decimal] = Field(default_factory=dict)
     candidates: int = 0
     considered: int = 0
     alternatives_considered: list[AlternativeRoute] = Field(default_factory=list)
@@ -122,7 +123,7 @@ class RoutingDecision(BaseModel):
     attempts: list[AttemptRecord] = Field(default_factory=list)
     flip: str | None = None
     outcome: str = "pending"
-    cost_usd: str | None = None
+    cost_usd: Decimal | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     explanation: str

@@ -1,0 +1,161 @@
+"""One send, from the moment its key is taken until its hold is closed: steps 7 (settle) and 8 (learn) of the path.
+
+An `Attempt` closes exactly once, by `succeed`, `fail` or `abandon`; each settles the hold and teaches key, breaker,
+statistics and retry budget. All of it is synchronous, so cancellation cannot come between: a hold never leaks (law L2).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from apikeyrouter.domain.components.key_manager import KeyManager
+from apikeyrouter.domain.cost.estimate import OutputLengths
+from apikeyrouter.domain.cost.prices import cost_nano_usd
+from apikeyrouter.domain.cost.usage import Usage
+from apikeyrouter.domain.interfaces.clock import Clock
+from apikeyrouter.domain.models.call import Call, Operation
+from apikeyrouter.domain.resilience.classify import Billing, Failure, FailureClass
+from apikeyrouter.domain.routing.choose import Taken
+from apikeyrouter.domain.routing.demand import Demand
+from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord
+
+__all__ = ["Attempt", "Learners"]
+
+_UNHEALTHY = frozenset(
+    {
+        FailureClass.Server, FailureClass.Capacity, FailureClass.Unanswered, FailureClass.Timeout,
+        FailureClass.MidReply, FailureClass.BadReply, FailureClass.NotSent,
+    }
+)  # fmt: skip
+"""Failures that speak of the provider's health. Rate limits and quota speak of quota; client errors of the client."""
+
+_COUNTS_AGAINST_KEY = _UNHEALTHY | {FailureClass.Auth}
+
+
+@dataclass(slots=True)
+class Learners:
+    """Who learns from an attempt."""
+
+    keys: KeyManager
+    lengths: OutputLengths
+    clock: Clock
+    rng: Random
+
+
+class Attempt:
+    """One send with one key. `provider_model`: what the reply said, once known."""
+
+    __slots__ = ("_call", "_demand", "_learners", "_open", "_started_s", "_taken", "_version", "fact", "record")
+
+    def __init__(self, learners: Learners, call: Call, taken: Taken, demand: Demand, record: DecisionRecord) -> None:
+        self._learners = learners
+        self._call = call
+        self._taken = taken
+        self._demand = demand
+        self._open = True
+        self._started_s = now_s = learners.clock.monotonic_s()
+        self._version = learners.keys.begin(taken.candidate.record, now_s)
+        taken.candidate.breaker.begin(now_s)
+        scored = taken.scored
+        self.fact = AttemptFact(scored.key_id, scored.label, scored.provider_id)
+        self.record = record
+        record.attempts.append(self.fact)
+        taken.hold.dispatch()
+
+    @property
+    def open(self) -> bool:
+        """Whether nothing closed it yet."""
+        return self._open
+
+    @property
+    def taken(self) -> Taken:
+        """The candidate and its hold."""
+        return self._taken
+
+    def first_byte(self) -> None:
+        """The first byte of a good reply came now."""
+        self.fact.ttft_s = self._learners.clock.monotonic_s() - self._started_s
+
+    def succeed(self, usage: Usage | None, *, status: int = 200) -> Usage:
+        """The reply is complete. Without usage from the provider, what was expected is charged, and said."""
+        candidate = self._taken.candidate
+        now_s = self._learners.clock.monotonic_s()
+        if usage is None:
+            self.fact.detail = "no usage reported; charged what was expected"
+            usage = Usage(input_tokens=self._demand.input_expected, output_tokens=self._demand.output_expected)
+        elif self._call.operation is not Operation.Embeddings:
+            self._learners.lengths.record(self._call.model, usage.output_tokens)
+        self._close("ok", status, now_s)
+        self._charge(usage)
+        self._learners.keys.succeed(candidate.record, now_s)
+        candidate.stats.record(ok=True, now_s=now_s)
+        if self.fact.ttft_s is not None:
+            candidate.stats.record_ttft(self.fact.ttft_s, now_s)
+        candidate.breaker.succeed(now_s)
+        return usage
+
+    def fail(self, failure: Failure, *, partial: Usage | None = None) -> None:
+        """The send failed. `partial`: what a broken-off reply is known to have used."""
+        candidate = self._taken.candidate
+        now_s = self._learners.clock.monotonic_s()
+        self._close(failure.failure_class.value, failure.status, now_s)
+        self.fact.detail = failure.message
+        self._settle_failure(failure, partial)
+        learners = self._learners
+        learners.keys.fail(
+            candidate.record, failure, model=self._call.model, version=self._version, now_s=now_s
+        )
+        if failure.failure_class in _COUNTS_AGAINST_KEY:
+            candidate.stats.record(ok=False, now_s=now_s)
+        if failure.failure_class in _UNHEALTHY:
+            candidate.breaker.fail(now_s, learners.rng)
+        else:
+            candidate.breaker.release(now_s)
+
+    def abandon(self, reason: str, partial: Usage | None = None) -> None:
+        """Nobody waits for it any more (cancelled, client gone): charged for what is known, else for the whole hold."""
+        candidate = self._taken.candidate
+        now_s = self._learners.clock.monotonic_s()
+        self._close(reason, None, now_s)
+        if partial is None:
+            self._taken.hold.presume()
+            self._note(None, None)
+        else:
+            self._charge(partial)
+        self._learners.keys.release(candidate.record)
+        candidate.breaker.release(now_s)
+
+    def _close(self, outcome: str, status: int | None, now_s: float) -> None:
+        self._open = False
+        self.fact.outcome = outcome
+        self.fact.status = status
+        self.fact.duration_s = now_s - self._started_s
+
+    def _settle_failure(self, failure: Failure, partial: Usage | None) -> None:
+        hold = self._taken.hold
+        if partial is not None:
+            self._charge(partial)
+        elif failure.billing is Billing.No:
+            if failure.failure_class is FailureClass.NotSent:
+                hold.release()
+            else:  # it counted as a request, and used nothing
+                hold.settle([1, 0, *[0] * self._taken.money_lines])
+        else:
+            hold.presume()
+
+    def _charge(self, usage: Usage) -> None:
+        taken = self._taken
+        price = taken.candidate.price
+        cost = cost_nano_usd(price, usage) if price is not None else 0
+        total = usage.input_tokens + usage.output_tokens
+        taken.hold.settle([1, total, *[cost] * taken.money_lines] if taken.money_lines else [1, total])
+        self._note(usage, cost if price is not None else None)
+
+    def _note(self, usage: Usage | None, cost: int | None) -> None:
+        record = self.record
+        record.priced = cost is not None
+        record.cost_nano_usd = (record.cost_nano_usd or 0) + (cost or 0) if cost is not None else record.cost_nano_usd
+        if usage is not None:
+            record.input_tokens = usage.input_tokens
+            record.output_tokens = usage.output_tokens

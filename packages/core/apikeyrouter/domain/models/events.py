@@ -1,0 +1,57 @@
+"""Facts that the pipeline tells its observers: frozen, with units, never a secret in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+__all__ = ["KeyMoved", "Observer", "RequestEnded"]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnded:
+    """A request finished, well or not.
+
+    `outcome`: "ok" or the error's code. `status`: what a proxy answered. `duration_s`: whole request. `ttft_s`: to the
+    first byte of the reply, None when none came. `cost_nano_usd`: settled. `attempts`: (key label, outcome) per send.
+    """
+
+    request_id: str
+    operation: str
+    model: str
+    provider_id: str
+    key_label: str
+    outcome: str
+    status: int
+    stream: bool
+    duration_s: float
+    ttft_s: float | None
+    input_tokens: int
+    output_tokens: int
+    cost_nano_usd: int
+    attempts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMoved:
+    """A key changed state. `cause`: the failure class or operator action."""
+
+    key_id: str
+    label: str
+    provider_id: str
+    from_state: str
+    to_state: str
+    cause: str
+    until_s: float | None
+
+
+class Observer(Protocol):
+    """Is told facts. Called synchronously: keep it short; what it raises is logged and cannot fail a request."""
+
+    def request_ended(self, event: RequestEnded) -> None:
+        """Once per request."""
+        ...
+
+    def key_moved(self, event: KeyMoved) -> None:
+        """Once per state change."""
+        ...

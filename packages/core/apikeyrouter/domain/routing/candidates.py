@@ -1,0 +1,153 @@
+"""Candidates of a model, kept in order so that a decision over 1,000 keys costs little more than one over 10.
+
+A `Group` holds every key that may serve one model, in two sorted lists: by turn (who has served least, weighted) and by
+price. A decision looks at a bounded number from the front of each. A key that rests is parked when a large group meets
+it and comes back when its time or an event says so, so resting keys cost nothing while they rest.
+
+Turn-taking is stride scheduling (Waldspurger and Weihl, 1995): each candidate has a `turn`; taking adds 1/weight; the
+least turn is next. A candidate that returns starts level with the least, so that it is not flooded to catch up.
+"""
+
+from __future__ import annotations
+
+import heapq
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Sequence
+
+from apikeyrouter.domain.interfaces.price_source import ModelPrice
+from apikeyrouter.domain.keys.eligibility import Block
+from apikeyrouter.domain.keys.record import KeyRecord
+from apikeyrouter.domain.ledger.accounts import Account
+from apikeyrouter.domain.resilience.breaker import Breaker
+from apikeyrouter.domain.routing.provider import Provider
+from apikeyrouter.domain.routing.stats import KeyStats
+
+__all__ = ["Candidate", "Group"]
+
+_UNKNOWN_USD = 0.0
+
+
+class Candidate:
+    """One key of one provider for one model.
+
+    `input_usd` and `output_usd`: dollars per token, 0.0 when the price is unknown (`price` is None). `turn`: what it has
+    served so far, in units of 1/weight. `pool`: the request and token accounts of its quota pool. `index`: its place in registration order: the last word in any tie.
+    """
+
+    __slots__ = (
+        "breaker", "fixed_usd", "index", "input_usd", "output_usd", "parked", "pool", "price", "provider", "record", "stats", "stride",
+        "turn",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        index: int,
+        provider: Provider,
+        record: KeyRecord,
+        *,
+        stats: KeyStats,
+        price: ModelPrice | None,
+        breaker: Breaker,
+        pool: tuple[Account, Account],
+    ) -> None:
+        self.index = index
+        self.provider = provider
+        self.breaker = breaker
+        self.pool = pool
+        self.record = record
+        self.stats = stats
+        self.price = price
+        self.input_usd = price.input / 1e15 if price else _UNKNOWN_USD
+        self.output_usd = price.output / 1e15 if price else _UNKNOWN_USD
+        self.fixed_usd = price.per_request / 1e9 if price else _UNKNOWN_USD
+        self.stride = 1.0 / record.weight
+        self.turn = 0.0
+        self.parked = False
+
+    @property
+    def unit_price_usd(self) -> float:
+        """Dollars for one input and one output token: the order of the price list."""
+        return self.input_usd + self.output_usd
+
+
+class Group:
+    """Every candidate for one model (over one or several providers), in turn order and in price order."""
+
+    __slots__ = ("_by_price", "_by_turn", "_considered_max", "_wakes", "candidates", "generation", "model", "served")
+
+    def __init__(self, model: str, candidates: Sequence[Candidate], *, considered_max: int, generation: int) -> None:
+        self.model = model
+        self.candidates = list(candidates)
+        self.generation = generation
+        self.served = 0
+        self._considered_max = considered_max
+        self._by_turn = sorted((c.turn, c.index) for c in self.candidates)
+        self._by_price = sorted((c.unit_price_usd, c.turn, c.index) for c in self.candidates)
+        self._wakes: list[tuple[float, int]] = []
+
+    @property
+    def small(self) -> bool:
+        """Whether every candidate is looked at in every decision."""
+        return len(self.candidates) <= self._considered_max
+
+    def front(self, now_s: float, *, by_price: bool) -> Iterator[Candidate]:
+        """Candidates worth looking at, best first by the order asked for; all of them when the group is small."""
+        if self.small:
+            return iter(self.candidates)
+        while self._wakes and self._wakes[0][0] <= now_s:
+            self.unpark(self.candidates[heapq.heappop(self._wakes)[1]])
+        # Parking while somebody iterates changes the lists, so they iterate over a snapshot of the front.
+        ahead = 2 * self._considered_max
+        if by_price:
+            return iter([self.candidates[i] for _, _, i in self._by_price[:ahead]])
+        return iter([self.candidates[i] for _, i in self._by_turn[:ahead]])
+
+    def took(self, candidate: Candidate) -> None:
+        """`candidate` was chosen: it moves behind by one turn."""
+        self.served += 1
+        if self.small:
+            candidate.turn += candidate.stride
+            return
+        self._remove(candidate)
+        candidate.turn += candidate.stride
+        self._insert(candidate)
+
+    def gave_back(self, candidate: Candidate) -> None:
+        """What was taken was not used (refused at the hold): the turn is returned."""
+        if self.small or candidate.parked:
+            candidate.turn -= candidate.stride
+            return
+        self._remove(candidate)
+        candidate.turn -= candidate.stride
+        self._insert(candidate)
+
+    def park(self, candidate: Candidate, block: Block) -> None:
+        """Takes a resting candidate out of a large group's lists until its time comes or `unpark` is called."""
+        if self.small or candidate.parked:
+            return
+        self._remove(candidate)
+        candidate.parked = True
+        if block.until_s is not None:
+            heapq.heappush(self._wakes, (block.until_s, candidate.index))
+
+    def unpark(self, candidate: Candidate) -> None:
+        """Puts a candidate back, level with whoever has served least. Harmless when it is not parked."""
+        if not candidate.parked:
+            return
+        candidate.parked = False
+        candidate.turn = max(candidate.turn, self._by_turn[0][0] if self._by_turn else 0.0)
+        self._insert(candidate)
+
+    def _remove(self, candidate: Candidate) -> None:
+        if candidate.parked:
+            return
+        turn = (candidate.turn, candidate.index)
+        del self._by_turn[bisect_left(self._by_turn, turn)]
+        price = (candidate.unit_price_usd, candidate.turn, candidate.index)
+        del self._by_price[bisect_left(self._by_price, price)]
+
+    def _insert(self, candidate: Candidate) -> None:
+        if candidate.parked:
+            return
+        insort(self._by_turn, (candidate.turn, candidate.index))
+        insort(self._by_price, (candidate.unit_price_usd, candidate.turn, candidate.index))

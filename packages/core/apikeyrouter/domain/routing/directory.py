@@ -1,0 +1,185 @@
+"""Who could serve what: registered providers, and the group of candidates of each model.
+
+`group_for` answers with a cached `Group`; groups are rebuilt when keys or providers come and go, and told when a key
+changes state. A request that names no provider is served by those that claim its model, or by the only one there is.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Protocol
+
+from apikeyrouter.domain.components.key_manager import KeyManager
+from apikeyrouter.domain.errors import ProviderNotRegisteredError, ProviderRegistrationError
+from apikeyrouter.domain.interfaces.price_source import ModelPrice
+from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
+from apikeyrouter.domain.keys.record import KeyRecord
+from apikeyrouter.domain.ledger.accounts import Account
+from apikeyrouter.domain.routing.candidates import Candidate, Group
+from apikeyrouter.domain.routing.provider import Provider
+from apikeyrouter.domain.routing.stats import KeyStats
+
+__all__ = ["Directory", "PoolAccounts", "Prices"]
+
+_GROUPS_MAX = 512
+
+# Which provider a model's name implies, for a clear error when that provider is missing.
+_FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "openai": ("gpt-", "o1", "o3", "o4", "chatgpt-", "text-embedding-"),
+    "anthropic": ("claude",),
+    "gemini": ("gemini",),
+    "mistral": ("mistral", "codestral", "ministral"),
+    "deepseek": ("deepseek",),
+    "xai": ("grok",),
+}
+
+
+class Prices(Protocol):
+    """The price of a model for one key: what `CostController.price_for` answers."""
+
+    def __call__(self, metadata: Mapping[str, object], provider_id: str, model: str) -> ModelPrice | None:
+        """The price, or None when unknown."""
+        ...
+
+
+class PoolAccounts(Protocol):
+    """The (requests, tokens) accounts of a key's quota pool."""
+
+    def __call__(self, record: KeyRecord) -> tuple[Account, Account]:
+        """Made on first use; keys of one pool share them."""
+        ...
+
+
+class Directory:
+    """Providers and groups. All synchronous."""
+
+    def __init__(self, keys: KeyManager, prices: Prices, pools: PoolAccounts, considered_max: int) -> None:
+        self._keys = keys
+        self._prices = prices
+        self._pools = pools
+        self._considered_max = considered_max
+        self._providers: dict[str, Provider] = {}
+        self._stats: dict[str, KeyStats] = {}
+        self._groups: OrderedDict[tuple[str | None, str], Group] = OrderedDict()
+        self._generation = 0
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """Registered providers by id."""
+        return self._providers
+
+    def stats(self, key_id: str) -> KeyStats:
+        """The running statistics of a key."""
+        found = self._stats.get(key_id)
+        if found is None:
+            found = self._stats[key_id] = KeyStats()
+        return found
+
+    def register(self, provider_id: str, adapter: ProviderAdapter, *, overwrite: bool = False) -> Provider:
+        """Adds a provider. Raises ProviderRegistrationError when the id is taken or something is malformed."""
+        if not isinstance(provider_id, str) or not provider_id.strip() or "/" in provider_id or len(provider_id) > 64:
+            raise ProviderRegistrationError(
+                f"Provider id {provider_id!r} cannot be used: give 1 to 64 characters without '/', such as 'openai'."
+            )
+        if not isinstance(adapter, ProviderAdapter):
+            raise ProviderRegistrationError(
+                f"{type(adapter).__name__} is no provider adapter: it lacks methods of ProviderAdapter. "
+                "Pass an instance such as OpenAIAdapter()."
+            )
+        if provider_id in self._providers and not overwrite:
+            raise ProviderRegistrationError(
+                f"Provider {provider_id!r} is registered already; pass overwrite=True to replace its adapter."
+            )
+        provider = self._providers[provider_id] = Provider(provider_id, adapter)
+        self.changed()
+        return provider
+
+    def changed(self) -> None:
+        """Keys or providers came, went or got other prices or weights: groups are rebuilt at their next use."""
+        self._generation += 1
+
+    def key_moved(self, key_id: str) -> None:
+        """A key's state changed: whoever parked it looks again."""
+        for group in self._groups.values():
+            if not group.small:
+                for candidate in group.candidates:
+                    if candidate.record.key_id == key_id:
+                        group.unpark(candidate)
+
+    def split_model(self, model: str) -> tuple[str | None, str]:
+        """`provider/model` -> (provider, model) when that provider is registered, else (None, the name as it is)."""
+        head, slash, rest = model.partition("/")
+        if slash and rest and head in self._providers:
+            return head, rest
+        return None, model
+
+    def group_for(self, provider_id: str | None, model: str) -> Group:
+        """The candidates for a model. Raises ProviderNotRegisteredError when nobody could ever serve it."""
+        key = (provider_id, model)
+        group = self._groups.get(key)
+        if group is not None and group.generation == self._generation:
+            self._groups.move_to_end(key)
+            return group
+        return self._build(key, group)
+
+    def _build(self, key: tuple[str | None, str], old: Group | None) -> Group:
+        provider_id, model = key
+        turns = {c.record.key_id: c.turn for c in old.candidates} if old else {}
+        candidates: list[Candidate] = []
+        for provider in self._serving(provider_id, model):
+            for record in self._keys.records(provider.provider_id):
+                if record.models is not None and not any(fnmatchcase(model, p) for p in record.models):
+                    continue
+                candidates.append(self._candidate(len(candidates), provider, record, model))
+        floor = min(turns.values(), default=0.0)
+        for candidate in candidates:
+            candidate.turn = turns.get(candidate.record.key_id, floor)
+        group = Group(model, candidates, considered_max=self._considered_max, generation=self._generation)
+        self._groups[key] = group
+        while len(self._groups) > _GROUPS_MAX:
+            self._groups.popitem(last=False)
+        return group
+
+    def _candidate(self, index: int, provider: Provider, record: KeyRecord, model: str) -> Candidate:
+        return Candidate(
+            index,
+            provider,
+            record,
+            stats=self.stats(record.key_id),
+            price=self._prices(record.metadata, provider.provider_id, model),
+            breaker=provider.breaker(model),
+            pool=self._pools(record),
+        )
+
+    def _serving(self, provider_id: str | None, model: str) -> Sequence[Provider]:
+        if provider_id is not None:
+            provider = self._providers.get(provider_id)
+            if provider is None:
+                raise self._not_registered(provider_id, model)
+            return [provider]
+        claiming = [p for p in self._providers.values() if p.adapter.claims(model)]
+        if claiming:
+            return claiming
+        implied = implied_provider(model)
+        if len(self._providers) == 1 and implied is None:
+            return list(self._providers.values())
+        raise self._not_registered(implied, model)
+
+    def _not_registered(self, provider_id: str | None, model: str) -> ProviderNotRegisteredError:
+        registered = sorted(self._providers)
+        have = f"registered are: {', '.join(registered)}" if registered else "none is registered"
+        if provider_id is None:
+            what = f"No registered provider is known to serve the model {model!r} ({have}). Name one with provider_id."
+        else:
+            what = (
+                f"Provider {provider_id!r}, needed for the model {model!r}, is not registered ({have}). "
+                f"Call `await router.register_provider({provider_id!r}, adapter)` first."
+            )
+        return ProviderNotRegisteredError(what, provider_id=provider_id, registered=registered)
+
+
+def implied_provider(model: str) -> str | None:
+    """The provider that a model's name implies, or None."""
+    return next((p for p, starts in _FAMILIES.items() if model.startswith(starts)), None)

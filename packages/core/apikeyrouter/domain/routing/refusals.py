@@ -1,0 +1,100 @@
+"""From a failed decision to the error that the caller gets: one category, one status, a true retry_after."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from apikeyrouter.domain.errors import ErrorCategory, NoEligibleKeysError, SystemError
+from apikeyrouter.domain.resilience.classify import Failure, FailureClass, category_of, client_status_of
+from apikeyrouter.domain.routing.explain import AttemptFact, Rejection
+
+__all__ = ["failed_error", "refused_error"]
+
+_WAITS = frozenset({"rate_limited", "headroom", "throttled"})
+_LIMITED = frozenset({FailureClass.Rate, FailureClass.Burst, FailureClass.InflightHold, FailureClass.DayQuota})
+_OWN_FAULT = frozenset({FailureClass.Client, FailureClass.Policy, FailureClass.TooLargeForLimit})
+
+
+def failed_error(failure: Failure, attempts: Sequence[AttemptFact], body: bytes | None, content_type: str | None) -> SystemError:
+    """The error for a request that stopped at this failure. The caller's own errors carry the provider's body."""
+    own = failure.failure_class in _OWN_FAULT
+    key = attempts[-1].label if attempts else "the key"
+    tried = f" after {len(attempts)} attempts" if len(attempts) > 1 else ""
+    message = failure.message if own else f"{_WORDS.get(failure.failure_class, 'The provider failed')}{tried} (last: {key}): {failure.message}"
+    return SystemError(
+        category_of(failure),
+        message,
+        provider_code=_code(failure),
+        retryable=not own and failure.elsewhere,
+        details={"failure_class": failure.failure_class.value, "attempts": len(attempts)},
+        retry_after=failure.retry_after_s,
+        status=client_status_of(failure),
+        provider_body=body if own else None,
+        provider_content_type=content_type if own else None,
+    )
+
+
+def refused_error(
+    model: str, rejections: Sequence[Rejection], failures: Sequence[tuple[AttemptFact, Failure]], now_s: float
+) -> NoEligibleKeysError:
+    """The error when no key is left to try: reasons per key and the earliest time that one of them may serve."""
+    reasons = {r.key_id: f"{r.label}: {r.reason}" for r in rejections}
+    for fact, failure in failures:
+        reasons[fact.key_id] = f"{fact.label}: {failure.failure_class.value}: {failure.message}"
+    waits = [r.until_s - now_s for r in rejections if r.until_s is not None]
+    waits += [f.retry_after_s for _, f in failures if f.retry_after_s is not None]
+    retry_after = max(0.0, min(waits)) if waits else None
+    category, status, code = _verdict(rejections, failures)
+    if not reasons:
+        message = (
+            f"No key is registered that may serve the model {model!r}. "
+            "Register one with `await router.register_key(key_material, provider_id)`, or `apikeyrouter keys add`."
+        )
+    else:
+        shown = list(reasons.values())
+        more = f"; and {len(shown) - 5} more" if len(shown) > 5 else ""
+        when = f" Try again in {retry_after:.1f} s." if retry_after is not None else ""
+        message = f"No key can serve the model {model!r} now: {'; '.join(shown[:5])}{more}.{when}"
+    return NoEligibleKeysError(
+        message, reasons=reasons, category=category, retry_after=retry_after, status=status, provider_code=code
+    )
+
+
+def _verdict(
+    rejections: Sequence[Rejection], failures: Sequence[tuple[AttemptFact, Failure]]
+) -> tuple[ErrorCategory, int, str]:
+    """(category, status, code). Whatever a wait can mend counts before what only an operator can."""
+    classes = {f.failure_class for _, f in failures}
+    codes = {r.code for r in rejections}
+    if classes & _LIMITED or codes & _WAITS:
+        return ErrorCategory.RateLimitError, 429, "rate_limit_exceeded"
+    if codes & {"breaker_open", "ejected", "probing"} or classes - {FailureClass.Auth, *_QUOTA}:
+        return ErrorCategory.ProviderError, 503, "provider_unavailable"
+    if classes & _QUOTA or "exhausted" in codes:
+        return ErrorCategory.QuotaExceededError, 429, "insufficient_quota"
+    if FailureClass.Auth in classes or codes & {"invalid", "suspect"}:
+        return ErrorCategory.AuthenticationError, 502, "upstream_auth"
+    if codes & {"max_cost", "price_unknown"}:
+        return ErrorCategory.BudgetExceededError, 402, "max_cost"
+    return ErrorCategory.ProviderError, 503, "no_eligible_keys"
+
+
+_QUOTA = frozenset({FailureClass.Balance, FailureClass.SpendCap})
+
+_WORDS = {
+    FailureClass.Rate: "The provider's rate limit is reached",
+    FailureClass.Auth: "The provider refuses our key",
+    FailureClass.Timeout: "The provider did not answer in time",
+    FailureClass.NotSent: "The provider could not be reached",
+    FailureClass.Unanswered: "The provider closed the connection without an answer",
+    FailureClass.MidReply: "The provider broke off its reply",
+    FailureClass.BadReply: "The provider's reply cannot be understood",
+    FailureClass.Balance: "The provider account is out of credit",
+    FailureClass.SpendCap: "The provider account reached its spend cap",
+}
+
+
+def _code(failure: Failure) -> str:
+    if failure.failure_class is FailureClass.Auth:
+        return "upstream_auth"
+    return failure.code or failure.failure_class.value

@@ -1,0 +1,174 @@
+"""OpenAI's event streams, watched as they pass.
+
+`OpenAIStreamReader` never re-frames: it looks for a few byte patterns (C-speed finds) and decodes only the rare event
+that carries usage, an error or a finish reason. When the caller did not ask for usage, the extra usage chunk that we
+asked the provider for is cut out, and only then are events held back until they are whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from apikeyrouter.domain.cost.usage import Usage, usage_of_openai
+
+__all__ = ["DONE_EVENT", "OpenAIStreamReader", "error_event"]
+
+DONE_EVENT = b"data: [DONE]\n\n"
+_LARGEST_EVENT_BYTES = 16 * 1024 * 1024
+
+
+class _Choice(msgspec.Struct, gc=False):
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    model: str | None = None
+    choices: list[_Choice] | None = None
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+
+
+def error_event(payload: bytes) -> bytes:
+    """An in-band error as OpenAI's SDKs expect it: `payload` is the JSON object with an `error` member."""
+    return b"data: " + payload + b"\n\n" + DONE_EVENT
+
+
+class OpenAIStreamReader:
+    """See `StreamReader`. `strip_usage`: cut out the usage chunk, which the caller did not ask for."""
+
+    __slots__ = ("_carry", "_strip_usage", "deltas", "done", "error", "finish_reason", "model", "usage")
+
+    def __init__(self, *, strip_usage: bool) -> None:
+        self._strip_usage = strip_usage
+        self._carry = b""
+        self.usage: Usage | None = None
+        self.model: str | None = None
+        self.finish_reason: str | None = None
+        self.deltas = 0
+        self.done = False
+        self.error: bytes | None = None
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Takes bytes from the provider, returns bytes for the caller."""
+        data = self._carry + chunk if self._carry else chunk
+        end = _end_of_last_event(data)
+        self._carry = data[end:]
+        if len(self._carry) > _LARGEST_EVENT_BYTES:
+            self.error = b'{"error":{"message":"The provider sent an event larger than 16 MiB.","type":"api_error"}}'
+            self._carry = b""
+        whole = data[:end] if self._carry else data
+        if not whole:
+            return b"" if self._strip_usage else chunk
+        cuts = self._watch(whole)
+        if not self._strip_usage:
+            return chunk
+        return _without(whole, cuts) if cuts else whole
+
+    def finish(self) -> bytes:
+        """What is left when the provider has ended: an event without its blank line, and [DONE] if it was forgotten."""
+        rest = b""
+        if self._carry:
+            tail = self._carry + b"\n\n"
+            cuts = self._watch(tail)
+            if not self._strip_usage:
+                rest = b"\n\n"
+            elif not cuts:
+                rest = tail
+            self._carry = b""
+        if not self.done and self.finish_reason is not None and self.error is None:
+            self.done = True
+            rest += DONE_EVENT
+        return rest
+
+    def _watch(self, whole: bytes) -> list[tuple[int, int]]:
+        """Updates the fields from whole events; returns the (start, end) of those that must not be passed on."""
+        self.deltas += whole.count(b'"delta"') + whole.count(b'"text":')
+        if b"[DONE]" in whole:
+            self.done = True
+        cuts: list[tuple[int, int]] = []
+        for pattern, read in _WATCHED:
+            at = whole.find(pattern)
+            while at >= 0:
+                start, end = _event_around(whole, at)
+                if read(self, _payload(whole[start:end])):
+                    cuts.append((start, end))
+                at = whole.find(pattern, end)
+        return cuts
+
+    def _read_usage(self, payload: bytes) -> bool:
+        """Keeps the usage; says whether the event exists only for the usage and must be cut out."""
+        usage = usage_of_openai(payload)
+        if usage is None:
+            return False
+        self.usage = usage
+        chunk = self._read_chunk(payload)
+        return self._strip_usage and chunk is not None and not chunk.choices
+
+    def _read_finish(self, payload: bytes) -> bool:
+        chunk = self._read_chunk(payload)
+        if chunk is not None and self.finish_reason is None:
+            self.finish_reason = next((c.finish_reason for c in chunk.choices or () if c.finish_reason), None)
+        return False
+
+    def _read_error(self, payload: bytes) -> bool:
+        if self.error is None and _is_error(payload):
+            self.error = payload
+        return False
+
+    def _read_chunk(self, payload: bytes) -> _Chunk | None:
+        try:
+            chunk = _decode_chunk(payload)
+        except msgspec.MsgspecError:
+            return None
+        self.model = chunk.model or self.model
+        return chunk
+
+
+# Quotes inside a JSON string are escaped, so none of these can match text that a model wrote.
+_WATCHED: tuple[tuple[bytes, Callable[[OpenAIStreamReader, bytes], bool]], ...] = (
+    (b'"usage":{', OpenAIStreamReader._read_usage),
+    (b'"usage": {', OpenAIStreamReader._read_usage),
+    (b'"finish_reason":"', OpenAIStreamReader._read_finish),
+    (b'"finish_reason": "', OpenAIStreamReader._read_finish),
+    (b'"error":', OpenAIStreamReader._read_error),
+)
+
+
+def _end_of_last_event(data: bytes) -> int:
+    """Index just behind the last blank line; 0 when no event is whole yet."""
+    return max(data.rfind(b"\n\n") + 2 if b"\n\n" in data else 0, data.rfind(b"\n\r\n") + 3 if b"\n\r\n" in data else 0)
+
+
+def _event_around(whole: bytes, at: int) -> tuple[int, int]:
+    """(start, end) of the event that holds index `at`, its blank line included. Lines may end in LF or CRLF."""
+    start = _end_of_last_event(whole[:at])
+    ends = [i + len(mark) for mark in (b"\n\n", b"\n\r\n") if (i := whole.find(mark, at)) >= 0]
+    return start, min(ends) if ends else len(whole)
+
+
+def _payload(event: bytes) -> bytes:
+    """The JSON of an event's data lines."""
+    lines = [line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")]
+    return lines[0] if len(lines) == 1 else b"\n".join(lines)
+
+
+def _is_error(payload: bytes) -> bool:
+    """Whether the event *is* an error, not a chunk that talks about one."""
+    try:
+        decoded = msgspec.json.decode(payload)
+    except msgspec.MsgspecError:
+        return False
+    return isinstance(decoded, dict) and bool(decoded.get("error"))
+
+
+def _without(whole: bytes, cuts: list[tuple[int, int]]) -> bytes:
+    kept = []
+    at = 0
+    for start, end in sorted(cuts):
+        kept.append(whole[at:start])
+        at = max(at, end)
+    kept.append(whole[at:])
+    return b"".join(kept)

@@ -1,0 +1,177 @@
+"""What happened, kept for whoever asks: the bounded decision log, and the observers that are told.
+
+`Journal` holds the newest decisions in memory and moves finished ones to the store in batches, off the request's path.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import msgspec
+
+from apikeyrouter.domain.cost.usage import Usage
+from apikeyrouter.domain.errors import SystemError
+from apikeyrouter.domain.interfaces.clock import Clock
+from apikeyrouter.domain.interfaces.state_store import StateStore, StoreBatch, StoredDecision
+from apikeyrouter.domain.models.call import Call
+from apikeyrouter.domain.models.events import KeyMoved, Observer, RequestEnded
+from apikeyrouter.domain.models.routing_decision import RoutingDecision
+from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord, decode, encode, render
+
+__all__ = ["Journal"]
+
+_log = logging.getLogger("apikeyrouter")
+_PENDING_MAX = 20_000
+
+
+def _to_datetime(unix_s: float) -> datetime:
+    return datetime.fromtimestamp(unix_s, UTC)
+
+
+class Journal:
+    """`decisions_max`: newest decisions kept in memory, each reachable by decision id and by request id."""
+
+    def __init__(self, store: StateStore, clock: Clock, *, decisions_max: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._decisions_max = decisions_max
+        self._decisions: OrderedDict[str, DecisionRecord] = OrderedDict()
+        self._by_request: dict[str, str] = {}
+        self._pending: list[DecisionRecord] = []
+        self._epoch_s = clock.utc_now().timestamp() - clock.monotonic_s()
+        self.observers: list[Observer] = []
+        self.dropped = 0
+
+    def utc_s(self) -> float:
+        """Unix seconds, from the monotonic clock: cheap, and steady within one run."""
+        return self._epoch_s + self._clock.monotonic_s()
+
+    def utc_now(self) -> datetime:
+        """The time of day."""
+        return self._clock.utc_now()
+
+    def ended(
+        self, call: Call, record: DecisionRecord, fact: AttemptFact, usage: Usage | None, *, outcome: str = "ok"
+    ) -> None:
+        """A reply was delivered, whole or in part."""
+        self._finish(call, record, outcome)
+        if self.observers:
+            self._tell(call, record, fact, outcome=outcome, status=200, usage=usage)
+
+    def failed(self, call: Call, record: DecisionRecord, error: SystemError) -> None:
+        """The request ended in an error, which from now on carries its decision."""
+        outcome = error.provider_code or error.category.value
+        self._finish(call, record, outcome)
+        error.decision = render(record, _to_datetime)
+        if self.observers:
+            fact = record.attempts[-1] if record.attempts else None
+            self._tell(call, record, fact, outcome=outcome, status=error.status, usage=None)
+
+    def cancelled(self, call: Call, record: DecisionRecord) -> None:
+        """Nobody waits for the answer any more."""
+        self._finish(call, record, "cancelled")
+        if self.observers:
+            fact = record.attempts[-1] if record.attempts else None
+            self._tell(call, record, fact, outcome="cancelled", status=499, usage=None)
+
+    def key_moved(self, event: KeyMoved) -> None:
+        """Passes a key's change of state to the observers."""
+        for observer in self.observers:
+            try:
+                observer.key_moved(event)
+            except Exception:
+                _log.exception("An observer failed on a key event; requests are not affected.")
+
+    def render(self, record: DecisionRecord) -> RoutingDecision:
+        """A decision as users read it."""
+        return render(record, _to_datetime)
+
+    async def find(self, decision_or_request_id: str) -> RoutingDecision | None:
+        """By decision id or request id; from memory, else from the store."""
+        record = self._decisions.get(self._by_request.get(decision_or_request_id, decision_or_request_id))
+        if record is not None:
+            return self.render(record)
+        stored = await self._store.get_decision(decision_or_request_id)
+        return None if stored is None else decode(msgspec.json.decode(stored.payload), _to_datetime)
+
+    def newest(self, limit: int = 50, *, key_id: str | None = None) -> list[RoutingDecision]:
+        """The newest decisions in memory, newest first."""
+        found: list[RoutingDecision] = []
+        for record in reversed(self._decisions.values()):
+            if key_id is None or any(a.key_id == key_id for a in record.attempts):
+                found.append(self.render(record))
+                if len(found) >= limit:
+                    break
+        return found
+
+    def flush(self) -> None:
+        """Posts finished decisions to the store."""
+        pending, self._pending = self._pending, []
+        if pending:
+            self._store.post(StoreBatch(decisions=list(_stored(pending))))
+
+    def _finish(self, call: Call, record: DecisionRecord, outcome: str) -> None:
+        record.outcome = outcome
+        record.duration_s = self._clock.monotonic_s() - call.started_s
+        self._decisions[record.decision_id] = record
+        self._by_request[record.request_id] = record.decision_id
+        if len(self._decisions) > self._decisions_max:
+            _, oldest = self._decisions.popitem(last=False)
+            if self._by_request.get(oldest.request_id) == oldest.decision_id:
+                del self._by_request[oldest.request_id]
+        if not self._store.persistent:
+            return
+        if len(self._pending) >= _PENDING_MAX:
+            self.dropped += 1
+            return
+        self._pending.append(record)
+
+    def _tell(
+        self,
+        call: Call,
+        record: DecisionRecord,
+        fact: AttemptFact | None,
+        *,
+        outcome: str,
+        status: int,
+        usage: Usage | None,
+    ) -> None:
+        event = RequestEnded(
+            request_id=record.request_id,
+            operation=call.operation.value,
+            model=record.model,
+            provider_id=fact.provider_id if fact else "",
+            key_label=fact.label if fact else "",
+            outcome=outcome,
+            status=status,
+            stream=record.stream,
+            duration_s=record.duration_s,
+            ttft_s=fact.ttft_s if fact else None,
+            input_tokens=usage.input_tokens if usage else 0,
+            output_tokens=usage.output_tokens if usage else 0,
+            cost_nano_usd=record.cost_nano_usd or 0,
+            attempts=tuple((a.label, a.outcome) for a in record.attempts),
+        )
+        for observer in self.observers:
+            try:
+                observer.request_ended(event)
+            except Exception:
+                _log.exception("An observer failed on a request event; the request is not affected.")
+
+
+def _stored(records: Iterable[DecisionRecord]) -> Iterable[StoredDecision]:
+    for record in records:
+        chosen = record.chosen
+        yield StoredDecision(
+            decision_id=record.decision_id,
+            request_id=record.request_id,
+            at_s=record.at_utc_s,
+            key_id=chosen.key_id if chosen else None,
+            provider_id=chosen.provider_id if chosen else None,
+            model=record.model,
+            outcome=record.outcome,
+            payload=msgspec.json.encode(encode(record)),
+        )

@@ -1,0 +1,270 @@
+"""The path of a request, top to bottom.
+
+    1 admit      who asks for what, until when          6 attempt    send; the first byte is the point of no return
+    2 gather     candidates for the model               7 settle     the hold becomes a charge, always (attempt.py)
+    3 sift       refusals with reasons   \\              8 learn      key, breaker, statistics (attempt.py)
+    4 rank       one currency             } one step    9 next_step  another key, or stop: a pure function
+    5 hold       quota and money together/             10 respond    reply or error, each with its decision
+
+`Pipeline.serve` is that loop. A reply that streams comes back with its attempt still open; `streaming.ReplyStream` closes
+it. Laws L1-L10 are in docs/ARCHITECTURE.md and are checked by tests/property and tests/stateful.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from apikeyrouter.attempt import Attempt, Learners
+from apikeyrouter.domain.components.cost_controller import CostController
+from apikeyrouter.domain.cost.usage import Usage
+from apikeyrouter.domain.errors import RouterError, SystemError
+from apikeyrouter.domain.interfaces.transport import HttpReply, Transport, TransportError
+from apikeyrouter.domain.models.call import Call
+from apikeyrouter.domain.resilience.classify import (
+    Failure,
+    FailureClass,
+    classify_event,
+    classify_reply,
+    classify_transport,
+)
+from apikeyrouter.domain.resilience.retry import Step, costs_retry_budget, next_step
+from apikeyrouter.domain.routing.candidates import Group
+from apikeyrouter.domain.routing.choose import Chooser, Taken
+from apikeyrouter.domain.routing.demand import Demand, demand_of
+from apikeyrouter.domain.routing.directory import Directory
+from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord
+from apikeyrouter.domain.routing.objectives import Objective
+from apikeyrouter.domain.routing.refusals import failed_error, refused_error
+from apikeyrouter.journal import Journal
+from apikeyrouter.streaming import ReplyStream
+
+__all__ = ["Limits", "Pipeline", "Reply"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`attempts_max`: sends per request at the most. `retry_unanswered`: whether a request that was sent and got no byte
+    back may be sent again; it may then be billed twice, and both are charged to the ledger."""
+
+    attempts_max: int = 3
+    retry_unanswered: bool = True
+
+
+@dataclass(slots=True)
+class Reply:
+    """What the caller gets: a body, or a stream whose first events are already here."""
+
+    record: DecisionRecord
+    taken: Taken
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes = b""
+    usage: Usage | None = None
+    stream: ReplyStream | None = None
+
+
+@dataclass(slots=True)
+class _Flow:
+    """One request under way."""
+
+    call: Call
+    objective: Objective
+    record: DecisionRecord
+    group: Group
+    demand: Demand
+    tried: set[str] = field(default_factory=set)
+    failures: list[tuple[AttemptFact, Failure]] = field(default_factory=list)
+    error_body: tuple[bytes, str | None] | None = None
+
+
+class Pipeline:
+    """Wired once; `serve` runs for every request."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        chooser: Chooser,
+        costs: CostController,
+        transport: Transport,
+        *,
+        learners: Learners,
+        journal: Journal,
+        limits: Limits,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._directory = directory
+        self._chooser = chooser
+        self._costs = costs
+        self._transport = transport
+        self._learners = learners
+        self._clock = learners.clock
+        self._journal = journal
+        self._limits = limits
+        self._new_id = new_id
+
+    async def serve(self, call: Call, objective: Objective) -> Reply:
+        """Serves one call. Raises SystemError (or a subclass) carrying the decision when nobody could."""
+        record = DecisionRecord(
+            self._new_id(),
+            call.request_id,
+            call.model,
+            objective,
+            at_utc_s=self._journal.utc_s(),
+            stream=call.streams,
+        )
+        try:
+            group = self._directory.group_for(call.provider_id, call.model)
+            flow = _Flow(call, objective, record, group, demand_of(call, self._learners.lengths))
+            return await self._until_served(flow)
+        except SystemError as error:
+            self._journal.failed(call, record, error)
+            raise
+        except RouterError:
+            raise
+        except BaseException:
+            self._journal.cancelled(call, record)
+            raise
+
+    async def _until_served(self, flow: _Flow) -> Reply:
+        while True:
+            taken = self._take(flow)
+            if taken is None:
+                raise self._refused(flow)
+            outcome = await self._attempt(flow, taken)
+            if isinstance(outcome, Reply):
+                return outcome
+            if self._next_step(flow, taken, outcome) is Step.Stop:
+                raise self._failed(flow, outcome)
+
+    def _take(self, flow: _Flow) -> Taken | None:
+        """Steps 2 to 5 in one go: see `Chooser`."""
+        now_s = self._clock.monotonic_s()
+        taken = self._chooser.choose(
+            flow.group, flow.demand, flow.objective, flow.record, tried=flow.tried, now_s=now_s
+        )
+        if taken is not None:
+            flow.tried.add(taken.scored.key_id)
+            if len(flow.tried) == 1:
+                taken.candidate.provider.retry_budget.deposit(now_s)
+        return taken
+
+    async def _attempt(self, flow: _Flow, taken: Taken) -> Reply | Failure:
+        """Step 6. Whatever happens, the attempt is closed, or handed to a stream that will close it."""
+        attempt = Attempt(self._learners, flow.call, taken, flow.demand, flow.record)
+        candidate = taken.candidate
+        adapter = candidate.provider.adapter
+        key = candidate.record
+        reply: HttpReply | None = None
+        try:
+            request = adapter.build_request(flow.call, key.secret, base_url=key.base_url)
+            reply = await self._transport.send(request)
+            attempt.first_byte()
+            if reply.status == 200:
+                if flow.call.streams and _is_event_stream(reply):
+                    return await self._begin_stream(flow, attempt, reply)
+                body, usage = adapter.read_reply(flow.call, await reply.read())
+                return self._respond(flow, attempt, reply, body, usage)
+            return await self._read_failure(flow, attempt, reply)
+        except TransportError as error:
+            return self._note_failure(flow, attempt, classify_transport(error))
+        except ValueError as fault:
+            return self._note_failure(flow, attempt, _bad_reply(str(fault), reply))
+        finally:
+            if attempt.open and not attempt.fact.outcome.startswith("stream"):
+                attempt.abandon("cancelled")
+                if reply is not None:
+                    reply.aclose()
+
+    async def _begin_stream(self, flow: _Flow, attempt: Attempt, reply: HttpReply) -> Reply | Failure:
+        """Waits for the first event: until then another key may still take over."""
+        adapter = attempt.taken.candidate.provider.adapter
+        reader = adapter.open_stream(flow.call)
+        chunks = reply.chunks()
+        first = b""
+        try:
+            while not first and not reader.done and reader.error is None:
+                first = reader.feed(await anext(chunks))
+        except StopAsyncIteration:
+            first += reader.finish()
+            if not reader.done:
+                return self._note_failure(flow, attempt, _bad_reply("the stream ended before its first event", reply))
+        if reader.error is not None and not reader.deltas:
+            failure = classify_event(adapter.dialect, reader.error, utc_now=self._clock.utc_now())
+            reply.aclose()
+            return self._note_failure(flow, attempt, failure or _bad_reply("the stream began with an error", reply))
+        attempt.first_byte()
+        attempt.fact.outcome = "streaming"
+        stream = ReplyStream(
+            flow.call, attempt, reply, chunks, reader, first=first, demand=flow.demand, journal=self._journal
+        )
+        return Reply(flow.record, attempt.taken, 200, reply.headers, stream=stream)
+
+    def _respond(
+        self, flow: _Flow, attempt: Attempt, reply: HttpReply, body: bytes, usage: Usage | None
+    ) -> Reply:
+        charged = attempt.succeed(usage)
+        self._journal.ended(flow.call, flow.record, attempt.fact, charged)
+        return Reply(flow.record, attempt.taken, 200, reply.headers, body, charged)
+
+    async def _read_failure(self, flow: _Flow, attempt: Attempt, reply: HttpReply) -> Failure:
+        body = await reply.read()
+        dialect = attempt.taken.candidate.provider.adapter.dialect
+        failure = classify_reply(dialect, reply.status, reply.headers, body, utc_now=self._clock.utc_now())
+        kind = reply.header(b"content-type")
+        flow.error_body = (body, kind.decode("latin-1") if kind else None)
+        return self._note_failure(flow, attempt, failure)
+
+    def _note_failure(self, flow: _Flow, attempt: Attempt, failure: Failure) -> Failure:
+        attempt.fail(failure)
+        flow.failures.append((attempt.fact, failure))
+        return failure
+
+    def _next_step(self, flow: _Flow, taken: Taken, failure: Failure) -> Step:
+        """Step 9: the pure function decides; only the retry budget is touched here."""
+        now_s = self._clock.monotonic_s()
+        attempts = len(flow.record.attempts)
+        left = len(flow.group.candidates) - len(flow.tried)
+        may = attempts < self._limits.attempts_max and left > 0 and failure.elsewhere
+        budget = (
+            taken.candidate.provider.retry_budget.try_withdraw(now_s) if may and costs_retry_budget(failure) else True
+        )
+        return next_step(
+            failure,
+            attempts=attempts,
+            attempts_max=self._limits.attempts_max,
+            candidates_left=left,
+            time_left_s=flow.call.deadline_s - now_s,
+            budget=budget,
+            retry_unanswered=self._limits.retry_unanswered,
+        )
+
+    def _refused(self, flow: _Flow) -> SystemError:
+        """Nobody was left to try: either at once, or after failures."""
+        refused = self._chooser.last_refusal
+        if refused is not None and refused.account.unit == "nano_usd" and not flow.failures:
+            return self._costs.refusal_error(refused, flow.call.model)
+        now_s = self._clock.monotonic_s()
+        return refused_error(flow.call.model, flow.record.rejections, flow.failures, now_s)
+
+    def _failed(self, flow: _Flow, failure: Failure) -> SystemError:
+        body, content_type = flow.error_body or (None, None)
+        others_may_wait = failure.elsewhere and len(flow.tried) >= len(flow.group.candidates)
+        if others_may_wait and failure.failure_class is not FailureClass.TooLargeForLimit:
+            return self._refused_after(flow)
+        return failed_error(failure, flow.record.attempts, body, content_type)
+
+    def _refused_after(self, flow: _Flow) -> SystemError:
+        """Every key was tried and failed: one reason per key says more than the last failure alone."""
+        return refused_error(flow.call.model, (), flow.failures, self._clock.monotonic_s())
+
+
+def _is_event_stream(reply: HttpReply) -> bool:
+    kind = reply.header(b"content-type")
+    return kind is not None and kind.lower().startswith(b"text/event-stream")
+
+
+def _bad_reply(why: str, reply: HttpReply | None) -> Failure:
+    return Failure.bad_reply(why, status=reply.status if reply is not None else None)
+
+
