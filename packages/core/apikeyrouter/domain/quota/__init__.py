@@ -1,1 +1,1 @@
-"""TODO"""
+"""Quota: windows of limits and the pools that they belong to."""

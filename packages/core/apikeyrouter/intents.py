@@ -1,0 +1,83 @@
+"""From a `RequestIntent` to a `Call`, and the dry run that decides without sending."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from pydantic import ValidationError
+
+from apikeyrouter.domain.errors import ErrorCategory, SystemError
+from apikeyrouter.domain.models.call import Call, Operation, peek
+from apikeyrouter.domain.models.request_intent import RequestIntent
+from apikeyrouter.domain.models.routing_decision import RoutingDecision
+from apikeyrouter.domain.routing.demand import demand_of
+from apikeyrouter.domain.routing.explain import DecisionRecord
+from apikeyrouter.domain.routing.objectives import Objective
+
+if TYPE_CHECKING:
+    from apikeyrouter.router import ApiKeyRouter
+
+__all__ = ["call_of", "dry_run", "intent_of"]
+
+
+def intent_of(given: RequestIntent | Mapping[str, Any]) -> RequestIntent:
+    """The intent, or one made of a mapping. Raises SystemError (ValidationError) listing every fault."""
+    if isinstance(given, RequestIntent):
+        return given
+    try:
+        return RequestIntent.model_validate(dict(given))
+    except ValidationError as invalid:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in invalid.errors(include_input=False))
+        raise SystemError(
+            ErrorCategory.ValidationError, f"The request is not usable: {faults}.", status=400
+        ) from None
+
+
+def call_of(
+    router: ApiKeyRouter,
+    given: RequestIntent | Mapping[str, Any],
+    *,
+    stream: bool,
+    tags: Mapping[str, Any] | None = None,
+) -> Call:
+    """A chat call. `stream` decides whether it streams, whatever the parameters say."""
+    intent = intent_of(given)
+    wire = intent.to_wire()
+    wire.pop("stream", None)
+    if stream:
+        wire["stream"] = True
+        wire["stream_options"] = {**(wire.get("stream_options") or {}), "include_usage": True}
+    try:
+        body = msgspec.json.encode(wire)
+        peeked = peek(body)
+    except (msgspec.MsgspecError, TypeError) as fault:
+        raise SystemError(
+            ErrorCategory.ValidationError, f"The request cannot be written as JSON: {fault}.", status=400
+        ) from None
+    return router.new_call(
+        Operation.Chat,
+        body,
+        peeked,
+        provider_id=intent.provider_id,
+        timeout_s=intent.timeout_s,
+        tags=tags or {},
+    )
+
+
+def dry_run(router: ApiKeyRouter, intent: RequestIntent, objective: Objective) -> RoutingDecision:
+    """What would be decided now. The turn and the hold that choosing takes are given back."""
+    call = call_of(router, intent, stream=False)
+    record = DecisionRecord(
+        "dry_run", call.request_id, call.model, objective, at_utc_s=router.journal.utc_s(), stream=False
+    )
+    record.outcome = "dry_run"
+    group = router.directory.group_for(call.provider_id, call.model)
+    taken = router.chooser.choose(
+        group, demand_of(call, router.lengths), objective, record, tried=set(), now_s=call.started_s
+    )
+    if taken is not None:
+        taken.hold.release()
+        group.gave_back(taken.candidate)
+    return router.journal.render(record)

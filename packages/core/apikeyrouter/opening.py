@@ -1,0 +1,27 @@
+"""Opening a router's secrets: which key-encryption keys apply to which store."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+from apikeyrouter.domain.interfaces.sealer import Sealer
+from apikeyrouter.domain.interfaces.state_store import StateStore
+from apikeyrouter.infrastructure.state_store.sealing import EnvelopeSealer, Keyring
+
+__all__ = ["open_sealer"]
+
+_SALT = "sealing.salt"
+
+
+async def open_sealer(store: StateStore, environ: Mapping[str, str]) -> tuple[Sealer, str | None]:
+    """The sealer for this store, and a note for the operator when a data key file was made or used.
+
+    With a persistent store and no APIKEYROUTER_ENCRYPTION_KEY the data key lies beside the store (mode 0600). Raises
+    SealError or ConfigurationError.
+    """
+    salt = await store.put_setting(_SALT, secrets.token_bytes(16), only_if_absent=True)
+    beside = getattr(store, "path", None) if store.persistent else None
+    keyring, note = Keyring.from_environment(environ, salt=salt, beside=Path(beside) if beside else None)
+    return EnvelopeSealer(keyring), note

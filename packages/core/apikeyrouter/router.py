@@ -1,0 +1,356 @@
+"""`ApiKeyRouter`: wires the parts and exposes the verbs. No policy lives here.
+
+It needs nothing: no argument, no environment, no running event loop. State is opened at the first verb that needs it;
+`async with ApiKeyRouter() as router` also closes it, and `aclose` does so by hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import Any
+
+import msgspec
+
+from apikeyrouter.attempt import Learners
+from apikeyrouter.domain.components.cost_controller import CostController
+from apikeyrouter.domain.components.key_manager import KeyManager
+from apikeyrouter.domain.components.quota_awareness_engine import QuotaAwarenessEngine
+from apikeyrouter.domain.components.routing_engine import RoutingEngine
+from apikeyrouter.domain.cost.estimate import OutputLengths
+from apikeyrouter.domain.interfaces.clock import Clock
+from apikeyrouter.domain.interfaces.price_source import PriceSource
+from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
+from apikeyrouter.domain.interfaces.state_store import StateStore
+from apikeyrouter.domain.interfaces.transport import Transport
+from apikeyrouter.domain.keys.learning import Transition
+from apikeyrouter.domain.keys.record import KeyRecord
+from apikeyrouter.domain.ledger.ledger import Ledger
+from apikeyrouter.domain.models.api_key import APIKey
+from apikeyrouter.domain.models.call import Call, Operation
+from apikeyrouter.domain.models.events import KeyMoved, Observer
+from apikeyrouter.domain.models.request_intent import RequestIntent
+from apikeyrouter.domain.models.routing_decision import RoutingDecision, RoutingObjective
+from apikeyrouter.domain.models.system_response import SystemResponse
+from apikeyrouter.domain.quota.pools import Pools
+from apikeyrouter.domain.routing.choose import Chooser
+from apikeyrouter.domain.routing.directory import Directory
+from apikeyrouter.domain.routing.objectives import Objective, compile_objective
+from apikeyrouter.domain.routing.provider import Provider
+from apikeyrouter.infrastructure.clock import SystemClock
+from apikeyrouter.infrastructure.config.settings import RouterSettings
+from apikeyrouter.infrastructure.pricing.catalogue import GenaiPriceSource, PriceBook
+from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStore
+from apikeyrouter.inspection import KeyCheck, StateSummary, check_key, list_models, summarize
+from apikeyrouter.intents import call_of, dry_run
+from apikeyrouter.journal import Journal
+from apikeyrouter.opening import open_sealer
+from apikeyrouter.pipeline import Limits, Pipeline, Reply
+from apikeyrouter.responses import build_response
+from apikeyrouter.routed_stream import RoutedStream
+
+__all__ = ["ApiKeyRouter"]
+
+_log = logging.getLogger("apikeyrouter")
+_FLUSH_EVERY_S = 0.25
+
+
+class ApiKeyRouter:
+    """Routes requests over keys.
+
+    `state_store`: where keys, budgets and decisions live; default: memory. `config`: RouterSettings, a dict of its fields,
+    or None for the environment and defaults. `observers`: told of requests and key changes. The rest replaces a part:
+    `transport`, `clock`, `rng`, `price_source`; tests and simulations use them.
+    """
+
+    def __init__(
+        self,
+        state_store: StateStore | None = None,
+        config: RouterSettings | Mapping[str, Any] | None = None,
+        *,
+        observers: Sequence[Observer] = (),
+        transport: Transport | None = None,
+        clock: Clock | None = None,
+        rng: Random | None = None,
+        price_source: PriceSource | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self.settings = RouterSettings.from_any(config)
+        self.state_store: StateStore = state_store or MemoryStateStore()
+        self._clock: Clock = clock or SystemClock()
+        self._environ = os.environ if environ is None else environ
+        rng = rng or Random()
+        self.ledger = Ledger(self._clock)
+        self.journal = Journal(self.state_store, self._clock, decisions_max=self.settings.decision_log_max)
+        self.journal.observers.extend(observers)
+        prices = PriceBook(price_source or GenaiPriceSource())
+        self.cost_controller = CostController(self.state_store, self.ledger, prices, self._clock)
+        self.key_manager = KeyManager(self.state_store, self._clock, rng, on_change=self._key_changed)
+        self.pools = Pools(self._clock)
+        self.directory = Directory(
+            self.key_manager, self.cost_controller.price_for, self.pools.accounts, self.settings.considered_max
+        )
+        self.chooser = Chooser(self.ledger, self.cost_controller, self.settings.considered_max)
+        self.quota_awareness_engine = QuotaAwarenessEngine(self.key_manager, self.pools, self._clock)
+        self.routing_engine = RoutingEngine(self._dry_run)
+        self.lengths = OutputLengths()
+        self._learners = Learners(self.key_manager, self.lengths, self._clock, rng)
+        self._given_transport = transport
+        self._transport: Transport | None = None
+        self._pipeline: Pipeline | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._flusher: asyncio.Task[None] | None = None
+        self._objectives: dict[str | None, Objective] = {}
+
+    async def __aenter__(self) -> ApiKeyRouter:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Opens the store and loads keys and budgets. Called by every verb; idempotent, also on a second event loop.
+
+        Raises StateStoreError or SealError (stored secrets and encryption key do not belong together).
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
+        first = self._loop is None
+        self._loop = loop
+        try:
+            await self.state_store.open()
+            if first:
+                sealer, note = await open_sealer(self.state_store, self._environ)
+                if note:
+                    _log.warning(note)
+                await self.key_manager.open(sealer)
+                await self.cost_controller.open()
+                self.directory.changed()
+        except BaseException:
+            self._loop = None
+            raise
+        self._transport = self._given_transport or self._new_transport()
+        self._pipeline = Pipeline(
+            self.directory,
+            self.chooser,
+            self.cost_controller,
+            self._transport,
+            learners=self._learners,
+            journal=self.journal,
+            limits=Limits(self.settings.attempts_max, self.settings.retry_unanswered),
+            new_id=_new_decision_id,
+        )
+        self._flusher = loop.create_task(self._flush_forever(), name="apikeyrouter-flush")
+
+    async def aclose(self) -> None:
+        """Writes what is pending and closes connections and store. The router may be started again."""
+        if self._loop is None:
+            return
+        self._loop = None
+        if self._flusher is not None:
+            self._flusher.cancel()
+            await asyncio.gather(self._flusher, return_exceptions=True)
+            self._flusher = None
+        if self._transport is not None:
+            await self._transport.aclose()
+        self._post()
+        await self.state_store.flush()
+        await self.state_store.close()
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """Registered providers by id."""
+        return self.directory.providers
+
+    @property
+    def transport(self) -> Transport:
+        """The connections to providers; there once started."""
+        if self._transport is None:
+            raise RuntimeError("The router is not started: call `await router.start()` first.")
+        return self._transport
+
+    # -- providers and keys -----------------------------------------------------------------------------------------
+
+    async def register_provider(self, provider_id: str, adapter: ProviderAdapter, overwrite: bool = False) -> None:
+        """Adds a provider. Raises ProviderRegistrationError when the id is taken and `overwrite` is False."""
+        self.directory.register(provider_id, adapter, overwrite=overwrite)
+        await self.start()
+
+    async def register_key(
+        self,
+        key_material: str,
+        provider_id: str,
+        metadata: Mapping[str, Any] | None = None,
+        label: str | None = None,
+    ) -> APIKey:
+        """Adds a key; it is sealed, stored and eligible when this returns.
+
+        `metadata`: `cost_per_1k` (US dollars), `weight`, `models`, `rpm`, `tpm`, `quota_pool`, `base_url`, `tags`.
+        Raises KeyRegistrationError (bad or duplicate material, bad metadata) or ProviderNotRegisteredError.
+        """
+        await self.start()
+        self.directory.require(provider_id)
+        key = await self.key_manager.register(key_material, provider_id, metadata, label)
+        self.directory.changed()
+        return key
+
+    async def revoke_key(self, key_id: str, reason: str = "") -> APIKey:
+        """Retires a key for good; running requests end on it."""
+        await self.start()
+        return await self.key_manager.revoke_key(key_id, reason=reason)
+
+    async def rotate_key(self, key_id: str, new_key_material: str) -> APIKey:
+        """Gives a key new material; the old one drains for `settings.rotation_overlap_s` seconds."""
+        await self.start()
+        overlap_s = self.settings.rotation_overlap_s
+        return await self.key_manager.rotate_key(key_id, new_key_material, overlap_s=overlap_s)
+
+    async def check_key(self, key_id: str) -> KeyCheck:
+        """Tries a key at its provider (lists models); what it learns moves the key's state. Raises KeyNotFoundError."""
+        await self.start()
+        return await check_key(self, key_id)
+
+    async def list_models(self) -> list[dict[str, Any]]:
+        """Models of every provider with an eligible key, as OpenAI model objects; asks the providers."""
+        await self.start()
+        return await list_models(self)
+
+    # -- requests ---------------------------------------------------------------------------------------------------
+
+    async def route(
+        self,
+        intent: RequestIntent | Mapping[str, Any],
+        objective: RoutingObjective | str | None = None,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> SystemResponse:
+        """Serves one request. `objective`: "fairness" (default), "cost", "reliability", "latency", "quality", "balanced",
+        or a RoutingObjective. `metadata`: labels for policies and metrics; never sent upstream.
+
+        Raises NoEligibleKeysError, BudgetExceededError, ProviderNotRegisteredError, or SystemError with its category.
+        """
+        await self.start()
+        call = call_of(self, intent, stream=False, tags=metadata)
+        reply = await self.serve(call, self.objective(objective))
+        return build_response(
+            call,
+            reply,
+            msgspec.json.decode(reply.body),
+            reply.usage,
+            decision=self.journal.render(reply.record),
+            now=self._clock.utc_now(),
+        )
+
+    def route_stream(
+        self,
+        intent: RequestIntent | Mapping[str, Any],
+        objective: RoutingObjective | str | None = None,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> RoutedStream:
+        """Serves one request as a stream: `async for chunk in router.route_stream(intent)`; chunks are strings.
+
+        Raises, at the first chunk, what `route` raises; a stream that breaks off later raises SystemError.
+        """
+        return RoutedStream(self, intent, objective, metadata)
+
+    async def serve(self, call: Call, objective: Objective) -> Reply:
+        """The pipeline itself, for callers that speak the wire format. The router must be started."""
+        if self._pipeline is None:
+            raise RuntimeError("The router is not started: call `await router.start()` first.")
+        return await self._pipeline.serve(call, objective)
+
+    def objective(self, objective: RoutingObjective | str | None) -> Objective:
+        """Compiles an objective; names are cached. Raises SystemError (ValidationError) for an unknown one."""
+        if objective is None or isinstance(objective, str):
+            found = self._objectives.get(objective)
+            if found is None:
+                found = compile_objective(objective, self.settings.default_objective, self.settings.values)
+                self._objectives[objective] = found
+            return found
+        return compile_objective(objective, self.settings.default_objective, self.settings.values)
+
+    def new_call(self, operation: Operation, body: bytes, peeked: Any, **fields: Any) -> Call:
+        """A `Call` with ids and deadline filled in; `fields` go to `Call` and may override them."""
+        now_s = self._clock.monotonic_s()
+        provider_id, model = fields.pop("provider_id", None), fields.pop("model", None) or peeked.model
+        if provider_id is None:
+            provider_id, model = self.directory.split_model(model)
+        timeout_s = fields.pop("timeout_s", None) or self.settings.request_timeout_s
+        request_id = fields.pop("request_id", None) or _new_request_id()
+        return Call(
+            request_id,
+            operation,
+            model,
+            body,
+            peeked,
+            started_s=now_s,
+            deadline_s=now_s + timeout_s,
+            provider_id=provider_id,
+            **fields,
+        )
+
+    # -- inspection -------------------------------------------------------------------------------------------------
+
+    async def get_decision(self, decision_or_request_id: str) -> RoutingDecision | None:
+        """A decision by its id or its request's id, or None when it was never made or is forgotten."""
+        await self.start()
+        return await self.journal.find(decision_or_request_id)
+
+    async def get_state_summary(self) -> StateSummary:
+        """Counts of keys, exhausted quota and money spent."""
+        await self.start()
+        return await summarize(self)
+
+    def _dry_run(self, intent: RequestIntent, objective: RoutingObjective | str | None) -> RoutingDecision:
+        return dry_run(self, intent, self.objective(objective))
+
+    # -- housekeeping -----------------------------------------------------------------------------------------------
+
+    def _key_changed(self, record: KeyRecord, transition: Transition | None) -> None:
+        if transition is None:
+            self.directory.changed()
+            return
+        self.directory.key_moved(record.key_id)
+        if self.journal.observers:
+            event = KeyMoved(
+                record.key_id,
+                record.label,
+                record.provider_id,
+                transition.from_state.value,
+                transition.to_state.value,
+                transition.cause,
+                transition.until_s,
+            )
+            self.journal.key_moved(event)
+
+    def _post(self) -> None:
+        self.journal.flush()
+        self.key_manager.flush_counters()
+        self.cost_controller.flush()
+
+    async def _flush_forever(self) -> None:
+        while True:
+            await self._clock.sleep(_FLUSH_EVERY_S)
+            self._post()
+
+    def _new_transport(self) -> Transport:
+        from apikeyrouter.infrastructure.transport import HttpTransport
+
+        return HttpTransport(clock=self._clock)
+
+
+def _new_request_id() -> str:
+    return "req_" + secrets.token_hex(12)
+
+
+def _new_decision_id() -> str:
+    return "dec_" + secrets.token_hex(12)
