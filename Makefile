@@ -1,0 +1,48 @@
+# Two commands are enough: `make run` and `make test`. Each does all of its own set-up.
+
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help run test check lint types format bench bench-faults build clean
+
+help:            ## Show this list
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+$(VENV)/.run-ready: constraints.txt packages/core/pyproject.toml packages/proxy/pyproject.toml scripts/install
+	scripts/install run
+
+$(VENV)/.dev-ready: $(VENV)/.run-ready requirements-dev.txt tests/node/package.json scripts/install
+	scripts/install dev
+
+run: $(VENV)/.run-ready   ## Start the proxy on 127.0.0.1:8000 (simulated provider when no key is configured)
+	$(BIN)/apikeyrouter serve
+
+test: $(VENV)/.dev-ready  ## Run every test
+	scripts/test
+
+check: lint types test    ## Lint, types and tests: what CI runs
+
+lint: $(VENV)/.dev-ready  ## Lint and format check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev-ready ## Strict type check
+	$(BIN)/mypy
+
+format: $(VENV)/.dev-ready ## Format and sort imports
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev-ready ## Benchmarks, side by side with the peers (see bench/README.md)
+	$(BIN)/python -m bench http
+
+bench-faults: $(VENV)/.dev-ready ## Fault scoreboard over HTTP
+	$(BIN)/python -m bench faults
+
+build: $(VENV)/.dev-ready ## Build both wheels into dist/
+	$(BIN)/python -m build --outdir dist packages/core
+	$(BIN)/python -m build --outdir dist packages/proxy
+
+clean:           ## Remove the environment and everything that was built
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

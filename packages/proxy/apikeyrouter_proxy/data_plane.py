@@ -1,0 +1,198 @@
+"""The token path: `/v1/chat/completions`, `/v1/completions` and `/v1/embeddings` as one plain ASGI endpoint.
+
+It sits in front of FastAPI's routing, since parsing by dependency injection would cost more than the routing itself:
+read the body, peek, serve, send. Reply bytes are the provider's own. A client that hangs up cancels the provider's work
+and settles what it used; `ClientWatch` notices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from apikeyrouter.domain.errors import RouterError
+from apikeyrouter.domain.models.call import Call, Operation
+from apikeyrouter.pipeline import Reply
+from apikeyrouter.router import ApiKeyRouter
+from apikeyrouter_proxy.access import Access, Principal
+from apikeyrouter_proxy.wire.body import ClientGone, check, decoded, read_body
+from apikeyrouter_proxy.wire.errors import WireError, of_router_error
+from apikeyrouter_proxy.wire.headers import Headers, upstream_headers, upstream_reply_headers
+
+__all__ = ["OPERATIONS", "DataPlane"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+OPERATIONS = {
+    f"{prefix}/{operation.value}": operation for operation in Operation for prefix in ("/v1", "/openai/v1")
+}
+_WATCH_AFTER_S = 0.02
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
+
+
+class DataPlane:
+    """Answers requests for `OPERATIONS`. One per application."""
+
+    def __init__(self, router: ApiKeyRouter, access: Access, *, body_limit_bytes: int) -> None:
+        self._router = router
+        self._access = access
+        self._limit = body_limit_bytes
+        self.in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send, operation: Operation) -> None:
+        """One request, from headers to last byte. Never raises but for cancellation."""
+        self.in_flight += 1
+        call: Call | None = None
+        try:
+            headers = dict(scope["headers"])
+            principal = self._access.authenticate(scope, headers)
+            body = await read_body(receive, self._limit)
+            encoding = headers.get(b"content-encoding")
+            if encoding:
+                body = decoded(body, encoding, self._limit)
+            call = self._call(operation, body, scope["headers"], headers, principal)
+            objective = self._router.objective(_text(headers.get(b"x-akr-objective")))
+            with ClientWatch(receive) as watch:
+                reply = await self._router.serve(call, objective)
+                if reply.stream is None:
+                    await _send_body(send, call, reply)
+                else:
+                    watch.now()
+                    await _send_stream(send, call, reply)
+        except WireError as error:
+            await send_error(send, error, call)
+        except RouterError as error:
+            await send_error(send, of_router_error(error), call, error)
+        except ClientGone:
+            return
+        finally:
+            self.in_flight -= 1
+
+    def _call(
+        self,
+        operation: Operation,
+        body: bytes,
+        raw_headers: Headers,
+        headers: dict[bytes, bytes],
+        principal: Principal,
+    ) -> Call:
+        peeked = check(operation, body)
+        given_id = headers.get(b"x-request-id") or headers.get(b"x-client-request-id")
+        call = self._router.new_call(
+            operation,
+            body,
+            peeked,
+            headers=upstream_headers(raw_headers),
+            request_id=given_id.decode() if given_id and _REQUEST_ID.fullmatch(given_id) else None,
+            tags=principal.tags,
+        )
+        principal.check_model(call.model)
+        return call
+
+
+class ClientWatch:
+    """Cancels the running task when the client hangs up.
+
+    Watching costs a task, so it starts only when the answer is not there within 20 ms, or when `now` is called. On leaving
+    the block, a cancellation that this watch caused becomes `ClientGone`.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._gone = False
+
+    def __enter__(self) -> ClientWatch:
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._watcher: asyncio.Task[None] | None = None
+        self._timer = loop.call_later(_WATCH_AFTER_S, self.now)
+        return self
+
+    def now(self) -> None:
+        """Watches from now on."""
+        self._timer.cancel()
+        if self._watcher is None:
+            self._watcher = asyncio.get_running_loop().create_task(self._watch(), name="client-watch")
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._gone and kind is asyncio.CancelledError and self._task is not None:
+            self._task.uncancel()
+            raise ClientGone from None
+
+
+async def _send_body(send: Send, call: Call, reply: Reply) -> None:
+    headers = _explaining(call, reply)
+    headers.append((b"content-length", str(len(reply.body)).encode()))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+async def _send_stream(send: Send, call: Call, reply: Reply) -> None:
+    stream = reply.stream
+    if stream is None:
+        raise TypeError("a reply without a stream was sent as one")
+    headers = _explaining(call, reply)
+    headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+    try:
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        async for chunk in stream.chunks():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        stream.close()
+
+
+def _explaining(call: Call, reply: Reply) -> Headers:
+    """The provider's headers that pass, and ours that say how the reply came about."""
+    record = reply.record
+    scored = reply.taken.scored
+    label, provider = scored.label.encode("latin-1", "replace"), scored.provider_id.encode("latin-1", "replace")
+    headers = upstream_reply_headers(reply.headers)
+    headers += [
+        (b"x-request-id", call.request_id.encode()),
+        (b"x-akr-key", label),
+        (b"x-akr-provider", provider),
+        (b"x-akr-attempts", str(len(record.attempts)).encode()),
+        (b"x-akr-decision", record.decision_id.encode()),
+        (b"x-key-used", label),
+        (b"x-provider-used", provider),
+        (b"x-cost-estimated", b"%.9f" % scored.expected_usd),
+    ]
+    if record.cost_nano_usd is not None:
+        headers.append((b"x-akr-cost", b"%.9f" % (record.cost_nano_usd / 1e9)))
+    return headers
+
+
+async def send_error(send: Send, error: WireError, call: Call | None, cause: RouterError | None = None) -> None:
+    """Sends an error answer; `cause` may carry the decision, whose id is told."""
+    headers = [
+        (b"content-type", error.content_type),
+        (b"content-length", str(len(error.body)).encode()),
+        *error.headers,
+    ]
+    if call is not None:
+        headers.append((b"x-request-id", call.request_id.encode()))
+    decision = getattr(cause, "decision", None)
+    if decision is not None:
+        headers.append((b"x-akr-decision", decision.id.encode()))
+        headers.append((b"x-akr-attempts", str(len(decision.attempts)).encode()))
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": error.body})
+
+
+def _text(value: bytes | None) -> str | None:
+    return value.decode("latin-1") if value else None

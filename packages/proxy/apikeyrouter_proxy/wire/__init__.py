@@ -1,0 +1,1 @@
+"""Client wire formats: what comes in over HTTP and what goes out."""

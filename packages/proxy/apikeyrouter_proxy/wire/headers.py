@@ -1,0 +1,45 @@
+"""Which headers travel: from the client to a provider, and from a provider to the client.
+
+Both ways are allow-lists: credentials, cookies, forwarding and hop-by-hop fields can never pass by accident.
+`openai-organization` and `openai-project` stay behind too, because they belong to the client's own key, not to ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["upstream_headers", "upstream_reply_headers"]
+
+Headers = list[tuple[bytes, bytes]]
+
+_TO_PROVIDER = frozenset(
+    {
+        b"accept", b"user-agent", b"traceparent", b"tracestate", b"x-client-request-id", b"idempotency-key",
+        b"http-referer", b"x-title", b"session-id", b"thread-id", b"x-session-affinity", b"x-session-id",
+    }
+)  # fmt: skip
+_TO_PROVIDER_STARTS = (b"openai-", b"anthropic-", b"x-stainless-", b"x-codex-", b"x-claude-code-")
+_OWN_TO_CLIENT = frozenset({b"openai-organization", b"openai-project"})
+_TO_CLIENT_STARTS = (b"openai-", b"anthropic-")
+
+
+def upstream_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """The client's headers that a provider may see."""
+    return [
+        (name, value)
+        for name, value in headers
+        if name in _TO_PROVIDER or (name.startswith(_TO_PROVIDER_STARTS) and name not in _OWN_TO_CLIENT)
+    ]
+
+
+def upstream_reply_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """The provider's headers that a client may see; its request id comes under a name of ours."""
+    passed: Headers = []
+    for name, value in headers:
+        if name == b"content-type" or (
+            name.startswith(_TO_CLIENT_STARTS) and name not in _OWN_TO_CLIENT and b"ratelimit" not in name
+        ):
+            passed.append((name, value))
+        elif name == b"x-request-id":
+            passed.append((b"x-akr-upstream-request-id", value))
+    return passed
