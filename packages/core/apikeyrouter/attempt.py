@@ -46,7 +46,7 @@ class Learners:
 class Attempt:
     """One send with one key. `provider_model`: what the reply said, once known."""
 
-    __slots__ = ("_call", "_demand", "_learners", "_open", "_started_s", "_taken", "_version", "fact", "record")
+    __slots__ = ("_call", "_demand", "_learners", "_open", "_started_s", "_taken", "_ticket", "_breaker_ticket", "fact", "record")
 
     def __init__(self, learners: Learners, call: Call, taken: Taken, demand: Demand, record: DecisionRecord) -> None:
         self._learners = learners
@@ -55,8 +55,8 @@ class Attempt:
         self._demand = demand
         self._open = True
         self._started_s = now_s = learners.clock.monotonic_s()
-        self._version = learners.keys.begin(taken.candidate.record, now_s)
-        taken.candidate.breaker.begin(now_s)
+        self._ticket = learners.keys.begin(taken.candidate.record, call.model, now_s)
+        self._breaker_ticket = taken.candidate.breaker.begin(now_s)
         scored = taken.scored
         self.fact = AttemptFact(scored.key_id, scored.label, scored.provider_id)
         self.record = record
@@ -92,7 +92,7 @@ class Attempt:
         candidate.stats.record(ok=True, now_s=now_s)
         if self.fact.ttft_s is not None:
             candidate.stats.record_ttft(self.fact.ttft_s, now_s)
-        candidate.breaker.succeed(now_s)
+        candidate.breaker.succeed(now_s, self._breaker_ticket)
         return usage
 
     def fail(self, failure: Failure, *, partial: Usage | None = None) -> None:
@@ -109,9 +109,9 @@ class Attempt:
         if failure.failure_class in _COUNTS_AGAINST_KEY:
             candidate.stats.record(ok=False, now_s=now_s)
         if failure.failure_class in _UNHEALTHY:
-            candidate.breaker.fail(now_s, learners.rng)
+            candidate.breaker.fail(now_s, self._breaker_ticket, learners.rng)
         else:
-            candidate.breaker.release(now_s)
+            candidate.breaker.release(now_s, self._breaker_ticket)
 
     def abandon(self, reason: str, partial: Usage | None = None) -> None:
         """Nobody waits for it any more (cancelled, client gone): charged for what is known, else for the whole hold."""
@@ -124,7 +124,7 @@ class Attempt:
         else:
             self._charge(partial)
         self._learners.keys.release(candidate.record)
-        candidate.breaker.release(now_s)
+        candidate.breaker.release(now_s, self._breaker_ticket)
 
     def _close(self, outcome: str, status: int | None, now_s: float) -> None:
         self._open = False
@@ -136,11 +136,12 @@ class Attempt:
         hold = self._taken.hold
         if partial is not None:
             self._charge(partial)
-        elif failure.billing is Billing.No:
-            if failure.failure_class is FailureClass.NotSent:
-                hold.release()
-            else:  # it counted as a request, and used nothing
-                hold.settle([1, 0, *[0] * self._taken.money_lines])
+        elif failure.failure_class is FailureClass.NotSent:
+            hold.release(unbilled=True)
+        elif failure.billing is Billing.No or (failure.status or 0) >= 500:
+            # It counted as a request and used nothing. A 5xx before any byte is usually unbilled (reference notes 1.5);
+            # charging a whole upper bound for each would exhaust budgets that nobody spent.
+            hold.settle([1, 0, *[0] * self._taken.money_lines])
         else:
             hold.presume()
 
