@@ -62,22 +62,27 @@ class TransportError(Exception):
     """A request or its reply failed below HTTP.
 
     `kind`: "dns", "refused", "connect", "tls", "connect_timeout", "first_byte_timeout", "idle_timeout", "deadline",
-    "reset", "protocol", "too_large". Messages never hold header values.
+    "reset", "protocol", "too_large"; "pool": no connection became free in time; "request": the request cannot be
+    written as HTTP (a malformed URL, a line break in a header); "closed": this side ended it (`aclose`). Messages
+    never hold header values.
+    `reused`: the connection had served earlier requests. With phase Unanswered and kind "reset", the peer most likely
+    closed it as idle before it saw this request.
     """
 
-    def __init__(self, kind: str, phase: SendPhase, message: str) -> None:
+    def __init__(self, kind: str, phase: SendPhase, message: str, *, reused: bool = False) -> None:
         super().__init__(message)
         self.kind = kind
         self.phase = phase
         self.message = message
+        self.reused = reused
 
 
 class HttpReply(Protocol):
     """A status line with headers, and a body still on its way.
 
-    Laws: exactly one of `read` and `chunks` is used, once. `aclose` may be called at any time, any number of times; when
-    the body was not read to its end it drops the connection, which tells the provider to stop. Header names are lower
-    case. Bodies with a content-encoding of gzip or deflate are decoded, within limits.
+    Laws: exactly one of `read` and `chunks` is used, once. `aclose` may be called at any time, any number of times;
+    when the body was not read to its end it drops the connection, which tells the provider to stop. Header names are
+    lower case. Bodies with a content-encoding of gzip or deflate are decoded, within limits.
     """
 
     status: int
