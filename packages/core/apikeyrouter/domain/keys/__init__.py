@@ -1,1 +1,1 @@
-"""TODO"""
+"""Keys: their secrets, their state machine, who may serve now, and what outcomes teach them."""

@@ -1,0 +1,149 @@
+"""What may be registered: key material, labels, and the metadata that changes how a key is used.
+
+Main entries: `clean_material`, `clean_metadata`, `clean_label`, `key_terms`.
+Laws: every complaint is a KeyRegistrationError that says what to do and never quotes the material; what is accepted can
+travel in an HTTP header and be stored as JSON; the material may not appear in the label or the metadata, since both are
+shown.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+from apikeyrouter.domain.errors import KeyRegistrationError
+
+__all__ = ["MATERIAL_LENGTH_MAX", "KeyTerms", "clean_label", "clean_material", "clean_metadata", "key_terms"]
+
+MATERIAL_LENGTH_MAX = 8192
+"""Characters. Common servers refuse header lines beyond 8 KiB."""
+
+_LABEL_LENGTH_MAX = 64
+_TELLTALE_LENGTH_MIN = 6
+"""A shorter secret may occur in a label or metadata by chance ("test"), so only longer ones are searched for."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyTerms:
+    """What metadata says about routing. `models` None: every model. `quota_pool` None: the key is its own pool."""
+
+    weight: float = 1.0
+    models: frozenset[str] | None = None
+    quota_pool: str | None = None
+
+
+def clean_material(material: object) -> str:
+    """The material without surrounding white space: 1 to 8,192 printable ASCII characters."""
+    if not isinstance(material, str):
+        raise KeyRegistrationError(f"Key material must be text, not {type(material).__name__}.")
+    text = material.strip()
+    if not text:
+        raise KeyRegistrationError("Key material is empty. Copy the whole key from the provider's console.")
+    if len(text) > MATERIAL_LENGTH_MAX:
+        raise KeyRegistrationError(
+            f"Key material has {len(text)} characters; at most {MATERIAL_LENGTH_MAX} fit an HTTP header. "
+            "Is it a file instead of a key?"
+        )
+    for place, character in enumerate(text, start=1):
+        if not "!" <= character <= "~":
+            raise KeyRegistrationError(
+                f"Key material has {_kind(character)} at position {place}, which no HTTP header can carry. "
+                "Copy the key again, without line breaks, quotes around it or other keys beside it."
+            )
+    return text
+
+
+def _kind(character: str) -> str:
+    if character.isspace():
+        return "white space"
+    return "a control character" if ord(character) < 0x20 or ord(character) == 0x7F else "a character beyond ASCII"
+
+
+def clean_label(label: object, material: str) -> str:
+    """The label, stripped: 1 to 64 printable characters that do not contain the material."""
+    if not isinstance(label, str) or not label.strip():
+        raise KeyRegistrationError("A key's label must be text that is not empty, such as 'team-a'.")
+    text = label.strip()
+    if material in text:
+        raise KeyRegistrationError("The label contains the key material. Labels are shown; choose another name.")
+    if len(text) > _LABEL_LENGTH_MAX or not text.isprintable():
+        raise KeyRegistrationError(f"A key's label is at most {_LABEL_LENGTH_MAX} printable characters on one line.")
+    return text
+
+
+def clean_metadata(metadata: object, material: str) -> dict[str, Any]:
+    """A copy of the metadata that JSON can hold: Decimals become text, sets and tuples become lists."""
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise KeyRegistrationError(f"Metadata must be a mapping, not {type(metadata).__name__}.")
+    try:
+        encoded = msgspec.json.encode(metadata)
+        copy = msgspec.json.decode(encoded, type=dict[str, Any])
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise KeyRegistrationError(
+            f"Metadata must be what JSON can hold (text, numbers, true, false, null, lists, objects): "
+            f"{type(error).__name__}."
+        ) from None
+    if len(material) >= _TELLTALE_LENGTH_MIN and material in _text_of(copy):
+        raise KeyRegistrationError("The metadata contains the key material. Metadata is shown; leave the key out.")
+    for name, value in copy.items():
+        if _is_amount(name):
+            _amount(name, value)
+    key_terms(copy)
+    return copy
+
+
+def key_terms(metadata: Mapping[str, Any]) -> KeyTerms:
+    """Weight, models and quota pool. Raises KeyRegistrationError for values that make no sense."""
+    weight = 1.0
+    if metadata.get("weight") is not None:
+        weight = float(_amount("weight", metadata["weight"]))
+        if not 0.0 < weight < math.inf:
+            raise KeyRegistrationError("Metadata 'weight' must be above zero; disable the key to give it no traffic.")
+    pool = metadata.get("quota_pool")
+    if pool is not None and (not isinstance(pool, str) or not pool.strip()):
+        raise KeyRegistrationError("Metadata 'quota_pool' must be a name: keys with the same name share their limits.")
+    return KeyTerms(weight, _models(metadata.get("models")), pool.strip() if pool else None)
+
+
+def _models(models: object) -> frozenset[str] | None:
+    if models is None:
+        return None
+    given = models.split(",") if isinstance(models, str) else models
+    if not isinstance(given, list | tuple | set | frozenset) or not all(isinstance(m, str) for m in given):
+        raise KeyRegistrationError("Metadata 'models' must be a list of model names; '*' and '?' are wildcards.")
+    patterns = frozenset(m.strip() for m in given if m.strip())
+    if not patterns:
+        raise KeyRegistrationError("Metadata 'models' names no model; leave it out to serve every model.")
+    return patterns
+
+
+def _is_amount(name: str) -> bool:
+    """Whether a field is a price or a factor, by its name: `cost_per_1k`, `input_price_per_1m`, `cost_multiplier`."""
+    return name.startswith(("cost_", "price_")) or name.endswith(("_per_1k", "_per_1m", "_per_mtok", "_multiplier"))
+
+
+def _amount(name: str, value: object) -> Decimal:
+    """A finite number >= 0, given as a number or as text."""
+    try:
+        number = Decimal("NaN") if isinstance(value, bool) else Decimal(str(value))
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite() or number < 0:
+        raise KeyRegistrationError(f"Metadata {name!r} must be a number of zero or more, such as '0.01'.")
+    return number
+
+
+def _text_of(value: object) -> str:
+    """Every text in a JSON value, one a line."""
+    if isinstance(value, dict):
+        return "\n".join(f"{name}\n{_text_of(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return "\n".join(_text_of(item) for item in value)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,125 @@
+"""What a router knows about a key while it runs.
+
+Main entries: `KeyRecord`, the one mutable object per key, shared by all who route; `Ticket`, one attempt with it;
+`Transition`, one line of its audit trail. Times are seconds of the router's monotonic clock unless a name ends in
+`_utc_s`; 0.0 means none. Only `learning`, `operators` and `rotation` change a record.
+Law: an Available key has no wait of any kind, so `state is Available` alone says that it may serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from apikeyrouter.domain.keys.secret import Secret
+from apikeyrouter.domain.keys.states import KeyEvent
+from apikeyrouter.domain.models.api_key import KeyState
+
+__all__ = ["KeyRecord", "ModelLimit", "Ticket", "Transition"]
+
+
+@dataclass(slots=True)
+class ModelLimit:
+    """A wait of one model of a key.
+
+    `code`: as in `Block.code`. `strikes`: limits in a row without a success between. `struck_s`: when the last one was
+    counted. `trusted`: the provider itself named the deadline, for the first time, so full traffic returns at it;
+    otherwise one probe goes first. `probing`: that probe is in flight.
+    """
+
+    until_s: float
+    code: str
+    strikes: int
+    struck_s: float
+    trusted: bool
+    probing: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class KeyRecord:
+    """A key at run time; equal only to itself.
+
+    `models`: patterns (`*`, `?`) of the models that it may serve; None: all. `weight`: share of the traffic, > 0.
+    `sealed`, `sealed_previous`: the secrets as the store holds them. `previous`: the secret that is not current while a
+    rotation's overlap lasts, until `draining_until_s`; `previous_version`: its number. `newest_version`: the highest
+    number given so far. `swaps_left`: how often a refused secret may still make room for the other one.
+    `until_s`: end of a wait of the whole key. `code`: why it waits, as in `Block.code`. `limited_models`: waits of
+    single models. `strikes`: waits in a row without a success between; `struck_s`: when the last was counted;
+    `trusted`: as in `ModelLimit`. `faults`: server faults in a row. `suspected_s`: when the secret was first refused, since its
+    last success. `in_flight`: attempts under way. `probing`: one of them is the probe that decides.
+    """
+
+    key_id: str
+    provider_id: str
+    label: str
+    pool_id: str
+    secret: Secret
+    sealed: bytes
+    fingerprint: bytes
+    created_at_utc_s: float
+    weight: float = 1.0
+    models: frozenset[str] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 1
+    newest_version: int = 1
+    previous: Secret | None = None
+    sealed_previous: bytes | None = None
+    previous_version: int = 0
+    draining_until_s: float = 0.0
+    swaps_left: int = 0
+    state: KeyState = KeyState.Available
+    state_reason: str = ""
+    state_since_s: float = 0.0
+    until_s: float = 0.0
+    code: str = ""
+    limited_models: dict[str, ModelLimit] = field(default_factory=dict)
+    strikes: int = 0
+    struck_s: float = 0.0
+    trusted: bool = False
+    faults: int = 0
+    suspected_s: float = 0.0
+    in_flight: int = 0
+    probing: bool = False
+    usage_count: int = 0
+    failure_count: int = 0
+    last_used_s: float | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """One attempt with a key, from `begin` to exactly one of `succeed`, `fail` and `release`.
+
+    `secret`: what this attempt sends, whatever is rotated meanwhile; `version`: its number. `probe`: this attempt
+    decides whether the key recovers; `model_limit`: the wait of a single model that it decides about.
+    """
+
+    record: KeyRecord
+    model: str
+    version: int
+    secret: Secret
+    started_s: float
+    probe: bool = False
+    model_limit: ModelLimit | None = None
+    open: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One change of a key's state, or of the deadline of its wait.
+
+    `cause`: the failure class or the operator's reason. `evidence`: facts (status, code, request id, model, strikes),
+    never bodies. `until_s`: when the wait ends, None when it does not end by itself. `actor`: "provider", "clock" or
+    who acted. `at_s`, `until_s`: monotonic.
+    """
+
+    key_id: str
+    provider_id: str
+    from_state: KeyState
+    to_state: KeyState
+    event: KeyEvent
+    cause: str
+    evidence: Mapping[str, Any]
+    until_s: float | None
+    actor: str
+    at_s: float
