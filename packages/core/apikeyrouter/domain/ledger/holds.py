@@ -139,6 +139,7 @@ class Hold:
     def _close(self, actual: Sequence[int]) -> None:
         ledger = self._ledger
         ledger.open_holds -= 1
+        crossed = False
         for (account, need), epoch, amount in zip(self.lines, self._epochs, actual, strict=True):
             if amount > need:
                 account.overrun += amount - need
@@ -149,6 +150,14 @@ class Hold:
                 account.used += charge
             else:
                 account.close_elsewhere(epoch, need, charge)
+            if account.used >= account.watermark:
+                crossed = True
+        if crossed:
+            self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
+        """After every line is closed, so that a watcher sees books that balance."""
+        for account, _ in self.lines:
             if account.used >= account.watermark and account.watch is not None:
                 account.watermark = account.watch(account)
 

@@ -2,8 +2,8 @@
 
 Four kinds serve quota limits and budgets alike: `Total` never forgets, `Rolling` looks back a fixed time, `Calendar`
 starts anew at UTC calendar borders, `Concurrent` counts only what is under way. Each is a function of time that numbers
-stretches ("epochs") and says when they end; an account asks only when the current one has ended, so a hold costs no date
-arithmetic. Implements `domain.ledger.accounts.Window`.
+stretches ("epochs") and says when they end; an account asks only when the current one has ended, so a hold costs no
+date arithmetic. Implements `domain.ledger.accounts.Window`.
 
 Laws: epochs never go back, even when the wall clock does. In a `Rolling` window, no stretch of `period_s` seconds ever
 contains more than the limit: the oldest sub-bucket counts whole until its youngest entry is `period_s` old.
@@ -17,12 +17,21 @@ from datetime import UTC, datetime, timedelta
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.models.quota_state import TimeWindow
 
-__all__ = ["Calendar", "Concurrent", "Rolling", "Total", "calendar_end", "calendar_id"]
+__all__ = ["Calendar", "Concurrent", "Rolling", "Total", "calendar_id", "calendar_number", "calendar_start"]
 
 RECHECK_S = 60.0
 """A calendar window looks at the wall clock at least this often: the monotonic clock stands still while a machine
 sleeps, and without this a daily budget of a laptop would end hours late."""
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIXED_LENGTH_S = {TimeWindow.Minute: 60, TimeWindow.Hourly: 3600, TimeWindow.Daily: 86400}
+_ID_FORMAT = {
+    TimeWindow.Minute: "%Y-%m-%dT%H:%M",
+    TimeWindow.Hourly: "%Y-%m-%dT%H",
+    TimeWindow.Daily: "%Y-%m-%d",
+    TimeWindow.Weekly: "%G-W%V",
+    TimeWindow.Monthly: "%Y-%m",
+}
 _EPOCH_WEEK_SHIFT_DAYS = 3  # 1970-01-01 was a Thursday: shifted by three days, whole weeks begin on Monday
 
 
@@ -95,60 +104,44 @@ class Calendar:
         self._clock = clock
 
     def at(self, now_s: float, /) -> tuple[int, float]:
-        """The running period's number since 1970, and when to look again (its end, or sooner)."""
+        """The running period's number (`calendar_number`), and when to look again: at its end, or sooner."""
         utc = self._clock.utc_now()
-        left_s = (calendar_end(self.period, utc) - utc).total_seconds()
-        return _calendar_number(self.period, utc), now_s + min(left_s, RECHECK_S)
+        number = calendar_number(self.period, utc)
+        left_s = (calendar_start(self.period, number + 1) - utc).total_seconds()
+        return number, now_s + min(left_s, RECHECK_S)
 
-    def leaves_at_s(self, _epoch: int, now_s: float, /) -> float | None:
-        """The end of the running period, as monotonic seconds."""
+    def leaves_at_s(self, epoch: int, now_s: float, /) -> float | None:
+        """The end of the period `epoch`, as monotonic seconds."""
         utc = self._clock.utc_now()
-        return now_s + (calendar_end(self.period, utc) - utc).total_seconds()
+        return now_s + (calendar_start(self.period, epoch + 1) - utc).total_seconds()
 
 
-def calendar_end(period: TimeWindow, utc: datetime) -> datetime:
-    """The first instant after the period that `utc` lies in. Raises ValueError for Total, which has no end."""
-    utc = utc.astimezone(UTC)
-    minute = utc.replace(second=0, microsecond=0)
-    if period is TimeWindow.Minute:
-        return minute + timedelta(minutes=1)
-    if period is TimeWindow.Hourly:
-        return minute.replace(minute=0) + timedelta(hours=1)
-    day = minute.replace(hour=0, minute=0)
-    if period is TimeWindow.Daily:
-        return day + timedelta(days=1)
-    if period is TimeWindow.Weekly:
-        return day + timedelta(days=7 - day.weekday())
+def calendar_number(period: TimeWindow, utc: datetime) -> int:
+    """Which period `utc` lies in, counted from 1970 (months: from year 0); 0 for Total."""
+    if period is TimeWindow.Total:
+        return 0
     if period is TimeWindow.Monthly:
-        return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
-    raise ValueError("Total has no end")
-
-
-def calendar_id(period: TimeWindow, utc: datetime) -> str:
-    """Names the period that `utc` lies in, alike in every process: "2026-11-21", "2026-W47", "2026-11", "total"."""
-    utc = utc.astimezone(UTC)
-    if period is TimeWindow.Minute:
-        return utc.strftime("%Y-%m-%dT%H:%M")
-    if period is TimeWindow.Hourly:
-        return utc.strftime("%Y-%m-%dT%H")
-    if period is TimeWindow.Daily:
-        return utc.strftime("%Y-%m-%d")
-    if period is TimeWindow.Weekly:
-        year, week, _ = utc.isocalendar()
-        return f"{year}-W{week:02d}"
-    if period is TimeWindow.Monthly:
-        return utc.strftime("%Y-%m")
-    return "total"
-
-
-def _calendar_number(period: TimeWindow, utc: datetime) -> int:
-    if period is TimeWindow.Monthly:
-        return utc.year * 12 + utc.month
+        utc = utc.astimezone(UTC)
+        return utc.year * 12 + utc.month - 1
     seconds = int(utc.timestamp())
-    if period is TimeWindow.Minute:
-        return seconds // 60
-    if period is TimeWindow.Hourly:
-        return seconds // 3600
-    if period is TimeWindow.Daily:
-        return seconds // 86400
-    return (seconds // 86400 + _EPOCH_WEEK_SHIFT_DAYS) // 7
+    if period is TimeWindow.Weekly:
+        return (seconds // 86400 + _EPOCH_WEEK_SHIFT_DAYS) // 7
+    return seconds // _FIXED_LENGTH_S[period]
+
+
+def calendar_start(period: TimeWindow, number: int) -> datetime:
+    """The first instant of a period. Raises ValueError for Total, which has none."""
+    if period is TimeWindow.Total:
+        raise ValueError("a total has no start and no end")
+    if period is TimeWindow.Monthly:
+        return datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC)
+    if period is TimeWindow.Weekly:
+        return _EPOCH + timedelta(days=7 * number - _EPOCH_WEEK_SHIFT_DAYS)
+    return _EPOCH + timedelta(seconds=number * _FIXED_LENGTH_S[period])
+
+
+def calendar_id(period: TimeWindow, number: int) -> str:
+    """Names a period, alike in every process: "2026-11-21T13:05", "2026-11-21", "2026-W47", "2026-11", "total"."""
+    if period is TimeWindow.Total:
+        return "total"
+    return calendar_start(period, number).strftime(_ID_FORMAT[period])

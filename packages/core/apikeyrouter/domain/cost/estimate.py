@@ -1,0 +1,169 @@
+"""What a request may use before it is sent: bounds for money, expectations for quota and ranking.
+
+A hard budget needs an amount that the request cannot exceed, so `input_tokens_bound` and `output_tokens_bound` come
+from facts (bytes, `max_tokens`, published limits), not from averages. Quota and scores use what is likely. No tokenizer
+runs here; a bound by bytes is loose (about 4 x for English) and the hold that it sizes lives only as long as the
+request.
+
+Laws: expected <= bound for the same request; both are >= 0; bounds never shrink when an argument grows.
+"""
+
+from __future__ import annotations
+
+from apikeyrouter.domain.cost.prices import price_in_force
+from apikeyrouter.domain.interfaces.price_source import ModelPrice
+
+__all__ = [
+    "UNKNOWN_OUTPUT_TOKENS",
+    "OutputLengths",
+    "input_tokens_bound",
+    "input_tokens_expected",
+    "output_is_bounded",
+    "output_tokens_bound",
+    "upper_bound_nano_usd",
+]
+
+MESSAGE_OVERHEAD_TOKENS = 8
+"""Role, separators and name of one message, and the primed reply. OpenAI's cookbook ("How to count tokens") counts 3 to
+4 a message, 1 for a name and 3 for the reply; doubled."""
+
+TOOLS_OVERHEAD_TOKENS = 1024
+"""A provider's hidden instructions when tools are given: Anthropic documents 264 to 804 tokens, depending on the
+model."""
+
+IMAGE_TOKENS = 49_152
+"""The dearest image: gpt-4o-mini counts 2,833 + 5,667 a tile, and a picture is scaled to at most 8 tiles (48,169)."""
+
+BYTES_PER_TOKEN = 4
+"""The usual ratio for English text and JSON envelopes (OpenAI's help page: "1 token ~= 4 characters")."""
+
+UNKNOWN_OUTPUT_TOKENS = 4096
+"""Stands for the output of a request without `max_tokens` for a model of which neither a maximum nor a context window
+is known. It is a guess: see `output_is_bounded`."""
+
+EXPECTED_OUTPUT_TOKENS = 256
+"""Before the first reply of a model. The mean of the Azure LLM inference trace 2023 (conversations) is 211."""
+
+_MODELS_MAX = 1024
+
+# Published maximum output per model family (the providers' model pages). Longest matching prefix first.
+_OUTPUT_MAXIMA: tuple[tuple[str, int], ...] = (
+    ("gpt-4o-2024-05-13", 4_096),
+    ("gpt-4.5-preview", 16_384),
+    ("gpt-4-vision", 4_096),
+    ("gpt-3.5-turbo", 4_096),
+    ("gpt-5-chat", 16_384),
+    ("gpt-4-turbo", 4_096),
+    ("gpt-4-1106", 4_096),
+    ("gpt-4-0125", 4_096),
+    ("o1-preview", 32_768),
+    ("gpt-4-32k", 32_768),
+    ("gpt-4.1", 32_768),
+    ("chatgpt-4o", 16_384),
+    ("o1-mini", 65_536),
+    ("gpt-4o", 16_384),
+    ("o4-mini", 100_000),
+    ("gpt-5", 128_000),
+    ("gpt-4", 8_192),
+    ("o3", 100_000),
+    ("o1", 100_000),
+    ("gemini-1.5", 8_192),
+    ("gemini-2.5", 65_536),
+)
+
+
+def input_tokens_bound(body_bytes: int, message_count: int, *, tools: bool = False, images: int = 0) -> int:
+    """The most input tokens that a JSON body of so many bytes can become.
+
+    Byte-level BPE never makes more tokens than UTF-8 bytes (each token stands for at least one), and JSON only
+    lengthens text; what a provider adds of its own is covered by the overheads. `images`: image parts, whose tokens do
+    not depend on bytes. Files and audio given by reference are not bounded by this.
+    """
+    fixed = (message_count + 1) * MESSAGE_OVERHEAD_TOKENS + (TOOLS_OVERHEAD_TOKENS if tools else 0)
+    return body_bytes + fixed + images * IMAGE_TOKENS
+
+
+def input_tokens_expected(text_bytes: int) -> int:
+    """The likely input tokens of so many bytes; at least 1."""
+    return max(1, text_bytes // BYTES_PER_TOKEN)
+
+
+def output_tokens_bound(max_tokens: int | None, n: int, model: str, context_window: int | None = None) -> int:
+    """The most output tokens of a request with `n` choices.
+
+    Without `max_tokens` it is the model's published maximum, else its context window (no reply is longer), else
+    `UNKNOWN_OUTPUT_TOKENS`, which nothing guarantees.
+    """
+    if max_tokens is not None:
+        each = max(0, max_tokens)
+    else:
+        each = _published_maximum(model) or context_window or UNKNOWN_OUTPUT_TOKENS
+    return each * max(1, n)
+
+
+def output_is_bounded(max_tokens: int | None, model: str, context_window: int | None = None) -> bool:
+    """Whether `output_tokens_bound` rests on a fact. If not, set `max_tokens` before sending under a hard budget."""
+    return max_tokens is not None or context_window is not None or _published_maximum(model) is not None
+
+
+def _published_maximum(model: str) -> int | None:
+    name = model.rpartition("/")[2].lower()
+    for prefix, tokens in _OUTPUT_MAXIMA:
+        if name.startswith(prefix):
+            return tokens
+    return None
+
+
+def upper_bound_nano_usd(price: ModelPrice, input_bound: int, output_bound: int, *, text_only: bool = False) -> int:
+    """The most that a request within these bounds can cost, in nano-USD.
+
+    Every input token is priced as the dearest class that may apply (cache writes and, unless `text_only`, audio), in
+    the dearest context band that the bound reaches; output likewise. An actual cost within the bounds is never above
+    this.
+    """
+    rate_in, rate_out = _dearest(price, text_only=text_only)
+    if price.long_context_over is not None and input_bound > price.long_context_over:
+        # every band on the way counts: the real input may end up in any of them
+        band: ModelPrice | None = price
+        while band is not None and band.long_context_over is not None and input_bound > band.long_context_over:
+            reached = price_in_force(band, band.long_context_over + 1)
+            long_in, long_out = _dearest(reached, text_only=text_only)
+            rate_in, rate_out = max(rate_in, long_in), max(rate_out, long_out)
+            band = band.long
+    return price.per_request - (-(input_bound * rate_in + output_bound * rate_out) // 1_000_000)
+
+
+def _dearest(price: ModelPrice, *, text_only: bool) -> tuple[int, int]:
+    rate_in = max(price.input, price.cached_input or 0, price.cache_write or 0, price.cache_write_1h or 0)
+    rate_out = max(price.output, price.reasoning or 0)
+    if not text_only:
+        rate_in = max(rate_in, price.audio_input or 0)
+        rate_out = max(rate_out, price.audio_output or 0)
+    return rate_in, rate_out
+
+
+class OutputLengths:
+    """How long replies of each model usually are: an exponentially weighted mean over about the last 20.
+
+    The first replies weigh as a plain mean, so that one odd reply does not set the level. Remembers at most 1,024
+    models.
+    """
+
+    __slots__ = ("_means",)
+
+    def __init__(self) -> None:
+        self._means: dict[str, tuple[float, int]] = {}
+
+    def record(self, model: str, output_tokens: int) -> None:
+        """One reply of `model` had this many output tokens."""
+        mean, count = self._means.get(model, (0.0, 0))
+        if count == 0 and len(self._means) >= _MODELS_MAX:
+            del self._means[next(iter(self._means))]
+        count = min(count + 1, 20)
+        self._means[model] = (mean + (output_tokens - mean) / count, count)
+
+    def expected(self, model: str, max_tokens: int | None = None) -> int:
+        """The likely output tokens of one reply, never above `max_tokens`."""
+        known = self._means.get(model)
+        mean = round(known[0]) if known is not None else EXPECTED_OUTPUT_TOKENS
+        return mean if max_tokens is None else max(0, min(mean, max_tokens))

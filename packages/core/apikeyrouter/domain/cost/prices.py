@@ -1,0 +1,225 @@
+"""From tokens to money, in whole numbers: what a reply cost, and what a key's metadata says about its prices.
+
+Main entries: `cost_nano_usd` (usage x price), `price_from_metadata` (contract prices and multipliers of one key).
+Prices are nano-USD per million tokens (`ModelPrice`), so a sum of tokens x price is exact in units of 1e-15 dollars; it
+is rounded up to whole nano-dollars once, at the end.
+
+Laws: integers and Decimals only; parts of a total (cached, reasoning, audio tokens) are never charged twice; a price
+class that the provider does not list costs what its total costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
+from typing import Any
+
+from apikeyrouter.domain.cost.usage import Usage
+from apikeyrouter.domain.interfaces.price_source import ModelPrice
+
+__all__ = [
+    "PRICE_FIELDS",
+    "cost_breakdown",
+    "cost_nano_usd",
+    "price_from_metadata",
+    "price_in_force",
+    "to_decimal_usd",
+    "to_nano_usd",
+]
+
+_PER = 1_000_000
+"""Prices are per this many tokens."""
+
+_NANO = 10**9
+
+PRICE_FIELDS = (
+    "cost_per_1k",
+    "cost_per_1k_input",
+    "cost_per_1k_output",
+    "cost_per_1m",
+    "cost_per_1m_input",
+    "cost_per_1m_output",
+    "cost_multiplier",
+    "estimated_cost_per_request",
+)
+"""The metadata fields that `price_from_metadata` reads; dollars, as text or number."""
+
+
+def cost_nano_usd(price: ModelPrice, usage: Usage) -> int:
+    """What `usage` costs, in nano-USD, rounded up once. Less is better."""
+    total = sum([tokens * rate for _, tokens, rate in _terms(price, usage)])
+    return price.per_request - (-total // _PER)
+
+
+def cost_breakdown(price: ModelPrice, usage: Usage) -> dict[str, Decimal]:
+    """Dollars per token class, exact: their sum, rounded up to nano-dollars, is `cost_nano_usd`. Empty classes are left
+    out."""
+    parts = {name: _exact_usd(tokens * rate, 15) for name, tokens, rate in _terms(price, usage) if tokens}
+    if price.per_request:
+        parts["request"] = to_decimal_usd(price.per_request)
+    return parts
+
+
+def _terms(price: ModelPrice, usage: Usage) -> list[tuple[str, int, int]]:
+    """(class, tokens, nano-USD per million) for one request."""
+    if price.long_context_over is not None and usage.input_tokens > price.long_context_over:
+        price = price_in_force(price, usage.input_tokens)
+    plain_in = usage.input_tokens
+    plain_out = usage.output_tokens
+    terms: list[tuple[str, int, int]] = []
+    if usage.cached_input_tokens and price.cached_input is not None:
+        terms.append(("cached_input", usage.cached_input_tokens, price.cached_input))
+        plain_in -= usage.cached_input_tokens
+    if usage.cache_write_tokens and price.cache_write is not None:
+        hour = min(usage.cache_write_1h_tokens, usage.cache_write_tokens) if price.cache_write_1h is not None else 0
+        if hour and price.cache_write_1h is not None:
+            terms.append(("cache_write_1h", hour, price.cache_write_1h))
+        terms.append(("cache_write", usage.cache_write_tokens - hour, price.cache_write))
+        plain_in -= usage.cache_write_tokens
+    if usage.audio_input_tokens and price.audio_input is not None:
+        # Cached audio cannot be told from cached text here, so what was charged as cached is not charged as audio too.
+        audio = max(0, min(usage.audio_input_tokens, plain_in))
+        terms.append(("audio_input", audio, price.audio_input))
+        plain_in -= audio
+    if usage.audio_output_tokens and price.audio_output is not None:
+        terms.append(("audio_output", usage.audio_output_tokens, price.audio_output))
+        plain_out -= usage.audio_output_tokens
+    if usage.reasoning_tokens and price.reasoning is not None:
+        reasoning = max(0, min(usage.reasoning_tokens, plain_out))
+        terms.append(("reasoning", reasoning, price.reasoning))
+        plain_out -= reasoning
+    terms.append(("input", max(0, plain_in), price.input))
+    terms.append(("output", max(0, plain_out), price.output))
+    return terms
+
+
+def price_in_force(price: ModelPrice, input_tokens: int) -> ModelPrice:
+    """The price that holds for a request with so much input: itself, or that of the long-context band it reaches."""
+    while price.long_context_over is not None and input_tokens > price.long_context_over:
+        if price.long is None:
+            return replace(
+                price,
+                input=price.input if price.long_input is None else price.long_input,
+                output=price.output if price.long_output is None else price.long_output,
+                long_context_over=None,
+            )
+        price = price.long
+    return price
+
+
+def to_decimal_usd(nano_usd: int) -> Decimal:
+    """Nano-dollars as dollars, exact and without trailing zeros: 7_500 is Decimal("0.0000075")."""
+    return _exact_usd(nano_usd, 9)
+
+
+def _exact_usd(amount: int, digits: int) -> Decimal:
+    sign = 1 if amount < 0 else 0
+    amount = abs(amount)
+    while digits and amount % 10 == 0:
+        amount //= 10
+        digits -= 1
+    return Decimal((sign, tuple(int(digit) for digit in str(amount)), -digits))
+
+
+def to_nano_usd(usd: Decimal, *, up: bool = True) -> int:
+    """Dollars as whole nano-dollars; what lies between is rounded up (costs) or down (limits)."""
+    return int(usd.scaleb(9).to_integral_value(ROUND_CEILING if up else ROUND_FLOOR))
+
+
+def price_from_metadata(metadata: Mapping[str, Any], base: ModelPrice | None) -> ModelPrice | None:
+    """The price that holds for a key: what its metadata says, else `base` (the list price); None when neither knows.
+
+    `cost_per_1k`, `cost_per_1m`: dollars per 1,000 or 1,000,000 tokens, input and output alike; with `_input` or
+    `_output` for one of them, which then goes before the plain form. `estimated_cost_per_request`: dollars per call,
+    added to token prices given here, else instead of the list price. `cost_multiplier`: times all of it, list price
+    included (0.8 is a discount of 20 %). A price given here holds for cached tokens and long contexts too. Half a price
+    (input only, and the list does not know the model) is no price. Raises ValueError that names the field: not a
+    number, negative, or given per 1k and per 1m at once.
+    """
+    given = {name: _amount(name, metadata[name]) for name in PRICE_FIELDS if metadata.get(name) is not None}
+    if not given:
+        return base
+    rate_in = _rate(given, "_input")
+    rate_out = _rate(given, "_output")
+    per_request = to_nano_usd(given.get("estimated_cost_per_request", Decimal(0)))
+    price = base
+    if rate_in is None and rate_out is None:
+        if "estimated_cost_per_request" in given:
+            price = ModelPrice(0, 0, per_request=per_request)
+    elif rate_in is not None and rate_out is not None:
+        price = ModelPrice(rate_in, rate_out, per_request=per_request)
+    elif base is not None:
+        price = _half_replaced(base, rate_in, rate_out, per_request)
+    else:
+        return None
+    if price is None:
+        return None
+    multiplier = given.get("cost_multiplier")
+    if multiplier is not None:
+        price = _times(price, multiplier)
+    window = base.context_window if base is not None else None
+    return replace(price, source="key metadata", context_window=window)
+
+
+def _half_replaced(base: ModelPrice, rate_in: int | None, rate_out: int | None, per_request: int) -> ModelPrice:
+    """One side given, the other from the list; no band, since the given side holds for long contexts too."""
+    fee = per_request or base.per_request
+    if rate_in is not None:
+        return ModelPrice(
+            rate_in, base.output, per_request=fee, audio_output=base.audio_output, reasoning=base.reasoning
+        )
+    long = base.long
+    if long is not None and rate_out is not None:
+        long = _half_replaced(long, None, rate_out, per_request)
+    return replace(
+        base,
+        output=base.output if rate_out is None else rate_out,
+        long_output=None,
+        audio_output=None,
+        reasoning=None,
+        per_request=fee,
+        long=long,
+    )
+
+
+_SCALED = (
+    "input", "output", "cached_input", "cache_write", "per_request", "long_input", "long_output", "cache_write_1h",
+    "audio_input", "audio_output", "reasoning",
+)  # fmt: skip
+
+
+def _times(price: ModelPrice, multiplier: Decimal) -> ModelPrice:
+    scaled: dict[str, Any] = {}
+    for name in _SCALED:
+        value = getattr(price, name)
+        if value is not None:
+            scaled[name] = int((value * multiplier).to_integral_value(ROUND_CEILING))
+    if price.long is not None:
+        scaled["long"] = _times(price.long, multiplier)
+    return replace(price, **scaled)
+
+
+def _rate(given: Mapping[str, Decimal], side: str) -> int | None:
+    """Nano-USD per million tokens for one side."""
+    for suffix in (side, ""):
+        per_1k, per_1m = given.get(f"cost_per_1k{suffix}"), given.get(f"cost_per_1m{suffix}")
+        if per_1k is not None and per_1m is not None:
+            raise ValueError(f"cost_per_1k{suffix} and cost_per_1m{suffix} are both given: leave one out")
+        if per_1k is not None:
+            return to_nano_usd(per_1k * 1000)
+        if per_1m is not None:
+            return to_nano_usd(per_1m)
+    return None
+
+
+def _amount(name: str, value: object) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        raise ValueError(f"{name} must be a number of dollars such as '0.01', not {type(value).__name__}")  # noqa: TRY004
+    try:
+        amount = Decimal(str(value).strip())  # a float by its shortest text: 0.1 means a tenth
+    except InvalidOperation:
+        raise ValueError(f"{name} must be a number such as '0.01', not {value!r}") from None
+    if not amount.is_finite() or amount < 0 or amount > _NANO:
+        raise ValueError(f"{name} must be between 0 and {_NANO}, not {value!r}")
+    return amount

@@ -1,0 +1,1 @@
+"""Price lists behind the domain's `PriceSource`."""
