@@ -20,7 +20,9 @@ __all__ = ["Peer", "Served", "answer", "hostile", "swallowing_address"]
 class Peer:
     """The server's side of one connection. `number`: 1 for the first connection that the server took."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int, seen: list[bytes]) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int, seen: list[bytes]
+    ) -> None:
         self.reader = reader
         self.writer = writer
         self.number = number
