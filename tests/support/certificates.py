@@ -46,9 +46,7 @@ def make_authority(folder: Path) -> Authority:
     ca_file.write_bytes(ca_certificate.public_bytes(serialization.Encoding.PEM))
     pair = folder / "server.pem"
     pair.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

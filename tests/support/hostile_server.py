@@ -78,7 +78,7 @@ class Served:
 
 @contextlib.asynccontextmanager
 async def hostile(
-    script: Callable[[Peer], Awaitable[None]], *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
+    script: Callable[[Peer], Awaitable[None]], *, tls: ssl.SSLContext | None = None, port: int = 0
 ) -> AsyncIterator[Served]:
     """Serves until the block ends; each connection is closed when its script returns."""
     served = Served(port=0, scheme="http" if tls is None else "https")
@@ -104,7 +104,7 @@ async def hostile(
             with contextlib.suppress(ConnectionError, ssl.SSLError):
                 await writer.wait_closed()
 
-    server = await asyncio.start_server(serve, host, 0, ssl=tls)
+    server = await asyncio.start_server(serve, "127.0.0.1", port, ssl=tls)
     served.port = server.sockets[0].getsockname()[1]
     try:
         yield served

@@ -1,0 +1,1 @@
+"""Settings: one frozen object, built once; argument before environment before default."""
