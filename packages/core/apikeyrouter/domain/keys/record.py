@@ -16,22 +16,28 @@ from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.keys.states import KeyEvent
 from apikeyrouter.domain.models.api_key import KeyState
 
-__all__ = ["KeyRecord", "ModelLimit", "Ticket", "Transition"]
+__all__ = ["KeyRecord", "ModelLimit", "Strike", "Ticket", "Transition"]
+
+
+@dataclass(slots=True)
+class Strike:
+    """Failures of one kind in a row. `struck_s`: when the last one was counted."""
+
+    count: int
+    struck_s: float
 
 
 @dataclass(slots=True)
 class ModelLimit:
     """A wait of one model of a key.
 
-    `code`: as in `Block.code`. `strikes`: limits in a row without a success between. `struck_s`: when the last one was
-    counted. `trusted`: the provider itself named the deadline, for the first time, so full traffic returns at it;
-    otherwise one probe goes first. `probing`: that probe is in flight.
+    `code`: as in `Block.code`. `trusted`: the provider itself named the deadline, for the first time, so full traffic
+    returns at it; otherwise one probe goes first. `probing`: that probe is in flight.
     """
 
     until_s: float
     code: str
-    strikes: int
-    struck_s: float
+    reason: str
     trusted: bool
     probing: bool = False
 
@@ -44,10 +50,10 @@ class KeyRecord:
     `sealed`, `sealed_previous`: the secrets as the store holds them. `previous`: the secret that is not current while a
     rotation's overlap lasts, until `draining_until_s`; `previous_version`: its number. `newest_version`: the highest
     number given so far. `swaps_left`: how often a refused secret may still make room for the other one.
-    `until_s`: end of a wait of the whole key. `code`: why it waits, as in `Block.code`. `limited_models`: waits of
-    single models. `strikes`: waits in a row without a success between; `struck_s`: when the last was counted;
-    `trusted`: as in `ModelLimit`. `faults`: server faults in a row. `suspected_s`: when the secret was first refused, since its
-    last success. `in_flight`: attempts under way. `probing`: one of them is the probe that decides.
+    `until_s`: end of a wait of the whole key; kept, though past, until a request proves that it is over. `code`: why it
+    waits, as in `Block.code`. `trusted`: as in `ModelLimit`. `limited_models`: waits of single models. `strikes`:
+    failures in a row by (failure class, model or "" for the whole key). `suspected_s`: when the secret was first
+    refused since its last success. `in_flight`: attempts under way. `probing`: one of them is the probe that decides.
     """
 
     key_id: str
@@ -74,10 +80,8 @@ class KeyRecord:
     until_s: float = 0.0
     code: str = ""
     limited_models: dict[str, ModelLimit] = field(default_factory=dict)
-    strikes: int = 0
-    struck_s: float = 0.0
+    strikes: dict[tuple[str, str], Strike] = field(default_factory=dict)
     trusted: bool = False
-    faults: int = 0
     suspected_s: float = 0.0
     in_flight: int = 0
     probing: bool = False

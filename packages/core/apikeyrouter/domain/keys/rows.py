@@ -9,13 +9,13 @@ are UTC seconds there, converted by a pair of times (`now_s`, `utc_s`) that were
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from apikeyrouter.domain.interfaces.state_store import StoredEvent, StoredKey
 from apikeyrouter.domain.keys.metadata import key_terms
-from apikeyrouter.domain.keys.record import KeyRecord, ModelLimit, Transition
+from apikeyrouter.domain.keys.record import KeyRecord, ModelLimit, Strike, Transition
 from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.models.api_key import APIKey, KeyState, StateTransition
 
@@ -53,14 +53,14 @@ class Moment:
 def stored_key_of(record: KeyRecord, at: Moment) -> StoredKey:
     """The record's row."""
 
-    def utc(time_s: float | None) -> float | None:
+    def utc(time_s: float) -> float | None:
         return at.to_utc(time_s) if time_s else None
 
     limits = {
         model: {
             "until_s": at.to_utc(limit.until_s),
             "code": limit.code,
-            "strikes": limit.strikes,
+            "reason": limit.reason,
             "trusted": limit.trusted,
         }
         for model, limit in record.limited_models.items()
@@ -71,15 +71,15 @@ def stored_key_of(record: KeyRecord, at: Moment) -> StoredKey:
         "metadata": dict(record.metadata),
         "reason": record.state_reason,
         "code": record.code,
-        "state_since_s": utc(record.state_since_s),
+        "state_since_s": at.to_utc(record.state_since_s),
         "until_s": utc(record.until_s),
         "limited_models": limits,
-        "strikes": record.strikes,
+        "strikes": [[kind, model, strike.count] for (kind, model), strike in record.strikes.items()],
         "trusted": record.trusted,
         "suspected_s": utc(record.suspected_s),
         "usage_count": record.usage_count,
         "failure_count": record.failure_count,
-        "last_used_s": utc(record.last_used_s),
+        "last_used_s": None if record.last_used_s is None else at.to_utc(record.last_used_s),
         "newest_version": record.newest_version,
         "previous_version": record.previous_version,
         "draining_until_s": utc(record.draining_until_s),
@@ -100,7 +100,7 @@ def stored_key_of(record: KeyRecord, at: Moment) -> StoredKey:
 
 
 def record_of(row: StoredKey, secret: Secret, previous: Secret | None, at: Moment) -> KeyRecord:
-    """The record behind a row. Nothing is in flight; server faults in a row are counted anew."""
+    """The record behind a row. Nothing is in flight."""
     document = row.document
     metadata = document.get("metadata") or {}
     terms = key_terms(metadata)
@@ -110,9 +110,7 @@ def record_of(row: StoredKey, secret: Secret, previous: Secret | None, at: Momen
         return at.to_monotonic(utc_s) if utc_s else 0.0
 
     limits = {
-        model: ModelLimit(
-            at.to_monotonic(limit["until_s"]), limit["code"], limit["strikes"], at.now_s, limit["trusted"]
-        )
+        model: ModelLimit(at.to_monotonic(limit["until_s"]), limit["code"], limit["reason"], limit["trusted"])
         for model, limit in (document.get("limited_models") or {}).items()
     }
     return KeyRecord(
@@ -140,8 +138,7 @@ def record_of(row: StoredKey, secret: Secret, previous: Secret | None, at: Momen
         until_s=monotonic("until_s"),
         code=document.get("code") or "",
         limited_models=limits,
-        strikes=document.get("strikes") or 0,
-        struck_s=at.now_s,
+        strikes={(kind, model): Strike(count, at.now_s) for kind, model, count in document.get("strikes") or ()},
         trusted=bool(document.get("trusted")),
         suspected_s=monotonic("suspected_s"),
         usage_count=document.get("usage_count") or 0,
@@ -191,11 +188,18 @@ def view_of_stored(row: StoredKey, *, utc_s: float | None = None) -> APIKey:
 
 def event_of(transition: Transition, at: Moment) -> StoredEvent:
     """A transition as a line of the event log."""
-    document = asdict(transition)
-    document["until_s"] = None if transition.until_s is None else at.to_utc(transition.until_s)
-    document["at_s"] = at.to_utc(transition.at_s)
-    document["evidence"] = dict(transition.evidence)
-    return StoredEvent(document["at_s"], TRANSITION_KIND, transition.key_id, document)
+    document: dict[str, Any] = {
+        "key_id": transition.key_id,
+        "provider_id": transition.provider_id,
+        "from_state": transition.from_state.value,
+        "to_state": transition.to_state.value,
+        "event": transition.event.value,
+        "cause": transition.cause,
+        "evidence": dict(transition.evidence),
+        "until_s": None if transition.until_s is None else at.to_utc(transition.until_s),
+        "actor": transition.actor,
+    }
+    return StoredEvent(at.to_utc(transition.at_s), TRANSITION_KIND, transition.key_id, document)
 
 
 def transition_of(event: StoredEvent) -> StateTransition:

@@ -1,0 +1,177 @@
+"""From a classified failure to what it does to a key: `effect_of` decides, `impose` applies.
+
+A failure with scope Pool is decided once, for the key that met it, and imposed on all keys of its pool, so that they
+rest until the same moment. How long a rest is comes from `resilience.cooldown.rest_s`; which event of the state machine
+a class of failure is, is the table `_EVENTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from apikeyrouter.domain.keys.eligibility import EJECTED
+from apikeyrouter.domain.keys.moves import move
+from apikeyrouter.domain.keys.record import KeyRecord, ModelLimit, Strike, Transition
+from apikeyrouter.domain.keys.states import KeyEvent, legal
+from apikeyrouter.domain.resilience.cooldown import AUTH_SUSPECT_S, later, rest_s
+from apikeyrouter.domain.resilience.failures import Failure, FailureClass
+
+__all__ = ["LIMITED_MODELS_MAX", "Effect", "effect_of", "evidence_of", "impose"]
+
+LIMITED_MODELS_MAX = 256
+"""Waits of single models that a key remembers; beyond that the one that ends first makes room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a failure does to a key and, if it says so, to the keys of its pool.
+
+    `model`: the model that waits; None: the whole key. `strikes`: failures of this kind in a row, this one included.
+    `until_s`, `code`, `reason`, `trusted`: of the wait, as in `KeyRecord`. `fresh`: False for a late report about a
+    wait that is running already, which may only move its deadline.
+    """
+
+    event: KeyEvent
+    kind: FailureClass
+    model: str | None
+    strikes: int
+    until_s: float
+    code: str
+    reason: str
+    trusted: bool
+    fresh: bool
+    evidence: Mapping[str, Any]
+
+
+_K, _E = FailureClass, KeyEvent
+
+_EVENTS: Mapping[FailureClass, tuple[KeyEvent, str, str]] = {
+    _K.Rate: (_E.RateLimited, "rate_limited", "rate limit reached"),
+    _K.Burst: (_E.RateLimited, "rate_limited", "traffic rose too fast for the provider"),
+    _K.InflightHold: (_E.RateLimited, "rate_limited", "credit is held for running requests"),
+    _K.DayQuota: (_E.QuotaSpent, "exhausted", "the allowance of the day or month is used up"),
+    _K.SpendCap: (_E.BillingBlocked, "exhausted", "the spend cap is reached"),
+    _K.Balance: (_E.BillingBlocked, "exhausted", "the account is out of credit"),
+    _K.Permission: (_E.Failed, "permission", "the provider does not allow this key to do that"),
+}
+_FAILED = (_E.Failed, EJECTED, "it failed several times in a row")
+_SUSPECT = (_E.AuthSuspected, "suspect", "the provider refused the secret once; a second try decides")
+_REJECTED = (_E.AuthRejected, "invalid", "the provider refuses the secret")
+
+_OFTEN_PER_MODEL = frozenset({_K.Rate, _K.Burst, _K.InflightHold, _K.DayQuota, _K.Permission})
+"""Classes whose wait may be that of one model; every other one rests the whole key."""
+
+_HONEST = frozenset({_K.Rate, _K.Burst, _K.InflightHold})
+"""Classes whose `Retry-After` says when the limit is gone. A short hint on a day quota buys one probe (Gemini)."""
+
+_BARELY_S = 1e-9
+"""Stands for the time 0.0, which means none in a record."""
+
+
+def effect_of(
+    record: KeyRecord, failure: Failure, model: str, *, started_s: float, now_s: float, rng: Random
+) -> Effect | None:
+    """What the failure of an attempt begun at `started_s` does; counts its strike. None: nothing (yet)."""
+    kind = failure.failure_class
+    event, code, words = _EVENTS.get(kind, _FAILED)
+    spot_model = None if failure.whole_account or kind not in _OFTEN_PER_MODEL else model
+    if kind is _K.Auth:
+        event, code, words = _SUSPECT if not record.suspected_s else _REJECTED
+        if record.suspected_s and now_s - record.suspected_s < AUTH_SUSPECT_S:
+            return None
+        if not record.suspected_s:
+            record.strikes.pop((kind.value, ""), None)
+            record.suspected_s = now_s or _BARELY_S
+    elif spot_model is not None and event is not _E.Failed:
+        event = _E.RateLimited  # a limit of one model, of whatever kind, leaves the key's other models in service
+    spot = (kind.value, spot_model or "")
+    strike = record.strikes.get(spot)
+    running = record.until_s != 0.0 if spot_model is None else spot_model in record.limited_models
+    fresh = strike is None or not running or started_s > strike.struck_s
+    strikes = (strike.count if strike else 0) + fresh
+    if not fresh and not failure.retry_after_s:
+        return None
+    record.strikes[spot] = Strike(strikes, now_s if fresh or strike is None else strike.struck_s)
+    wait_s = rest_s(failure, strikes, rng)
+    if wait_s <= 0.0:
+        return None
+    return Effect(
+        event=event,
+        kind=kind,
+        model=spot_model,
+        strikes=strikes,
+        until_s=now_s + wait_s,
+        code=code,
+        reason=_reason(words, failure, spot_model),
+        trusted=strikes == 1 and bool(failure.retry_after_s) and kind in _HONEST,
+        fresh=fresh,
+        evidence=evidence_of(failure, model) | {"strikes": strikes, "rest_s": round(wait_s, 3)},
+    )
+
+
+def evidence_of(failure: Failure, model: str) -> dict[str, Any]:
+    """The facts of a failure that an audit line keeps."""
+    facts = {
+        "status": failure.status,
+        "code": failure.code,
+        "provider_request_id": failure.provider_request_id,
+        "retry_after_s": failure.retry_after_s,
+        "model": model,
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def impose(record: KeyRecord, effect: Effect, now_s: float) -> Transition | None:
+    """Applies the effect to the key that met it, or to another one of its pool. None when its state knows no such
+    event, or when only a running wait moved."""
+    if not legal(record.state, effect.event):
+        return None
+    record.strikes[(effect.kind.value, effect.model or "")] = Strike(effect.strikes, now_s)
+    waits = record.until_s != 0.0 if effect.model is None else effect.model in record.limited_models
+    until_s = _limit_model(record, effect.model, effect) if effect.model is not None else _limit_key(record, effect)
+    if waits and not effect.fresh:
+        return None
+    return move(
+        record,
+        effect.event,
+        now_s,
+        cause=effect.kind.value,
+        reason=effect.reason,
+        evidence=effect.evidence,
+        until_s=until_s,
+    )
+
+
+def _limit_key(record: KeyRecord, effect: Effect) -> float:
+    """The wait that ends later names the code; it is trusted only when every wait in it is."""
+    if effect.until_s >= record.until_s:
+        record.code = effect.code
+    record.trusted = effect.trusted and (record.until_s == 0.0 or record.trusted)
+    record.until_s = later(record.until_s, effect.until_s)
+    return record.until_s
+
+
+def _limit_model(record: KeyRecord, model: str, effect: Effect) -> float:
+    limits = record.limited_models
+    limit = limits.get(model)
+    if limit is None:
+        if len(limits) >= LIMITED_MODELS_MAX:
+            first = min(limits, key=lambda name: limits[name].until_s)
+            del limits[first]
+            for spot in [spot for spot in record.strikes if spot[1] == first]:
+                del record.strikes[spot]
+        limits[model] = ModelLimit(effect.until_s, effect.code, effect.reason, effect.trusted)
+        return effect.until_s
+    if effect.until_s >= limit.until_s:
+        limit.code, limit.reason = effect.code, effect.reason
+    limit.trusted = effect.trusted and limit.trusted
+    limit.until_s = later(limit.until_s, effect.until_s)
+    return limit.until_s
+
+
+def _reason(words: str, failure: Failure, model: str | None) -> str:
+    facts = " ".join(str(f) for f in (failure.status, failure.code) if f is not None)
+    return words + (f" ({facts})" if facts else "") + (f", for {model}" if model is not None else "")

@@ -1,0 +1,187 @@
+"""What an attempt teaches about its key.
+
+Main entries: `begin` hands out a `Ticket`; `succeed`, `fail` or `release` takes it back, exactly once. `fail` returns
+the `Effect` that it had, which `impose` applies to the other keys of the same quota pool.
+Laws: deadlines only move later, except on success or an operator's action. Nothing changes on failures that are the
+caller's own (Client, Policy, TooLargeForLimit) or that speak of a host or model and not of the key. What was sent
+before a wait began is no news about it: such a success ends no wait, and such a failure lengthens no backoff, so that
+ten requests refused together count as one refusal. A secret that is no longer current cannot condemn its successor.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from apikeyrouter.domain.errors import InvalidStateTransitionError
+from apikeyrouter.domain.keys.effects import Effect, effect_of, evidence_of, impose
+from apikeyrouter.domain.keys.eligibility import EJECTED, blocked
+from apikeyrouter.domain.keys.moves import clear_waits, move
+from apikeyrouter.domain.keys.record import KeyRecord, ModelLimit, Ticket, Transition
+from apikeyrouter.domain.keys.rotation import swap_refused
+from apikeyrouter.domain.keys.states import KeyEvent
+from apikeyrouter.domain.models.api_key import KeyState
+from apikeyrouter.domain.resilience.failures import Failure, FailureClass, Scope
+
+__all__ = ["LIMIT_FORGOTTEN_AFTER_S", "begin", "fail", "forget_old_limits", "release", "succeed"]
+
+LIMIT_FORGOTTEN_AFTER_S = 600.0
+"""A model's limit that nobody has run into for so long is forgotten with its strikes."""
+
+_AVAILABLE = KeyState.Available
+_ABOUT_THE_KEY = frozenset({Scope.Key, Scope.Pool})
+_CALLERS_OWN = frozenset({FailureClass.Client, FailureClass.Policy, FailureClass.TooLargeForLimit})
+
+
+def begin(record: KeyRecord, model: str, now_s: float) -> tuple[Ticket, Transition | None]:
+    """Takes the key for one attempt. Call it in the same step as `blocked`, without awaiting between.
+
+    An ejected key may be begun before its time, as a probe. Raises InvalidStateTransitionError for a key that is
+    blocked otherwise, or ejected with its probe in flight; then nothing has changed.
+    """
+    ticket = Ticket(record, model, record.version, record.secret, now_s)
+    moved = None
+    if record.state is not _AVAILABLE:
+        moved = _begin_with_care(ticket, now_s)
+    record.in_flight += 1
+    record.usage_count += 1
+    record.last_used_s = now_s
+    return ticket, moved
+
+
+def _begin_with_care(ticket: Ticket, now_s: float) -> Transition | None:
+    record = ticket.record
+    block = blocked(record, ticket.model, now_s)
+    if block is not None and (block.code != EJECTED or record.probing):
+        raise InvalidStateTransitionError(f"Key {record.key_id} cannot take a request now: {block.reason}.")
+    moved = None
+    own_word = record.trusted and record.until_s <= now_s
+    if record.state is not KeyState.Throttled or (record.until_s != 0.0 and not own_word):
+        ticket.probe = record.probing = True
+        if record.state is not KeyState.Recovering:
+            record.until_s = 0.0
+            moved = move(
+                record,
+                KeyEvent.WaitElapsed,
+                now_s,
+                cause="the wait is over" if block is None else "no other key is left",
+                reason="one request is finding out whether it serves again",
+                actor="clock",
+                evidence={"model": ticket.model},
+            )
+    limit = record.limited_models.get(ticket.model)
+    if limit is not None and not limit.trusted:
+        ticket.model_limit = limit
+        limit.probing = True
+    return moved
+
+
+def succeed(ticket: Ticket, now_s: float) -> Transition | None:
+    """The attempt was served. Ends the wait that it was sent after, if any."""
+    _close(ticket)
+    record = ticket.record
+    if record.suspected_s and ticket.version == record.version and ticket.started_s >= record.suspected_s:
+        record.suspected_s = 0.0
+    if record.state is _AVAILABLE:
+        if record.strikes:
+            record.strikes.clear()
+        return None
+    if record.state is KeyState.Recovering and ticket.probe:
+        return _recovered(record, ticket, now_s)
+    if record.state is KeyState.Throttled:
+        _end_waits(record, ticket)
+        if record.until_s == 0.0 and not record.limited_models:
+            return _recovered(record, ticket, now_s)
+    return None
+
+
+def _end_waits(record: KeyRecord, ticket: Ticket) -> None:
+    """Removes the waits of the key and of the model that were over when the attempt began."""
+    if ticket.started_s >= record.until_s:
+        record.until_s = 0.0
+        _forgive(record, "")
+    limit = record.limited_models.get(ticket.model)
+    if limit is not None and ticket.started_s >= limit.until_s:
+        del record.limited_models[ticket.model]
+        _forgive(record, ticket.model)
+
+
+def _recovered(record: KeyRecord, ticket: Ticket, now_s: float) -> Transition:
+    evidence = {"model": ticket.model}
+    limit = record.limited_models.get(ticket.model)
+    if limit is not None and ticket.started_s >= limit.until_s:
+        del record.limited_models[ticket.model]
+        _forgive(record, ticket.model)
+    if record.limited_models:  # the key as a whole serves again, single models of it still wait
+        _forgive(record, "")
+        model, limit = max(record.limited_models.items(), key=lambda item: item[1].until_s)
+        return move(
+            record,
+            KeyEvent.RateLimited,
+            now_s,
+            cause="the key serves again, but not every model yet",
+            reason=limit.reason,
+            evidence=evidence | {"limited_model": model},
+            until_s=limit.until_s,
+        )
+    clear_waits(record)
+    return move(record, KeyEvent.Succeeded, now_s, cause="a request succeeded", reason="", evidence=evidence)
+
+
+def fail(ticket: Ticket, failure: Failure, now_s: float, rng: Random) -> tuple[Transition | None, Effect | None]:
+    """The attempt failed. Returns the key's transition, if any, and the effect for other keys of the pool, if any.
+
+    The effect is to be imposed on them only when `failure.scope` is Pool.
+    """
+    _close(ticket)
+    record, kind = ticket.record, failure.failure_class
+    if kind in _CALLERS_OWN:
+        return None, None
+    record.failure_count += 1
+    if failure.scope not in _ABOUT_THE_KEY:
+        return None, None
+    if kind is FailureClass.Auth:
+        if ticket.version != record.version:
+            return None, None
+        swapped = swap_refused(record, now_s, evidence_of(failure, ticket.model))
+        if swapped is not None:
+            return swapped, None
+    effect = effect_of(record, failure, ticket.model, started_s=ticket.started_s, now_s=now_s, rng=rng)
+    if effect is None:
+        return None, None
+    return impose(record, effect, now_s), effect
+
+
+def release(ticket: Ticket) -> bool:
+    """The attempt ended and told nothing (cancelled, the caller's own fault). Whether it was a probe: then others may
+    try now."""
+    return _close(ticket)
+
+
+def forget_old_limits(record: KeyRecord, now_s: float) -> bool:
+    """Drops limits of single models that ended long ago. Whether there were any."""
+    horizon_s = now_s - LIMIT_FORGOTTEN_AFTER_S
+    old = [m for m, limit in record.limited_models.items() if limit.until_s < horizon_s and not limit.probing]
+    for model in old:
+        del record.limited_models[model]
+        _forgive(record, model)
+    return bool(old)
+
+
+def _forgive(record: KeyRecord, model: str) -> None:
+    for spot in [spot for spot in record.strikes if spot[1] == model]:
+        del record.strikes[spot]
+
+
+def _close(ticket: Ticket) -> bool:
+    """Takes the ticket back; whether it was a probe of the key or of a model."""
+    if not ticket.open:
+        raise InvalidStateTransitionError(f"This attempt with key {ticket.record.key_id} was closed before.")
+    ticket.open = False
+    record = ticket.record
+    record.in_flight -= 1
+    if ticket.probe:
+        record.probing = False
+    limit: ModelLimit | None = ticket.model_limit
+    if limit is not None:
+        limit.probing = False
+    return ticket.probe or limit is not None
