@@ -1,0 +1,33 @@
+"""`python -m bench COMMAND`: the one entry to all benchmarks.
+
+Commands: `http` (gateways side by side), `startup` (import, cold start, memory, sizes), `decision` (cost of choosing
+among many keys), `faults` (scoreboard of failing keys). Without a command: `http`. Each prints a table and keeps JSON
+under `.cache/bench/`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+COMMANDS = {
+    "http": "bench.http_bench",
+    "startup": "bench.startup",
+    "decision": "bench.decision",
+    "faults": "bench.faults",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Hands the rest of the command line to the named benchmark; returns its exit code."""
+    command = argv[0] if argv and not argv[0].startswith("-") else "http"
+    if command not in COMMANDS:
+        print(f"unknown benchmark {command!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    rest = argv[1:] if argv and argv[0] == command else argv
+    module = importlib.import_module(COMMANDS[command])
+    return int(module.main(rest) or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
