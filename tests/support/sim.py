@@ -9,6 +9,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -22,6 +23,7 @@ __all__ = ["AsyncSim", "Sim", "SimControlError", "sim_process"]
 
 _CONTROL_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 10.0
+_UNTIL_S = 5.0
 
 
 class SimControlError(Exception):
@@ -73,6 +75,16 @@ class Sim:
         (counts,) = self._call("GET", "/state", key=key)["keys"].values()
         found: dict[str, Any] = counts
         return found
+
+    def until(self, key: str, **wanted: Any) -> dict[str, Any]:
+        """Asks for the counts of a key until they are as wanted, as in `until("sk-1", disconnected=1)`, and returns them:
+        what another process notices takes a moment. Raises AssertionError after some seconds."""
+        deadline_s = time.monotonic() + _UNTIL_S
+        while True:
+            counts = self.key(key)
+            if all(counts[name] == value for name, value in wanted.items()):
+                return counts
+            assert time.monotonic() < deadline_s, f"{key}: {counts} never became {wanted}"
 
     def seen(self, key: str | None = None) -> int:
         """How many requests came, with one key or in all."""
@@ -132,6 +144,9 @@ class AsyncSim:
 
     async def key(self, key: str) -> dict[str, Any]:
         return await asyncio.to_thread(self._sim.key, key)
+
+    async def until(self, key: str, **wanted: Any) -> dict[str, Any]:
+        return await asyncio.to_thread(lambda: self._sim.until(key, **wanted))
 
     async def seen(self, key: str | None = None) -> int:
         return await asyncio.to_thread(self._sim.seen, key)

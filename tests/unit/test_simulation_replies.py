@@ -42,7 +42,8 @@ CLOCK = {"type": "function", "function": {"name": "local_clock", "parameters": {
 def chat(*, config: SimConfig | None = None, **fields: Any) -> dict[str, Any]:
     body = json.dumps({"model": "gpt-4o", "messages": USER, **fields}).encode()
     reply = answer_chat(decode(body, ChatRequest), config or SimConfig(), "chatcmpl-1", 1_700_000_000)
-    return json.loads(msgspec.json.encode(reply.whole()))
+    decoded: dict[str, Any] = json.loads(msgspec.json.encode(reply.whole()))
+    return decoded
 
 
 def refused(**fields: Any) -> dict[str, Any]:
@@ -70,7 +71,8 @@ def test_usage_counts_the_tokens_that_are_there() -> None:
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_a_token_bound_ends_the_reply_with_reason_length(name: str) -> None:
-    reply = chat(**{name: 3})
+    bound: dict[str, Any] = {name: 3}
+    reply = chat(**bound)
     assert reply["choices"][0]["finish_reason"] == "length"
     assert reply["usage"]["completion_tokens"] == 3
 
@@ -150,7 +152,7 @@ def test_after_a_tool_answered_the_model_speaks_of_its_result() -> None:
 
 
 def test_structured_output_fits_its_schema() -> None:
-    schema = {
+    schema: dict[str, Any] = {
         "type": "object",
         "properties": {
             "name": {"type": "string", "maxLength": 3},
@@ -235,6 +237,8 @@ def test_whole_numbers_keep_their_bounds(least: int, span: int, step: int, seed:
         ({"stream": "yes"}, "stream", "invalid_type"),
         ({"stream_options": {}}, "stream_options", None),
         ({"tool_choice": "required"}, "tool_choice", None),
+        ({"tools": [WEATHER], "tool_choice": "maybe"}, "tool_choice", "invalid_value"),
+        ({"tools": [WEATHER], "tool_choice": {"type": "function", "function": "x"}}, "tool_choice", None),
         ({"tools": [{"type": "magic"}]}, "tools[0].type", "invalid_value"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name", "invalid_value"),
         ({"response_format": {"type": "yaml"}}, "response_format.type", "invalid_value"),
@@ -270,6 +274,13 @@ def test_a_model_must_be_named_and_known() -> None:
 
 
 WORDS = (
+    "allowed_tools",
+    "tools",
+    "tool_calls",
+    "tool_call_id",
+    "assistant",
+    "tool",
+    "user",
     "type",
     "function",
     "name",
@@ -303,15 +314,15 @@ ODD = st.one_of(
 
 
 @given(fields=ODD)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_json_object_is_answered_or_refused_and_nothing_else(fields: dict[str, Any]) -> None:
     body = json.dumps({"model": "gpt-4o", "messages": USER, **fields}).encode()
     try:
         reply = answer_chat(decode(body, ChatRequest), SimConfig(), "chatcmpl-1", 1)
-        assert b"".join(chat_events(reply, include_usage=True, obfuscate=True)).endswith(DONE)
-        msgspec.json.encode(reply.whole())
-    except ApiError as error:
-        assert error.status in (400, 404)
+    except ApiError:
+        return  # any other exception fails the test
+    assert b"".join(chat_events(reply, include_usage=True, obfuscate=True)).endswith(DONE)
+    assert msgspec.json.encode(reply.whole())
 
 
 @given(prompt=st.text(max_size=200), seed=st.integers(0, 9), least=st.integers(1, 60), span=st.integers(0, 60))

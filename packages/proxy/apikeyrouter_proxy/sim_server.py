@@ -64,7 +64,12 @@ class _Wire:
 
 
 class _WiredProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with the socket in the scope of each request."""
+    """uvicorn's protocol, with the socket in the scope of each request and without an access log (uvicorn's own switch
+    would silence the log of a host that serves with uvicorn in the same process)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.access_log = False
 
     def on_message_begin(self) -> None:
         """A request begins: its scope was just made."""
@@ -149,7 +154,6 @@ class SimServer:
             loop="none",
             lifespan="off",
             log_config=None,
-            access_log=False,
             proxy_headers=False,
             server_header=False,
             timeout_keep_alive=_KEEP_ALIVE_S,

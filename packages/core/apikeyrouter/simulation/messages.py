@@ -16,7 +16,7 @@ from apikeyrouter.simulation.api_errors import ApiError, invalid, wrong_type
 from apikeyrouter.simulation.requests import ChatRequest
 from apikeyrouter.simulation.text import Digest, digest_of, estimate_tokens
 
-__all__ = ["Prompt", "check_tools", "read_prompt", "rough_tokens"]
+__all__ = ["Prompt", "check_tools", "read_prompt", "rough_tokens", "tool_name"]
 
 _ROLES = frozenset({"system", "assistant", "user", "function", "tool", "developer"})
 _PARTS = {"text": "text", "image_url": "image_url", "input_audio": "input_audio", "file": "file", "refusal": "refusal"}
@@ -185,9 +185,18 @@ def check_tools(request: ChatRequest) -> None:
         names.add(name)
     choice = request.tool_choice
     if isinstance(choice, dict) and choice.get("type") in ("function", "custom"):
-        wanted = (choice.get(choice["type"]) or {}).get("name")
+        wanted = tool_name(choice)
         if wanted not in names:
-            raise invalid(
-                f"Invalid value for 'tool_choice': no function named '{wanted}' was specified in 'tools'.",
-                "tool_choice",
-            )
+            text = f"Invalid value for 'tool_choice': no function named '{wanted}' was specified in 'tools'."
+            raise invalid(text, "tool_choice")
+    elif not isinstance(choice, dict) and choice not in (None, "none", "auto", "required"):
+        text = f"Invalid value: '{choice}'. Supported values are: 'none', 'auto', and 'required'."
+        raise invalid(text, "tool_choice", "invalid_value")
+
+
+def tool_name(tool: object) -> str | None:
+    """The name in a tool, or in a choice that points at one; None when there is none."""
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    definition = tool.get(kind) if isinstance(tool, dict) and isinstance(kind, str) else None
+    name = definition.get("name") if isinstance(definition, dict) else None
+    return name if isinstance(name, str) else None

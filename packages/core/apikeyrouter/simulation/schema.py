@@ -2,8 +2,8 @@
 
 Main entry: `fill`. Covers what structured outputs and tool parameters use: objects, arrays, enums, const, anyOf, oneOf,
 allOf, $ref into $defs, string formats and lengths, number bounds, type lists. Patterns are not followed.
-Laws: every required property is there; recursion ends (optional parts are left out beyond a depth, null is preferred);
-the same generator state gives the same document.
+Laws: every required property is there; recursion ends (optional parts are left out beyond a depth, null is preferred,
+the number of values is bounded); the same generator state gives the same document.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ __all__ = ["fill"]
 
 _DEPTH_MAX = 24
 _DEPTH_FRUGAL = 4  # deeper than this only what is required
+_VALUES_MAX = 10_000
 _SPAN = 100  # how far numbers go beyond the only bound they have
 _FORMATS = {
     "date-time": "2026-01-15T09:30:00Z",
@@ -38,7 +39,7 @@ def fill(schema: object, rng: random.Random, subject: str = "") -> Any:
     root = schema if isinstance(schema, dict) else {}
     try:
         return _Filler(root, rng, subject).value(root, 0)
-    except (TypeError, ValueError, KeyError, AttributeError, RecursionError, OverflowError) as fault:
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as fault:
         raise ValueError(f"not a usable JSON Schema: {fault}") from None
 
 
@@ -47,10 +48,14 @@ class _Filler:
         self._root = root
         self._rng = rng
         self._subject = subject
+        self._values_left = _VALUES_MAX
 
     def value(self, schema: object, depth: int) -> Any:
         if not isinstance(schema, dict) or depth > _DEPTH_MAX:
             return None
+        self._values_left -= 1
+        if self._values_left < 0:
+            raise ValueError(f"its smallest document has more than {_VALUES_MAX} values")
         schema = self._resolved(schema)
         if "const" in schema:
             return schema["const"]
@@ -108,6 +113,8 @@ class _Filler:
     def _object(self, schema: dict[str, Any], depth: int) -> dict[str, Any]:
         required = schema.get("required") or []
         properties = schema.get("properties") or {}
+        if not isinstance(properties, dict) or not all(isinstance(name, str) for name in required):
+            raise ValueError("'properties' must be an object and 'required' an array of names")
         wanted = [name for name in properties if name in required or depth <= _DEPTH_FRUGAL]
         out = {name: self.value(properties[name], depth + 1) for name in wanted}
         for name in required:
@@ -117,6 +124,8 @@ class _Filler:
     def _array(self, schema: dict[str, Any], depth: int) -> list[Any]:
         least = schema.get("minItems", 0)
         count = least if depth > _DEPTH_FRUGAL else max(least, min(2, schema.get("maxItems", 2)))
+        if count > _VALUES_MAX:
+            raise ValueError(f"'minItems' is beyond {_VALUES_MAX}")
         prefix = schema.get("prefixItems") or []
         items = [*prefix, *[schema.get("items", {"type": "string"})] * max(0, count - len(prefix))]
         return [self.value(item, depth + 1) for item in items]
@@ -126,6 +135,8 @@ class _Filler:
         if known is not None:
             return known
         text = self._subject or self._rng.choice(_WORDS)
+        if schema.get("minLength", 0) > _VALUES_MAX:
+            raise ValueError(f"'minLength' is beyond {_VALUES_MAX}")
         text = text.ljust(schema.get("minLength", 0), "x")
         return text[: schema["maxLength"]] if "maxLength" in schema else text
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from apikeyrouter.simulation.messages import Prompt
+from apikeyrouter.simulation.messages import Prompt, tool_name
 from apikeyrouter.simulation.requests import ChatRequest
 from apikeyrouter.simulation.schema import fill
 from apikeyrouter.simulation.text import Digest, digest_of
@@ -60,12 +60,13 @@ def _demanded(request: ChatRequest, prompt: Prompt) -> list[dict[str, Any]]:
     tools: list[dict[str, Any]] = request.tools
     choice = request.tool_choice
     if isinstance(choice, dict) and choice.get("type") in ("function", "custom"):
-        name = choice[choice["type"]]["name"]
-        return [tool for tool in tools if tool[tool["type"]]["name"] == name][:1]
-    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
-        allowed = choice.get("allowed_tools") or choice
-        names = {(t.get("function") or t.get("custom") or {}).get("name") for t in allowed.get("tools", [])}
-        tools = [tool for tool in tools if tool[tool["type"]]["name"] in names]
+        return [tool for tool in tools if tool_name(tool) == tool_name(choice)][:1]
+    if isinstance(choice, dict):
+        allowed = choice.get("allowed_tools")
+        allowed = allowed if isinstance(allowed, dict) else choice
+        listed = allowed.get("tools")
+        names = {tool_name(tool) for tool in listed} if isinstance(listed, list) else set()
+        tools = [tool for tool in tools if tool_name(tool) in names]
         choice = allowed.get("mode")
     spoken = {word.lower() for word in _WORD.findall(prompt.last_user)}
     named = [tool for tool in tools if prompt.last_role != "tool" and _words(tool) & spoken]
@@ -73,7 +74,7 @@ def _demanded(request: ChatRequest, prompt: Prompt) -> list[dict[str, Any]]:
 
 
 def _words(tool: dict[str, Any]) -> set[str]:
-    name = re.sub(r"([a-z])([A-Z])", r"\1 \2", tool[tool["type"]]["name"])
+    name = re.sub(r"([a-z])([A-Z])", r"\1 \2", tool_name(tool) or "")
     return {word.lower() for word in _WORD.findall(name)}
 
 
