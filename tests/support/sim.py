@@ -77,8 +77,8 @@ class Sim:
         return found
 
     def until(self, key: str, **wanted: Any) -> dict[str, Any]:
-        """Asks for the counts of a key until they are as wanted, as in `until("sk-1", disconnected=1)`, and returns them:
-        what another process notices takes a moment. Raises AssertionError after some seconds."""
+        """Asks for the counts of a key until they are as wanted, as in `until("sk-1", disconnected=1)`, and returns
+        them: what another process notices takes a moment. Raises AssertionError after some seconds."""
         deadline_s = time.monotonic() + _UNTIL_S
         while True:
             counts = self.key(key)

@@ -154,6 +154,12 @@ async def test_admission_charges_the_larger_of_max_tokens_and_estimate() -> None
     assert int((await call(body)).headers["x-ratelimit-remaining-tokens"]) < 100
 
 
+async def test_the_legacy_endpoint_charges_max_tokens_too() -> None:
+    call = Caller(SimConfig(limits=Limits(rpm=None, tpm=1000)))
+    reply = await call({"model": "davinci-002", "prompt": "Once", "max_tokens": 600}, path="/v1/completions")
+    assert reply.headers["x-ratelimit-remaining-tokens"] == "400"
+
+
 async def test_a_refused_client_error_counts_against_the_limits_and_carries_their_headers() -> None:
     reply = await Caller()({**HELLO, "messages": []})
     assert (reply.status, reply.headers["x-ratelimit-remaining-requests"]) == (400, "499")
