@@ -6,6 +6,9 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from apikeyrouter.domain.errors import ErrorCategory
 from apikeyrouter.domain.interfaces.transport import SendPhase, TransportError
 from apikeyrouter.domain.resilience.classify import (
@@ -27,8 +30,6 @@ from apikeyrouter.domain.resilience.durations import (
 )
 from apikeyrouter.domain.resilience.redact import fold, redact
 from apikeyrouter.domain.resilience.rules import DIALECTS
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 BOUNDED = settings(max_examples=150, deadline=None, database=None)
@@ -72,10 +73,33 @@ hostile = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=8), inner, max_size=4)),
     max_leaves=10,
 )
-FIELDS = (
-    "error message type code param status status_code details detail metadata innererror raw headers reason violations"
-    " quotaId quotaValue retryDelay seconds nanos limit_source request_id response object X-RateLimit-Reset"
-).split()
+FIELDS = [
+    "error",
+    "message",
+    "type",
+    "code",
+    "param",
+    "status",
+    "status_code",
+    "details",
+    "detail",
+    "metadata",
+    "innererror",
+    "raw",
+    "headers",
+    "reason",
+    "violations",
+    "quotaId",
+    "quotaValue",
+    "retryDelay",
+    "seconds",
+    "nanos",
+    "limit_source",
+    "request_id",
+    "response",
+    "object",
+    "X-RateLimit-Reset",
+]
 
 
 def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from apikeyrouter.domain.resilience.breaker import Breaker, Phase, Verdict
 from apikeyrouter.domain.resilience.cooldown import cooldown_s, hinted_s, later, rest_s
 from apikeyrouter.domain.resilience.failures import FACTS, Failure, FailureClass
 from apikeyrouter.domain.resilience.retry import RetryBudget
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-BOUNDED = settings(max_examples=120, deadline=None, database=None)
+BOUNDED = settings(max_examples=150, deadline=None, database=None)
 seeds = st.integers(min_value=0, max_value=2**32)
 seconds = st.floats(min_value=0.0, max_value=1e6)
 

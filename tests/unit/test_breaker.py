@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from apikeyrouter.domain.resilience.breaker import Breaker, Phase, Verdict
 
 RNG = random.Random
@@ -66,8 +67,8 @@ def test_what_is_older_than_the_window_is_forgotten(gap_s: float) -> None:
     for _ in range(4):
         attempt(breaker, 100.0, ok=False)
         breaker.succeed(100.0, breaker.begin(100.0))
-    attempt(breaker, 100.0 + gap_s, ok=False)
-    attempt(breaker, 100.0 + gap_s, ok=False)
+    for outcome in (False, True, True, False, True, True, False):
+        attempt(breaker, 100.0 + gap_s, ok=outcome)
     assert breaker.phase is Phase.Closed
 
 
@@ -92,6 +93,14 @@ def test_a_bad_probe_opens_it_for_longer_each_time_up_to_a_minute() -> None:
         assert breaker.verdict(now_s) is Verdict.Reject
     assert lengths[:5] == pytest.approx([lengths[0] * 2**n for n in range(5)])
     assert lengths[-1] == 60.0
+
+
+def test_a_bad_probe_undoes_the_good_one_before_it() -> None:
+    breaker = tripped()
+    attempt(breaker, 200.0, ok=True)
+    attempt(breaker, 200.0, ok=False)
+    attempt(breaker, 300.0, ok=True)
+    assert breaker.phase is Phase.HalfOpen
 
 
 def test_a_probe_that_told_nothing_gives_its_place_back() -> None:
@@ -172,3 +181,13 @@ def test_failures_on_the_ramp_open_it_again_for_longer() -> None:
     assert breaker.phase is Phase.Ramping
     breaker.release(113.0, breaker.begin(112.0))
     assert breaker.phase is Phase.Closed
+
+
+def test_old_successes_do_not_hide_new_failures() -> None:
+    breaker = Breaker()
+    for _ in range(20):
+        attempt(breaker, 100.0, ok=True)
+    for _ in range(5):
+        attempt(breaker, 131.0, ok=True)
+        attempt(breaker, 131.0, ok=False)
+    assert breaker.phase is Phase.Open

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+
 from apikeyrouter.domain.errors import ErrorCategory
 from apikeyrouter.domain.interfaces.transport import SendPhase, TransportError
 from apikeyrouter.domain.resilience.classify import (
@@ -135,6 +136,7 @@ def test_a_failure_below_http_costs_what_its_phase_says(
         ("openai", 403, b"", 502, "upstream_auth", E.AuthenticationError),
         ("openai", 400, b'{"error":{"code":"invalid_value"}}', 400, "invalid_value", E.ValidationError),
         ("openai", 404, b'{"error":{"code":"model_not_found"}}', 404, "model_not_found", E.ValidationError),
+        ("openai", 401, b'{"error":{"code":"model_not_found"}}', 400, "model_not_found", E.ValidationError),
         ("openai", 422, b"", 422, "invalid_request", E.ValidationError),
         ("openai", 409, b"", 409, "invalid_request", E.ValidationError),
         ("together", 403, b"Input validation error", 400, "invalid_request", E.ValidationError),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from apikeyrouter.domain.resilience.classify import (
     Billing,
     Failure,
@@ -57,7 +58,7 @@ def openrouter(code: int, message: str, **metadata: Any) -> dict[str, Any]:
 
 RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "36s"}
 BAD_GOOGLE_KEY = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
-TPM = "Rate limit reached for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Used 29000, Requested 1500"
+TPM = "Rate limit reached for gpt-4o in organization o on tokens per min (TPM): Limit 30000, Used 29000, Requested 1500"
 TOO_LARGE = "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Requested 40000."
 GROQ_LARGE = "Request too large for model `x` on tokens per minute (TPM): Limit 6000, Requested 8092, please reduce"
 FILTERED = "The response was filtered due to the prompt triggering Azure OpenAI's content management policy."
@@ -103,6 +104,7 @@ ROWS = [
     (F.Capacity, "groq", 498, openai("Flex tier capacity exceeded", None, "capacity_exceeded")),
     (F.Capacity, "openrouter", 429, openrouter(429, "Provider returned error", provider_name="G", raw="is limited")),
     (F.Capacity, "mistral", 429, {"object": "error", "type": "service_tier_capacity_exceeded", "code": "3505"}),
+    (F.Capacity, "groq", 498, b""),
     (F.Capacity, "generic", 529, b"<html>"),
     # DAY_QUOTA
     (
@@ -242,6 +244,8 @@ def test_a_429_with_most_of_every_limit_left_is_a_burst() -> None:
     assert reply("openai", 429, body, **plenty).failure_class is F.Burst
     assert reply("openai", 429, body, **{**plenty, "x_ratelimit_remaining_tokens": "10"}).failure_class is F.Rate
     assert reply("openai", 429, body, **plenty, retry_after="2").failure_class is F.Rate
+    counted = openai("on tokens per min (TPM): Limit 30000, Requested 20500", "tokens", "rate_limit_exceeded")
+    assert reply("openai", 429, counted, **plenty).failure_class is F.Rate
     spare = {"anthropic_ratelimit_requests_limit": "50", "anthropic_ratelimit_requests_remaining": "49"}
     assert reply("anthropic", 429, anthropic("rate_limit_error", "x"), **spare).failure_class is F.Burst
 

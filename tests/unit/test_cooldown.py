@@ -6,6 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
+
 from apikeyrouter.domain.resilience.cooldown import (
     AUTH_SUSPECT_S,
     EJECT_AFTER,
@@ -66,6 +67,7 @@ HOUR = 3_600.0
         (F.Auth, 3, None, 1_800.0, 1_980.0),
         (F.Auth, 60, None, 6 * HOUR, 6.6 * HOUR),
         (F.Balance, 1, None, 900.0, 990.0),
+        (F.Balance, 1, 10.0, 900.0, 990.0),
         (F.Balance, 2, 10.0, 1_800.0, 1_980.0),
         (F.SpendCap, 1, 7_200.0, 7_200.0, 7_920.0),
         (F.SpendCap, 9, None, 6 * HOUR, 6.6 * HOUR),

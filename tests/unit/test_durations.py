@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+
 from apikeyrouter.domain.resilience.durations import (
     hint_in_details,
     hint_in_text,

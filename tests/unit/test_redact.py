@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from apikeyrouter.domain.resilience.redact import MASK, fold, redact
 
 # built here, so that no file holds anything that looks like a credential

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from apikeyrouter.domain.resilience.failures import FACTS, Failure, FailureClass
+
+from apikeyrouter.domain.resilience.failures import FACTS, Billing, Failure, FailureClass
 from apikeyrouter.domain.resilience.retry import RetryBudget, Step, costs_retry_budget, next_step
 
 F = FailureClass
@@ -60,6 +62,9 @@ def test_only_faults_that_may_hit_everybody_cost_retry_budget() -> None:
 def test_what_was_sent_and_not_answered_is_repeated_only_on_request() -> None:
     for kind in (F.Unanswered, F.Timeout):
         assert step(kind, retry_unanswered=False) is Step.Stop
+    # cut off by the deadline before a byte left: nothing can be paid twice
+    unsent = replace(failure(F.Timeout), billing=Billing.No)
+    assert next_step(unsent, **{**GO, "retry_unanswered": False}) is Step.TryNextKey
     # a 408 is an answer
     assert step(F.Timeout, 408, retry_unanswered=False) is Step.TryNextKey
     assert step(F.NotSent, retry_unanswered=False) is Step.TryNextKey

