@@ -8,6 +8,7 @@ under `.cache/bench/`.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 
 COMMANDS = {
@@ -25,7 +26,11 @@ def main(argv: list[str]) -> int:
         print(f"unknown benchmark {command!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     rest = argv[1:] if argv and argv[0] == command else argv
-    module = importlib.import_module(COMMANDS[command])
+    name = COMMANDS[command]
+    if importlib.util.find_spec(name) is None:
+        print(f"the benchmark {command!r} is not part of this checkout ({name})", file=sys.stderr)
+        return 2
+    module = importlib.import_module(name)
     return int(module.main(rest) or 0)
 
 

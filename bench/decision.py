@@ -1,0 +1,129 @@
+"""What a decision costs, alone, with 10 to 10,000 keys: gather, sift, rank and hold, without any sending.
+
+Entry: `decision_latency()`; `main(argv)` prints the table (`python -m bench decision`).
+Laws: it calls the functions that the pipeline calls, on a router wired as users wire it; every hold is given back
+outside the timed part, but the turn stays taken, so that each decision meets the state that the one before left
+behind.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import time
+from dataclasses import asdict, dataclass
+
+from apikeyrouter import ApiKeyRouter, OpenAIAdapter
+from apikeyrouter.domain.models.call import Call, Operation, peek
+from apikeyrouter.domain.routing.demand import demand_of
+from apikeyrouter.domain.routing.explain import DecisionRecord
+from bench import processes, report
+from bench.client import percentile
+from bench.http_load import body
+
+SIZES = (10, 100, 1_000, 10_000)
+OBJECTIVES = ("fairness", "cost", "reliability")
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Microseconds a decision; lower is better."""
+
+    keys: int
+    objective: str
+    resting: int
+    mean_us: float
+    p50_us: float
+    p99_us: float
+
+
+async def _router(keys: int, resting: int) -> ApiKeyRouter:
+    """A router over a memory store with `keys` keys, of which the first `resting` are disabled."""
+    router = ApiKeyRouter()
+    await router.register_provider("openai", OpenAIAdapter())
+    for number in range(keys):
+        price = f"{0.001 * (1 + number % 7):.4f}"
+        key = await router.register_key(f"sk-bench-{number:08d}", "openai", {"cost_per_1k": price})
+        if number < resting:
+            await router.key_manager.disable_key(key.id, reason="bench")
+    return router
+
+
+async def decision_latency(keys: int, objective: str, *, resting: int = 0, samples: int = 20_000) -> Latency:
+    """Times `samples` decisions over `keys` keys for `objective`; `resting` of the keys may not be used.
+
+    Raises RuntimeError when a decision finds nobody, since then nothing was measured.
+    """
+    router = await _router(keys, resting)
+    try:
+        return _timed(router, keys, objective, resting=resting, samples=samples)
+    finally:
+        await router.aclose()
+
+
+def _timed(router: ApiKeyRouter, keys: int, name: str, *, resting: int, samples: int) -> Latency:
+    content = body().encode()
+    objective = router.objective(name)
+    call: Call = router.new_call(Operation.Chat, content, peek(content))
+    took_us: list[float] = []
+    gc.collect()
+    gc.freeze()
+    for number in range(samples + samples // 10):
+        now_s = time.monotonic()
+        began_ns = time.perf_counter_ns()
+        record = DecisionRecord("bench", call.request_id, call.model, objective, at_utc_s=0.0, stream=False)
+        group = router.directory.group_for(call.provider_id, call.model)
+        demand = demand_of(call, router.lengths)
+        taken = router.chooser.choose(group, demand, objective, record, tried=set(), now_s=now_s)
+        ended_ns = time.perf_counter_ns()
+        if taken is None:
+            raise RuntimeError(f"no key was chosen among {keys}: {record.rejections[:3]}")
+        taken.hold.release()
+        # The first tenth warms caches (and parks the keys that rest).
+        if number >= samples // 10:
+            took_us.append((ended_ns - began_ns) / 1e3)
+    gc.unfreeze()
+    mean_us = sum(took_us) / len(took_us)
+    return Latency(keys, name, resting, mean_us, percentile(took_us, 0.5), percentile(took_us, 0.99))
+
+
+async def measure(samples: int) -> list[Latency]:
+    """All sizes and objectives, and one row each with half of the keys resting."""
+    rows: list[Latency] = []
+    for keys in SIZES:
+        rows += [await decision_latency(keys, objective, samples=samples) for objective in OBJECTIVES]
+        rows.append(await decision_latency(keys, "fairness", resting=keys // 2, samples=samples))
+    return rows
+
+
+def main(argv: list[str]) -> int:
+    """Command line: `--quick` takes fewer samples."""
+    parser = argparse.ArgumentParser(prog="python -m bench decision", description="What a decision costs.")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the samples")
+    arguments = parser.parse_args(argv)
+    processes.raise_priority()
+    rows = asyncio.run(measure(2_000 if arguments.quick else 20_000))
+    cells = [
+        [
+            f"{row.keys:,}",
+            f"{row.resting:,}",
+            row.objective,
+            f"{row.p50_us:.1f}",
+            f"{row.mean_us:.1f}",
+            f"{row.p99_us:.1f}",
+        ]
+        for row in rows
+    ]
+    print(report.columns(["keys", "resting", "objective", "p50 us", "mean us", "p99 us"], cells))
+    p50_us = {(row.keys, row.objective, row.resting): row.p50_us for row in rows}
+    worst = {keys: max(p50_us[keys, objective, 0] for objective in OBJECTIVES) for keys in SIZES}
+    goals = [
+        report.Goal("decision at 10 keys (dearest objective)", worst[10], 40, at_most=True, unit="us"),
+        report.Goal("1,000 keys / 10 keys", worst[1_000] / worst[10], 3, at_most=True, unit="x"),
+        report.Goal("10,000 keys / 10 keys", worst[10_000] / worst[10], 0, at_most=True, unit="x"),
+    ]
+    print()
+    print(report.figures_table(goals))
+    print(f"\nfigures: {report.save('decision', {'rows': [asdict(row) for row in rows]})}")
+    return 0
