@@ -42,7 +42,7 @@ class Plan:
     connections: tuple[int, ...] = (1, 16, 64)
 
 
-FULL = Plan(rounds=5, warm_s=4.0, saturate_s=3.0, offer_s=8.0, paced_s=4.0, burst_s=3.0)
+FULL = Plan(rounds=3, warm_s=4.0, saturate_s=3.0, offer_s=8.0, paced_s=4.0, burst_s=3.0)
 QUICK = Plan(rounds=2, warm_s=2.0, saturate_s=1.0, offer_s=3.0, paced_s=1.5, burst_s=1.5)
 
 
