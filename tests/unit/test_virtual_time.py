@@ -63,7 +63,7 @@ def test_waiting_for_what_never_comes_is_an_error_that_names_the_task() -> None:
 
 def test_an_endless_loop_of_sleeps_ends_at_the_limit() -> None:
     async def polls_for_ever() -> None:
-        while True:
+        while True:  # noqa: ASYNC110 - the fault under test
             await asyncio.sleep(1)
 
     with pytest.raises(DeadlockError, match="passed 100 s"):

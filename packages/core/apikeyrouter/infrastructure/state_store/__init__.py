@@ -40,9 +40,7 @@ def open_store(url: str) -> StateStore:
     base_scheme = scheme.partition("+")[0]
     if base_scheme in _LATER:
         raise ConfigurationError(
-            [
-                f'"{scheme}" stores arrive in a later release, and no other store is used instead. Supported: {_SUPPORTED}.'
-            ]
+            [f'"{scheme}" stores arrive in a later release; nothing else is used instead. Supported: {_SUPPORTED}.']
         )
     raise ConfigurationError([f'The store URL scheme "{scheme}" is not known. Supported: {_SUPPORTED}.'])
 
