@@ -11,7 +11,7 @@ import contextlib
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 __all__ = ["Peer", "Served", "answer", "hostile", "swallowing_address"]
@@ -119,7 +119,7 @@ async def hostile(
 
 
 def answer(*replies: bytes) -> Callable[[Peer], Awaitable[None]]:
-    """A script that answers each request with the next of `replies` (the last one for ever), and keeps the connection."""
+    """A script that answers each request with the next of `replies`, the last one for ever, and does not close."""
 
     async def script(peer: Peer) -> None:
         turn = 0
@@ -132,7 +132,7 @@ def answer(*replies: bytes) -> Callable[[Peer], Awaitable[None]]:
 
 
 @contextlib.contextmanager
-def swallowing_address(host: str):  # noqa: ANN201
+def swallowing_address(host: str) -> Iterator[int]:
     """A port of `host` on which connecting hangs: its queue of unaccepted connections is full."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())

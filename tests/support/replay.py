@@ -32,7 +32,8 @@ class Recording:
         self.headers = {
             k: v
             for k, v in given.items()
-            if k not in ("content-type", "content-length", "transfer-encoding", "content-encoding", "connection", "date")
+            if k
+            not in ("content-type", "content-length", "transfer-encoding", "content-encoding", "connection", "date")
         }
 
     @property

@@ -15,7 +15,7 @@ from apikeyrouter.domain.cost.prices import cost_nano_usd
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.models.call import Call, Operation
-from apikeyrouter.domain.resilience.classify import Billing, Failure, FailureClass
+from apikeyrouter.domain.resilience.failures import Billing, Failure, FailureClass
 from apikeyrouter.domain.routing.choose import Taken
 from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord
@@ -29,6 +29,9 @@ _UNHEALTHY = frozenset(
     }
 )  # fmt: skip
 """Failures that speak of the provider's health. Rate limits and quota speak of quota; client errors of the client."""
+
+_TOLD = -1
+"""A breaker's ticket that no breaker ever gave: what follows counts for nothing there."""
 
 _COUNTS_AGAINST_KEY = _UNHEALTHY | {FailureClass.Auth}
 
@@ -76,6 +79,13 @@ class Attempt:
     def first_byte(self) -> None:
         """The first byte of a good reply came now."""
         self.fact.ttft_s = self._learners.clock.monotonic_s() - self._started_s
+
+    def accepted(self) -> None:
+        """A stream has begun well: the breaker may know, since its end can be minutes away."""
+        self.first_byte()
+        now_s = self._learners.clock.monotonic_s()
+        self._taken.candidate.breaker.succeed(now_s, self._breaker_ticket)
+        self._breaker_ticket = _TOLD
 
     def succeed(self, usage: Usage | None, *, status: int = 200) -> Usage:
         """The reply is complete. Without usage from the provider, what was expected is charged, and said."""

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 from apikeyrouter.domain.interfaces.transport import HttpReply, TransportError
 from apikeyrouter.domain.keys.eligibility import blocked
 from apikeyrouter.domain.models.api_key import KeyState
-from apikeyrouter.domain.resilience.classify import Failure, classify_reply, classify_transport
+from apikeyrouter.domain.resilience.classify import classify_reply, classify_transport
+from apikeyrouter.domain.resilience.failures import Failure, bad_reply
 
 if TYPE_CHECKING:
     from apikeyrouter.domain.keys.record import KeyRecord
@@ -121,7 +122,7 @@ async def _models_of(router: ApiKeyRouter, record: KeyRecord) -> list[dict[str, 
     except TransportError as error:
         outcome = classify_transport(error)
     except ValueError as fault:
-        outcome = Failure.bad_reply(str(fault), status=reply.status if reply is not None else None)
+        outcome = bad_reply(str(fault), reply.status if reply is not None else None)
     except BaseException:
         keys.release(record)
         raise

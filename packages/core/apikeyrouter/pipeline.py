@@ -19,15 +19,10 @@ from apikeyrouter.attempt import Attempt, Learners
 from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.errors import RouterError, SystemError
-from apikeyrouter.domain.interfaces.transport import HttpReply, Transport, TransportError
+from apikeyrouter.domain.interfaces.transport import HttpReply, HttpRequest, Transport, TransportError
 from apikeyrouter.domain.models.call import Call
-from apikeyrouter.domain.resilience.classify import (
-    Failure,
-    FailureClass,
-    classify_event,
-    classify_reply,
-    classify_transport,
-)
+from apikeyrouter.domain.resilience.classify import classify_event, classify_reply, classify_transport
+from apikeyrouter.domain.resilience.failures import Failure, FailureClass, Scope, bad_reply
 from apikeyrouter.domain.resilience.retry import Step, costs_retry_budget, next_step
 from apikeyrouter.domain.routing.candidates import Group
 from apikeyrouter.domain.routing.choose import Chooser, Taken
@@ -158,7 +153,7 @@ class Pipeline:
         reply: HttpReply | None = None
         try:
             request = adapter.build_request(flow.call, key.secret, base_url=key.base_url)
-            reply = await self._transport.send(request)
+            reply = await self._send(request)
             attempt.first_byte()
             if reply.status == 200:
                 if flow.call.streams and _is_event_stream(reply):
@@ -175,6 +170,19 @@ class Pipeline:
                 attempt.abandon("cancelled")
                 if reply is not None:
                     reply.aclose()
+
+    async def _send(self, request: HttpRequest) -> HttpReply:
+        """Sends; once more when a kept-alive connection turns out to have been closed under our hands.
+
+        A provider closes idle connections at any time, also in the instant in which we write: that is no answer to the
+        request, and no reason to blame the key. Only where unanswered requests may be sent again.
+        """
+        try:
+            return await self._transport.send(request)
+        except TransportError as error:
+            if not (error.reused and error.kind == "reset" and self._limits.retry_unanswered):
+                raise
+            return await self._transport.send(request)
 
     async def _begin_stream(self, flow: _Flow, attempt: Attempt, reply: HttpReply) -> Reply | Failure:
         """Waits for the first event: until then another key may still take over."""
@@ -193,7 +201,7 @@ class Pipeline:
             failure = classify_event(adapter.dialect, reader.error, utc_now=self._clock.utc_now())
             reply.aclose()
             return self._note_failure(flow, attempt, failure or _bad_reply("the stream began with an error", reply))
-        attempt.first_byte()
+        attempt.accepted()
         attempt.fact.outcome = "streaming"
         stream = ReplyStream(
             flow.call, attempt, reply, chunks, reader, first=first, demand=flow.demand, journal=self._journal
@@ -221,23 +229,21 @@ class Pipeline:
         return failure
 
     def _next_step(self, flow: _Flow, taken: Taken, failure: Failure) -> Step:
-        """Step 9: the pure function decides; only the retry budget is touched here."""
+        """Step 9: the pure function decides; the retry budget is touched only when all else allows the retry."""
         now_s = self._clock.monotonic_s()
-        attempts = len(flow.record.attempts)
-        left = len(flow.group.candidates) - len(flow.tried)
-        may = attempts < self._limits.attempts_max and left > 0 and failure.elsewhere
-        budget = (
-            taken.candidate.provider.retry_budget.try_withdraw(now_s) if may and costs_retry_budget(failure) else True
-        )
-        return next_step(
+        step = next_step(
             failure,
-            attempts=attempts,
+            attempts=len(flow.record.attempts),
             attempts_max=self._limits.attempts_max,
-            candidates_left=left,
+            candidates_left=_left_in_play(flow, taken, failure),
             time_left_s=flow.call.deadline_s - now_s,
-            budget=budget,
+            budget=True,
             retry_unanswered=self._limits.retry_unanswered,
         )
+        if step is Step.TryNextKey and costs_retry_budget(failure):
+            budget = taken.candidate.provider.retry_budget
+            return step if budget.try_withdraw(now_s) else Step.Stop
+        return step
 
     def _refused(self, flow: _Flow) -> SystemError:
         """Nobody was left to try: either at once, or after failures."""
@@ -259,12 +265,21 @@ class Pipeline:
         return refused_error(flow.call.model, (), flow.failures, self._clock.monotonic_s())
 
 
+def _left_in_play(flow: _Flow, taken: Taken, failure: Failure) -> int:
+    """Untried candidates that the failure says nothing about: after a pool's limit, only those of other pools."""
+    untried = [c for c in flow.group.candidates if c.record.key_id not in flow.tried]
+    if failure.scope is Scope.Pool:
+        pool = taken.candidate.pool
+        return sum(c.pool is not pool for c in untried)
+    return len(untried)
+
+
 def _is_event_stream(reply: HttpReply) -> bool:
     kind = reply.header(b"content-type")
     return kind is not None and kind.lower().startswith(b"text/event-stream")
 
 
 def _bad_reply(why: str, reply: HttpReply | None) -> Failure:
-    return Failure.bad_reply(why, status=reply.status if reply is not None else None)
+    return bad_reply(why, reply.status if reply is not None else None)
 
 

@@ -17,7 +17,8 @@ from apikeyrouter.domain.errors import ErrorCategory, SystemError
 from apikeyrouter.domain.interfaces.provider_adapter import StreamReader
 from apikeyrouter.domain.interfaces.transport import HttpReply, SendPhase, TransportError
 from apikeyrouter.domain.models.call import Call
-from apikeyrouter.domain.resilience.classify import Failure, category_of, classify_event, classify_transport
+from apikeyrouter.domain.resilience.classify import classify_event, classify_transport
+from apikeyrouter.domain.resilience.failures import Failure, category_of
 from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.journal import Journal
 

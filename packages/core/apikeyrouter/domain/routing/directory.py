@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Protocol
 
 from apikeyrouter.domain.components.key_manager import KeyManager
@@ -96,6 +95,19 @@ class Directory:
         self.changed()
         return provider
 
+    def require(self, provider_id: str) -> Provider:
+        """The provider of this id. Raises ProviderNotRegisteredError."""
+        provider = self._providers.get(provider_id)
+        if provider is None:
+            have = f"registered are: {', '.join(sorted(self._providers))}" if self._providers else "none is registered"
+            raise ProviderNotRegisteredError(
+                f"Provider {provider_id!r} is not registered ({have}). "
+                f"Call `await router.register_provider({provider_id!r}, adapter)` first.",
+                provider_id=provider_id,
+                registered=sorted(self._providers),
+            )
+        return provider
+
     def changed(self) -> None:
         """Keys or providers came, went or got other prices or weights: groups are rebuilt at their next use."""
         self._generation += 1
@@ -130,8 +142,6 @@ class Directory:
         candidates: list[Candidate] = []
         for provider in self._serving(provider_id, model):
             for record in self._keys.records(provider.provider_id):
-                if record.models is not None and not any(fnmatchcase(model, p) for p in record.models):
-                    continue
                 candidates.append(self._candidate(len(candidates), provider, record, model))
         floor = min(turns.values(), default=0.0)
         for candidate in candidates:
@@ -155,10 +165,7 @@ class Directory:
 
     def _serving(self, provider_id: str | None, model: str) -> Sequence[Provider]:
         if provider_id is not None:
-            provider = self._providers.get(provider_id)
-            if provider is None:
-                raise self._not_registered(provider_id, model)
-            return [provider]
+            return [self.require(provider_id)]
         claiming = [p for p in self._providers.values() if p.adapter.claims(model)]
         if claiming:
             return claiming
@@ -170,14 +177,12 @@ class Directory:
     def _not_registered(self, provider_id: str | None, model: str) -> ProviderNotRegisteredError:
         registered = sorted(self._providers)
         have = f"registered are: {', '.join(registered)}" if registered else "none is registered"
+        what = f"No registered provider is known to serve the model {model!r} ({have})."
         if provider_id is None:
-            what = f"No registered provider is known to serve the model {model!r} ({have}). Name one with provider_id."
+            hint = "Name one with provider_id, or as 'provider/model'."
         else:
-            what = (
-                f"Provider {provider_id!r}, needed for the model {model!r}, is not registered ({have}). "
-                f"Call `await router.register_provider({provider_id!r}, adapter)` first."
-            )
-        return ProviderNotRegisteredError(what, provider_id=provider_id, registered=registered)
+            hint = f"It looks like a model of {provider_id!r}: register that provider, or name another with provider_id."
+        return ProviderNotRegisteredError(f"{what} {hint}", provider_id=provider_id, registered=registered)
 
 
 def implied_provider(model: str) -> str | None:

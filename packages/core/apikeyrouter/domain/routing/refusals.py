@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from apikeyrouter.domain.errors import ErrorCategory, NoEligibleKeysError, SystemError
-from apikeyrouter.domain.resilience.classify import Failure, FailureClass, category_of, client_status_of
+from apikeyrouter.domain.resilience.failures import (
+    Failure,
+    FailureClass,
+    category_of,
+    client_code_of,
+    client_status_of,
+)
 from apikeyrouter.domain.routing.explain import AttemptFact, Rejection
 
 __all__ = ["failed_error", "refused_error"]
@@ -24,7 +30,7 @@ def failed_error(failure: Failure, attempts: Sequence[AttemptFact], body: bytes 
     return SystemError(
         category_of(failure),
         message,
-        provider_code=_code(failure),
+        provider_code=client_code_of(failure),
         retryable=not own and failure.elsewhere,
         details={"failure_class": failure.failure_class.value, "attempts": len(attempts)},
         retry_after=failure.retry_after_s,
@@ -92,9 +98,3 @@ _WORDS = {
     FailureClass.Balance: "The provider account is out of credit",
     FailureClass.SpendCap: "The provider account reached its spend cap",
 }
-
-
-def _code(failure: Failure) -> str:
-    if failure.failure_class is FailureClass.Auth:
-        return "upstream_auth"
-    return failure.code or failure.failure_class.value

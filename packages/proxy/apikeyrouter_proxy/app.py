@@ -1,0 +1,89 @@
+"""The application: FastAPI with the token path in front, and one life from opening the store to draining.
+
+`create_app()` builds it without reading or starting anything. The whole onion is `create_app`'s last lines: guard (hosts,
+origins), token path, then FastAPI's own routes (management, models, health).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+
+from apikeyrouter_proxy.bootstrap import Proxy, open_proxy
+from apikeyrouter_proxy.data_plane import OPERATIONS
+from apikeyrouter_proxy.middleware.guard import Guard
+from apikeyrouter_proxy.routes import include_routes
+from apikeyrouter_proxy.settings import ProxySettings
+
+__all__ = ["create_app"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_GC_THRESHOLDS = (50_000, 20, 100)
+
+
+class TokenPath:
+    """Hands requests for the token path to the data plane, everything else inwards."""
+
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], api: FastAPI) -> None:
+        self._app = app
+        self._state = api.state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "http" and scope["method"] == "POST":
+            operation = OPERATIONS.get(scope["path"])
+            if operation is not None:
+                await self._state.proxy.data_plane(scope, receive, send, operation)
+                return
+        await self._app(scope, receive, send)
+
+
+def create_app(settings: ProxySettings | None = None, environ: Mapping[str, str] | None = None) -> FastAPI:
+    """The application. `settings`: default from `environ` (default: the process environment and `.env`), read when the
+    server starts, so that importing has no effect and needs no key."""
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        chosen = settings or ProxySettings.from_environ(os.environ if environ is None else environ, Path(".env"))
+        proxy: Proxy = await open_proxy(chosen)
+        app.state.proxy = proxy
+        # What lives now lives as long as the process: keeping it out of collections saves 7-12 % (docs/performance.md).
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        try:
+            yield
+        finally:
+            proxy.draining = True
+            await _drained(proxy)
+            await proxy.aclose()
+
+    app = FastAPI(
+        title="ApiKeyRouter",
+        summary="Which key of which provider serves each LLM request, and why.",
+        lifespan=life,
+        docs_url="/docs",
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+    )
+    include_routes(app)
+    app.add_middleware(TokenPath, api=app)  # type: ignore[arg-type]  # plain ASGI callables, typed as such
+    app.add_middleware(Guard, api=app)  # type: ignore[arg-type]
+    return app
+
+
+async def _drained(proxy: Proxy) -> None:
+    """Waits for running requests, up to the shutdown time-out. uvicorn has stopped accepting by now."""
+    clock = proxy.clock
+    until_s = clock.monotonic_s() + proxy.settings.shutdown_timeout_s
+    while proxy.data_plane.in_flight and clock.monotonic_s() < until_s:
+        await clock.sleep(0.05)
