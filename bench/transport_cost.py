@@ -18,6 +18,7 @@ import os
 import statistics
 import time
 from multiprocessing.connection import Connection
+from typing import cast
 
 import httptools
 import uvloop
@@ -49,7 +50,7 @@ class Mock(asyncio.Protocol):
     """Answers each request as soon as its last byte is there."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
         self.parser = httptools.HttpRequestParser(self)
         self.url = b""
 

@@ -320,8 +320,7 @@ async def test_a_failed_attempt_to_connect_gives_its_slot_back() -> None:
 async def test_no_more_than_the_allowed_number_stays_idle() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
-        while len(served.seen) < 5:
-            await asyncio.sleep(0)
+        await settled(lambda: len(served.seen) == 5)
         await peer.send(HELLO)
         await peer.gone()
 

@@ -2,15 +2,14 @@
 
 `start` writes a request and returns its `Reply`; llhttp (through httptools) parses what comes back and fills it.
 Laws: a connection goes back to its pool only after a reply that ended where its framing said, with nothing after it,
-and a request that was written in full; anything else closes it. Times cost one clock read per piece of data: a timer
-is armed once, looks at `_due_s` when it fires, and is moved only when a due time comes before it.
+and a request that was written in full; anything else closes it. Nothing that a peer sends is ever kept for the next
+request. The clock is read once per piece of data.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, cast
@@ -20,13 +19,13 @@ import httptools
 from apikeyrouter.domain.interfaces.transport import Headers, HttpRequest, SendPhase, Timeouts, TransportError
 from apikeyrouter.infrastructure.transport.limits import TransportLimits
 from apikeyrouter.infrastructure.transport.reply import Reply
+from apikeyrouter.infrastructure.transport.watch import NEVER_S, Watch
 
 if TYPE_CHECKING:
     from apikeyrouter.infrastructure.transport.pool import OriginPool
 
 __all__ = ["Connection"]
 
-NEVER_S = math.inf
 # The kernel's own probes find a peer that vanished while a model thinks for minutes (NATs forget after 60 s and more).
 PROBE_AFTER_S = 45
 
@@ -36,8 +35,6 @@ class Connection(asyncio.Protocol):
     `paused`: its socket is not read, because the reader is slow. `opened_s`: monotonic seconds."""
 
     __slots__ = (
-        "_deadline_s",
-        "_due_s",
         "_fault",
         "_head_done",
         "_headers",
@@ -52,10 +49,9 @@ class Connection(asyncio.Protocol):
         "_reply",
         "_tainted",
         "_timeouts",
-        "_timer",
-        "_timer_at_s",
         "_transport",
         "_until_eof",
+        "_watch",
         "_without_body",
         "closed",
         "opened_s",
@@ -78,8 +74,7 @@ class Connection(asyncio.Protocol):
         self._head_done = self._message_done = self._keep_alive = False
         self._tainted = self._until_eof = self._without_body = False
         self._timeouts = Timeouts()
-        self._deadline_s = self._due_s = self._timer_at_s = NEVER_S
-        self._timer: asyncio.TimerHandle | None = None
+        self._watch = Watch(loop, now_s, self._late)
         self.opened_s = now_s()
         self.closed = False
         self.paused = False
@@ -102,10 +97,10 @@ class Connection(asyncio.Protocol):
         self._without_body = without_body
         timeouts = self._timeouts = request.timeouts
         first_byte_s = timeouts.first_byte_s
-        self._due_s = NEVER_S if first_byte_s is None else now_s + first_byte_s
-        deadline_s = request.deadline_s
-        self._deadline_s = NEVER_S if deadline_s is None else deadline_s
-        self._arm(now_s)
+        watch = self._watch
+        watch.due_s = NEVER_S if first_byte_s is None else now_s + first_byte_s
+        watch.deadline_s = NEVER_S if request.deadline_s is None else request.deadline_s
+        watch.arm(now_s)
         self._transport.write(payload)
         return reply
 
@@ -175,7 +170,7 @@ class Connection(asyncio.Protocol):
         elif not self.paused:
             idle_s = self._timeouts.idle_s
             if idle_s is not None:
-                self._due_s = now_s + idle_s
+                self._watch.due_s = now_s + idle_s
         if reply.buffered_bytes > reply.cap_bytes:
             self._over_cap(reply)
         if not reply.whole:
@@ -189,9 +184,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._watch.stop()
         reply = self._reply
         if reply is not None:
             if exc is None and self._head_done and self._until_eof:
@@ -293,7 +286,7 @@ class Connection(asyncio.Protocol):
             self._fail("too_large", f"{{}} sent a reply longer than the {reply.cap_bytes} bytes that are allowed.")
         elif not self.paused:
             self.paused = True
-            self._due_s = NEVER_S  # a slow reader is not the peer's silence
+            self._watch.due_s = NEVER_S  # a slow reader is not the peer's silence
             self._transport.pause_reading()
 
     def _finish(self, reply: Reply, now_s: float) -> None:
@@ -334,30 +327,14 @@ class Connection(asyncio.Protocol):
 
     def _await_more(self, now_s: float) -> None:
         idle_s = self._timeouts.idle_s
-        self._due_s = NEVER_S if idle_s is None else now_s + idle_s
-        self._arm(now_s)
+        self._watch.due_s = NEVER_S if idle_s is None else now_s + idle_s
+        self._watch.arm(now_s)
 
-    def _arm(self, now_s: float) -> None:
-        due_s = min(self._due_s, self._deadline_s)
-        if self._timer is not None:
-            if self._timer_at_s <= due_s:
-                return
-            self._timer.cancel()
-            self._timer = None
-        if due_s != NEVER_S:
-            self._timer_at_s = due_s
-            # At least a millisecond: loops round delays, and a timer that fires early must not spin.
-            self._timer = self._loop.call_later(max(0.001, due_s - now_s), self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
+    def _late(self, by_deadline: bool) -> None:
         if self._reply is None:
             return
-        now_s = self._now_s()
-        if now_s >= self._deadline_s:
+        if by_deadline:
             self._fail("deadline", "The deadline of the request passed before {} had answered in full.")
-        elif now_s < self._due_s:
-            self._arm(now_s)
         elif self._head_done:
             self._fail("idle_timeout", f"{{}} sent nothing more of its reply for {self._timeouts.idle_s:g} s.")
         else:

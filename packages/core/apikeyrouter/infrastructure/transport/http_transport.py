@@ -59,12 +59,12 @@ class HttpTransport:
         self._closed = False
 
     def __repr__(self) -> str:
-        parts = [repr(pool)[1:-1] for pool in self._pools.values()]
+        parts = [repr(pool)[1:-1] for pool in self._pools.values()] or ["unused"]
         if self._proxy is not None:
             parts.insert(0, f"through {self._proxy.origin.address}")
         if self._closed:
             parts = ["closed"]
-        return f"<HttpTransport {'; '.join(parts) or 'unused'}>"
+        return f"<HttpTransport {'; '.join(parts)}>"
 
     async def __aenter__(self) -> HttpTransport:
         return self
