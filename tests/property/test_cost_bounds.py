@@ -55,16 +55,8 @@ def usages(draw: st.DrawFn) -> Usage:
     )
 
 
-def same_fee(price: ModelPrice) -> ModelPrice:
-    """Bands of one model share the fee per request: the catalogue cannot say otherwise."""
-    object.__setattr__(price, "per_request", 5)
-    if price.long is not None:
-        same_fee(price.long)
-    return price
-
-
 @settings(max_examples=300, deadline=None)
-@given(prices().map(same_fee), usages(), st.integers(0, 50), st.integers(0, 50))
+@given(prices(), usages(), st.integers(0, 50), st.integers(0, 50))
 def test_no_usage_within_the_bounds_costs_more_than_the_upper_bound(
     price: ModelPrice, usage: Usage, spare_in: int, spare_out: int
 ) -> None:
@@ -73,7 +65,7 @@ def test_no_usage_within_the_bounds_costs_more_than_the_upper_bound(
 
 
 @settings(max_examples=200, deadline=None)
-@given(prices().map(same_fee), usages())
+@given(prices(), usages())
 def test_the_breakdown_adds_up_to_the_cost_rounded_up_once(price: ModelPrice, usage: Usage) -> None:
     exact = sum(cost_breakdown(price, usage).values(), Decimal(0))
     assert cost_nano_usd(price, usage) == math.ceil(exact * 10**9)
