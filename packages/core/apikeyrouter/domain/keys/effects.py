@@ -72,7 +72,7 @@ _BARELY_S = 1e-9
 
 
 def effect_of(
-    record: KeyRecord, failure: Failure, model: str, *, started_s: float, now_s: float, rng: Random
+    record: KeyRecord, failure: Failure, model: str | None, *, started_s: float, now_s: float, rng: Random
 ) -> Effect | None:
     """What the failure of an attempt begun at `started_s` does; counts its strike. None: nothing (yet)."""
     kind = failure.failure_class
@@ -112,7 +112,7 @@ def effect_of(
     )
 
 
-def evidence_of(failure: Failure, model: str) -> dict[str, Any]:
+def evidence_of(failure: Failure, model: str | None) -> dict[str, Any]:
     """The facts of a failure that an audit line keeps."""
     facts = {
         "status": failure.status,

@@ -22,7 +22,7 @@ from apikeyrouter.domain.keys.states import KeyEvent
 from apikeyrouter.domain.models.api_key import KeyState
 from apikeyrouter.domain.resilience.failures import Failure, FailureClass, Scope
 
-__all__ = ["LIMIT_FORGOTTEN_AFTER_S", "begin", "fail", "forget_old_limits", "release", "succeed"]
+__all__ = ["LIMIT_FORGOTTEN_AFTER_S", "Transition", "begin", "fail", "forget_old_limits", "release", "succeed"]
 
 LIMIT_FORGOTTEN_AFTER_S = 600.0
 """A model's limit that nobody has run into for so long is forgotten with its strikes."""
@@ -32,47 +32,58 @@ _ABOUT_THE_KEY = frozenset({Scope.Key, Scope.Pool})
 _CALLERS_OWN = frozenset({FailureClass.Client, FailureClass.Policy, FailureClass.TooLargeForLimit})
 
 
-def begin(record: KeyRecord, model: str, now_s: float) -> tuple[Ticket, Transition | None]:
+def begin(
+    record: KeyRecord, model: str | None, now_s: float, *, ahead: bool = False
+) -> tuple[Ticket, Transition | None]:
     """Takes the key for one attempt. Call it in the same step as `blocked`, without awaiting between.
 
-    An ejected key may be begun before its time, as a probe. Raises InvalidStateTransitionError for a key that is
-    blocked otherwise, or ejected with its probe in flight; then nothing has changed.
+    `model` None: a request that generates nothing, such as listing models; it tells about the secret and not about
+    limits, so it is a probe of Invalid keys only. `ahead`: an operator's check, which need not wait. An ejected key may
+    be begun before its time, as a probe. Raises InvalidStateTransitionError for a key that is blocked otherwise, or
+    ejected with its probe in flight; then nothing has changed.
     """
     ticket = Ticket(record, model, record.version, record.secret, now_s)
     moved = None
     if record.state is not _AVAILABLE:
-        moved = _begin_with_care(ticket, now_s)
+        moved = _begin_with_care(ticket, now_s, ahead=ahead)
     record.in_flight += 1
     record.usage_count += 1
     record.last_used_s = now_s
     return ticket, moved
 
 
-def _begin_with_care(ticket: Ticket, now_s: float) -> Transition | None:
+def _begin_with_care(ticket: Ticket, now_s: float, *, ahead: bool) -> Transition | None:
     record = ticket.record
     block = blocked(record, ticket.model, now_s)
-    if block is not None and (block.code != EJECTED or record.probing):
+    early = ahead and record.state is not KeyState.Retired
+    if block is not None and not early and (block.code != EJECTED or record.probing):
         raise InvalidStateTransitionError(f"Key {record.key_id} cannot take a request now: {block.reason}.")
+    if ticket.model is None:
+        if record.state is KeyState.Invalid and not record.probing:
+            return _probe(ticket, now_s, "a check of the secret")
+        return None
+    keeps_its_word = record.trusted and record.until_s <= now_s
+    no_wait = record.state is KeyState.Throttled and (record.until_s == 0.0 or keeps_its_word)
     moved = None
-    own_word = record.trusted and record.until_s <= now_s
-    if record.state is not KeyState.Throttled or (record.until_s != 0.0 and not own_word):
-        ticket.probe = record.probing = True
-        if record.state is not KeyState.Recovering:
-            record.until_s = 0.0
-            moved = move(
-                record,
-                KeyEvent.WaitElapsed,
-                now_s,
-                cause="the wait is over" if block is None else "no other key is left",
-                reason="one request is finding out whether it serves again",
-                actor="clock",
-                evidence={"model": ticket.model},
-            )
+    if not no_wait and not record.probing and record.state is not KeyState.Disabled:
+        moved = _probe(ticket, now_s, "the wait is over" if block is None else "sent before the wait was over")
     limit = record.limited_models.get(ticket.model)
-    if limit is not None and not limit.trusted:
+    if limit is not None and not limit.trusted and not limit.probing:
         ticket.model_limit = limit
         limit.probing = True
     return moved
+
+
+def _probe(ticket: Ticket, now_s: float, cause: str) -> Transition | None:
+    """Makes this attempt the one that decides."""
+    record = ticket.record
+    ticket.probe = record.probing = True
+    if record.state is KeyState.Recovering:
+        return None
+    record.until_s = 0.0
+    reason = "one request is finding out whether it serves again"
+    evidence = {} if ticket.model is None else {"model": ticket.model}
+    return move(record, KeyEvent.WaitElapsed, now_s, cause=cause, reason=reason, actor="clock", evidence=evidence)
 
 
 def succeed(ticket: Ticket, now_s: float) -> Transition | None:
@@ -87,7 +98,7 @@ def succeed(ticket: Ticket, now_s: float) -> Transition | None:
         return None
     if record.state is KeyState.Recovering and ticket.probe:
         return _recovered(record, ticket, now_s)
-    if record.state is KeyState.Throttled:
+    if record.state is KeyState.Throttled and (ticket.model is not None or record.code == "suspect"):
         _end_waits(record, ticket)
         if record.until_s == 0.0 and not record.limited_models:
             return _recovered(record, ticket, now_s)
@@ -99,18 +110,20 @@ def _end_waits(record: KeyRecord, ticket: Ticket) -> None:
     if ticket.started_s >= record.until_s:
         record.until_s = 0.0
         _forgive(record, "")
-    limit = record.limited_models.get(ticket.model)
-    if limit is not None and ticket.started_s >= limit.until_s:
-        del record.limited_models[ticket.model]
-        _forgive(record, ticket.model)
+    _end_model_wait(record, ticket)
+
+
+def _end_model_wait(record: KeyRecord, ticket: Ticket) -> None:
+    model = ticket.model
+    limit = record.limited_models.get(model) if model is not None else None
+    if model is not None and limit is not None and ticket.started_s >= limit.until_s:
+        del record.limited_models[model]
+        _forgive(record, model)
 
 
 def _recovered(record: KeyRecord, ticket: Ticket, now_s: float) -> Transition:
-    evidence = {"model": ticket.model}
-    limit = record.limited_models.get(ticket.model)
-    if limit is not None and ticket.started_s >= limit.until_s:
-        del record.limited_models[ticket.model]
-        _forgive(record, ticket.model)
+    evidence = {} if ticket.model is None else {"model": ticket.model}
+    _end_model_wait(record, ticket)
     if record.limited_models:  # the key as a whole serves again, single models of it still wait
         _forgive(record, "")
         model, limit = max(record.limited_models.items(), key=lambda item: item[1].until_s)

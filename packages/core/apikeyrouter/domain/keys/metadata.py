@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -30,11 +31,13 @@ _TELLTALE_LENGTH_MIN = 6
 
 @dataclass(frozen=True, slots=True)
 class KeyTerms:
-    """What metadata says about routing. `models` None: every model. `quota_pool` None: the key is its own pool."""
+    """What metadata says about routing. `models` None: every model. `quota_pool` None: the key is its own pool.
+    `base_url` None: the provider's own."""
 
     weight: float = 1.0
     models: frozenset[str] | None = None
     quota_pool: str | None = None
+    base_url: str | None = None
 
 
 def clean_material(material: object) -> str:
@@ -69,7 +72,7 @@ def clean_label(label: object, material: str) -> str:
     if not isinstance(label, str) or not label.strip():
         raise KeyRegistrationError("A key's label must be text that is not empty, such as 'team-a'.")
     text = label.strip()
-    if material in text:
+    if text == material or (len(material) >= _TELLTALE_LENGTH_MIN and material in text):
         raise KeyRegistrationError("The label contains the key material. Labels are shown; choose another name.")
     if len(text) > _LABEL_LENGTH_MAX or not text.isprintable():
         raise KeyRegistrationError(f"A key's label is at most {_LABEL_LENGTH_MAX} printable characters on one line.")
@@ -109,7 +112,29 @@ def key_terms(metadata: Mapping[str, Any]) -> KeyTerms:
     pool = metadata.get("quota_pool")
     if pool is not None and (not isinstance(pool, str) or not pool.strip()):
         raise KeyRegistrationError("Metadata 'quota_pool' must be a name: keys with the same name share their limits.")
-    return KeyTerms(weight, _models(metadata.get("models")), pool.strip() if pool else None)
+    return KeyTerms(
+        weight,
+        _models(metadata.get("models")),
+        pool.strip() if pool else None,
+        _base_url(metadata.get("base_url")),
+    )
+
+
+def _base_url(url: object) -> str | None:
+    if url is None:
+        return None
+    try:
+        parts = urlsplit(url) if isinstance(url, str) and url.isprintable() and " " not in url else None
+        usable = (
+            parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+        )
+    except ValueError:
+        usable = False
+    if not usable or not isinstance(url, str):
+        raise KeyRegistrationError(
+            "Metadata 'base_url' must be an http or https address without user name, such as 'https://host/v1'."
+        )
+    return url.rstrip("/")
 
 
 def _models(models: object) -> frozenset[str] | None:

@@ -47,9 +47,10 @@ class KeyRecord:
     """A key at run time; equal only to itself.
 
     `models`: patterns (`*`, `?`) of the models that it may serve; None: all. `weight`: share of the traffic, > 0.
-    `sealed`, `sealed_previous`: the secrets as the store holds them. `previous`: the secret that is not current while a
-    rotation's overlap lasts, until `draining_until_s`; `previous_version`: its number. `newest_version`: the highest
-    number given so far. `swaps_left`: how often a refused secret may still make room for the other one.
+    `base_url`: where to send instead of the provider's own address. `sealed`, `sealed_previous`: the secrets as the
+    store holds them. `previous`: the secret that is not current while a rotation's overlap lasts, until
+    `draining_until_s`; `previous_version`: its number. `newest_version`: the highest number given so far. `swaps_left`:
+    how often a refused secret may still make room for the other one.
     `until_s`: end of a wait of the whole key; kept, though past, until a request proves that it is over. `code`: why it
     waits, as in `Block.code`. `trusted`: as in `ModelLimit`. `limited_models`: waits of single models. `strikes`:
     failures in a row by (failure class, model or "" for the whole key). `suspected_s`: when the secret was first
@@ -66,6 +67,7 @@ class KeyRecord:
     created_at_utc_s: float
     weight: float = 1.0
     models: frozenset[str] | None = None
+    base_url: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     version: int = 1
     newest_version: int = 1
@@ -94,12 +96,13 @@ class KeyRecord:
 class Ticket:
     """One attempt with a key, from `begin` to exactly one of `succeed`, `fail` and `release`.
 
-    `secret`: what this attempt sends, whatever is rotated meanwhile; `version`: its number. `probe`: this attempt
-    decides whether the key recovers; `model_limit`: the wait of a single model that it decides about.
+    `secret`: what this attempt sends, whatever is rotated meanwhile; `version`: its number. `model`: None for a request
+    that generates nothing. `probe`: this attempt decides whether the key recovers; `model_limit`: the wait of a single
+    model that it decides about.
     """
 
     record: KeyRecord
-    model: str
+    model: str | None
     version: int
     secret: Secret
     started_s: float

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from apikeyrouter.domain.interfaces.state_store import StoredEvent, StoredKey
 from apikeyrouter.domain.keys.metadata import key_terms
 from apikeyrouter.domain.keys.record import KeyRecord, ModelLimit, Strike, Transition
@@ -25,6 +27,7 @@ __all__ = [
     "api_key_view",
     "event_of",
     "record_of",
+    "seal_context",
     "stored_key_of",
     "transition_of",
     "view_of_stored",
@@ -48,6 +51,11 @@ class Moment:
     def to_monotonic(self, utc_s: float) -> float:
         """Unix seconds as a monotonic time; never 0.0, which means none."""
         return (self.now_s + (utc_s - self.utc_s)) or 1e-9
+
+
+def seal_context(key_id: str, provider_id: str, version: int) -> bytes:
+    """What a sealed secret is bound to: it opens in no other row and under no other version."""
+    return msgspec.json.encode([key_id, provider_id, version])
 
 
 def stored_key_of(record: KeyRecord, at: Moment) -> StoredKey:
@@ -124,6 +132,7 @@ def record_of(row: StoredKey, secret: Secret, previous: Secret | None, at: Momen
         created_at_utc_s=row.created_at_s,
         weight=terms.weight,
         models=terms.models,
+        base_url=terms.base_url,
         metadata=metadata,
         version=row.version,
         newest_version=max(row.version, document.get("newest_version") or 0),

@@ -106,8 +106,11 @@ class Keyring:
         )
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str], *, beside: Path | None, salt: bytes) -> Keyring:
-        """The keyring of this installation; see the module's text for the order.
+    def from_environment(
+        cls, environ: Mapping[str, str], *, beside: Path | None, salt: bytes
+    ) -> tuple[Keyring, str | None]:
+        """The keyring of this installation, and a note for its operator if there is something to know (a data key file
+        was made or is used, a passphrase is weak); see the module's text for the order.
 
         `beside`: the path of the persistent store, None when there is none. `salt`: at least 16 random bytes that the
         store keeps; only passphrases use it. Raises ConfigurationError.
@@ -119,13 +122,13 @@ class Keyring:
             roots, source = _from_entries(entries, salt)
             if path is not None and path.exists():
                 roots.append(_read_key_file(path))
-            return cls(roots, source)
+            return cls(roots, source), source.warning
         if path is None:
-            return cls.random()
+            return cls.random(), None
         created = _create_key_file(path)
         words = "A data key was created" if created else "The data key was read"
         message = f"{words}: {path} (mode 0600). Keep it: without it the stored keys cannot be opened."
-        return cls([_read_key_file(path)], KeySource("file", message, created=created, path=path))
+        return cls([_read_key_file(path)], KeySource("file", message, created=created, path=path)), message
 
 
 def _from_entries(entries: Sequence[str], salt: bytes) -> tuple[list[bytes], KeySource]:
@@ -220,8 +223,8 @@ def _read_key_file(path: Path) -> bytes:
     root = _decode_key(text.decode("ascii", "replace").strip())
     if root is None:
         fault = (
-            f"The data key {path} is damaged: it must hold 32 bytes in base64. Restore it from a backup. If there is none, "
-            "the stored keys are lost: remove the store and this file, and register the keys again."
+            f"The data key {path} is damaged: it must hold 32 bytes in base64. Restore it from a backup. If there is "
+            "none, the stored keys are lost: remove the store and this file, and register the keys again."
         )
         raise ConfigurationError([fault])
     return root

@@ -1,0 +1,349 @@
+"""Keys from registration to retirement: the component that the router, the pipeline and operators talk to.
+
+Main entries: `register`, `rotate_key`, `revoke_key`, `enable`, `disable` for operators (async: durable when they
+return); `begin`, `succeed`, `fail`, `release` for the pipeline (sync: they change memory at once and post the rows,
+which a crash may lose for a fraction of a second). What happens to a key is decided in `domain.keys`; here it is
+stored, announced and spread over the quota pool.
+Laws: key material enters by `register` and `rotate_key`, is sealed before it is stored, and leaves only as a `Secret`.
+A change by an operator counts in this process at once; if the store fails, StateStoreError says that it is not durable,
+and the next flush tries again. Key ids come from the system's random source and not from `rng`: they must be
+unguessable, not replayable.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from apikeyrouter.domain.errors import InvalidStateTransitionError, KeyRegistrationError, RouterError, StateStoreError
+from apikeyrouter.domain.interfaces.clock import Clock
+from apikeyrouter.domain.interfaces.sealer import Sealer
+from apikeyrouter.domain.interfaces.state_store import StateQuery, StateStore, StoreBatch, StoredEvent
+from apikeyrouter.domain.keys import learning, operators, rotation
+from apikeyrouter.domain.keys.effects import impose
+from apikeyrouter.domain.keys.eligibility import blocked
+from apikeyrouter.domain.keys.metadata import clean_label, clean_material, clean_metadata, key_terms
+from apikeyrouter.domain.keys.record import KeyRecord, Ticket, Transition
+from apikeyrouter.domain.keys.ring import KeyRing
+from apikeyrouter.domain.keys.rows import (
+    Moment,
+    api_key_view,
+    event_of,
+    seal_context,
+    stored_key_of,
+    transition_of,
+)
+from apikeyrouter.domain.keys.secret import Secret
+from apikeyrouter.domain.keys.states import KeyEvent
+from apikeyrouter.domain.keys.unsealing import unseal_rows
+from apikeyrouter.domain.models.api_key import APIKey, KeyState, StateTransition
+from apikeyrouter.domain.resilience.failures import Failure, Scope
+
+__all__ = ["KeyManager"]
+
+_HISTORY_MAX = 1000
+_KEY_ID_BYTES = 8
+
+OnChange = Callable[[KeyRecord, Transition | None], None]
+
+
+class KeyManager:
+    """Owns every `KeyRecord`. `on_change` hears of each transition, and gets None for the transition when keys came,
+    went or got other terms, or when a probe ended without an outcome."""
+
+    def __init__(self, store: StateStore, clock: Clock, rng: Random, *, on_change: OnChange) -> None:
+        self._store = store
+        self._clock = clock
+        self._rng = rng
+        self._on_change = on_change
+        self._sealer: Sealer | None = None
+        self._ring = KeyRing()
+        self._changed: set[KeyRecord] = set()
+        self._registering: set[tuple[str, bytes]] = set()
+
+    async def open(self, sealer: Sealer) -> None:
+        """Loads the stored keys and opens their secrets; what was sealed under an older key is sealed anew.
+
+        A second call does nothing. Raises SealError, naming the keys that do not open, and StateStoreError.
+        """
+        if self._sealer is not None:
+            return
+        at = self._moment()
+        records, resealed = unseal_rows(await self._store.load_keys(), sealer, at)
+        if resealed:
+            await self._store.apply(StoreBatch(keys=[stored_key_of(record, at) for record in resealed]))
+        self._ring.add(records)
+        self._sealer = sealer
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    def get(self, key_id: str) -> KeyRecord:
+        """The live record. Raises KeyNotFoundError."""
+        return self._ring.get(key_id)
+
+    def records(self, provider_id: str) -> Sequence[KeyRecord]:
+        """The provider's keys that are not retired, oldest first; the same tuple until keys come or go."""
+        return self._ring.of_provider(provider_id)
+
+    async def get_key(self, key_id: str) -> APIKey:
+        """The key as users see it, also when it is retired. Raises KeyNotFoundError."""
+        return api_key_view(self.get(key_id), self._moment())
+
+    async def list_keys(self, provider_id: str | None = None) -> list[APIKey]:
+        """Keys as users see them, oldest first, retired ones left out."""
+        at = self._moment()
+        found = self._ring.all() if provider_id is None else self.records(provider_id)
+        return [api_key_view(record, at) for record in found if record.state is not KeyState.Retired]
+
+    async def get_eligible_keys(self, provider_id: str, model: str | None = None) -> list[APIKey]:
+        """The provider's keys that may serve now; with `model`, that may serve this model."""
+        at = self._moment()
+        return [api_key_view(r, at) for r in self.records(provider_id) if blocked(r, model, at.now_s) is None]
+
+    async def history(self, key_id: str) -> list[StateTransition]:
+        """The key's audit trail as far as the store keeps it, oldest first, the last 1,000 lines at most."""
+        self.get(key_id)
+        query = StateQuery("StateTransition", entity_id=key_id, limit=_HISTORY_MAX)
+        return [transition_of(event) for event in reversed(await self._store.query_events(query))]
+
+    # -- operators --------------------------------------------------------------------------------------------------
+
+    async def register(
+        self,
+        key_material: str,
+        provider_id: str,
+        metadata: Mapping[str, Any] | None = None,
+        label: str | None = None,
+    ) -> APIKey:
+        """Adds a key: sealed and durable when this returns, eligible at once.
+
+        `key_material`: 1 to 8,192 printable ASCII characters; white space around it is cut off. `metadata`: `weight`
+        (share of traffic, > 0), `models` (names or patterns), `quota_pool`, `base_url`, prices (`cost_per_1k` ...), and
+        whatever else JSON can hold. Raises KeyRegistrationError, StateStoreError.
+        """
+        if not isinstance(provider_id, str) or not provider_id.strip():
+            raise KeyRegistrationError("A key belongs to a provider: give its id, such as 'openai'.")
+        sealer = self._opened()
+        material = clean_material(key_material)
+        clean = clean_metadata(metadata, material)
+        name = None if label is None else clean_label(label, material)
+        fingerprint = self._new_fingerprint(provider_id, material)
+        at = self._moment()
+        key_id = "key_" + secrets.token_hex(_KEY_ID_BYTES)
+        sealed = sealer.seal(material.encode(), seal_context(key_id, provider_id, 1))
+        record = KeyRecord(
+            key_id,
+            provider_id,
+            name or self._ring.next_label(provider_id),
+            key_id,
+            Secret(material),
+            sealed,
+            fingerprint,
+            at.utc_s,
+            state_since_s=at.now_s,
+        )
+        _set_terms(record, clean)
+        facts = {"key_id": key_id, "provider_id": provider_id, "label": record.label, "actor": "operator"}
+        reservation = (provider_id, fingerprint)
+        self._registering.add(reservation)  # while we wait for the store, nobody else may register the same secret
+        try:
+            row = stored_key_of(record, at)
+            await self._store.apply(
+                StoreBatch(keys=[row], events=[StoredEvent(at.utc_s, "key.registered", key_id, facts)])
+            )
+        finally:
+            self._registering.discard(reservation)
+        self._ring.add([record])
+        self._on_change(record, None)
+        return api_key_view(record, self._moment())
+
+    async def update(
+        self, key_id: str, *, metadata: Mapping[str, Any] | None = None, label: str | None = None
+    ) -> APIKey:
+        """Replaces metadata or label of a key; None leaves them. Raises KeyNotFoundError, KeyRegistrationError."""
+        record = self.get(key_id)
+        if record.state is KeyState.Retired:
+            raise InvalidStateTransitionError(f"Key {key_id} is revoked for good; nothing about it can be changed.")
+        material = record.secret.reveal()
+        name = record.label if label is None else clean_label(label, material)
+        if metadata is not None:
+            _set_terms(record, clean_metadata(metadata, material))
+            self._ring.reindex()
+        record.label = name
+        self._on_change(record, None)
+        await self._store_durably(record)
+        return api_key_view(record, self._moment())
+
+    async def disable(self, key_id: str, reason: str = "", actor: str = "operator") -> APIKey:
+        """Takes the key out of service until it is enabled. Raises KeyNotFoundError, InvalidStateTransitionError."""
+        record = self.get(key_id)
+        return await self._announce(record, operators.disable(record, self._now_s(), reason=reason, actor=actor))
+
+    async def enable(self, key_id: str, reason: str = "", actor: str = "operator") -> APIKey:
+        """Puts the key into service now, whatever it waited for. Raises as `disable` does."""
+        record = self.get(key_id)
+        return await self._announce(record, operators.enable(record, self._now_s(), reason=reason, actor=actor))
+
+    async def revoke_key(self, key_id: str, reason: str = "", actor: str = "operator") -> APIKey:
+        """Retires the key for good and destroys its stored secret. Revoking it again changes nothing."""
+        record = self.get(key_id)
+        if record.state is KeyState.Retired:
+            return api_key_view(record, self._moment())
+        moved = operators.revoke(record, self._now_s(), reason=reason, actor=actor)
+        self._ring.reindex()
+        self._on_change(record, None)
+        return await self._announce(record, moved)
+
+    async def rotate_key(
+        self,
+        key_id: str,
+        new_key_material: str,
+        overlap_s: float = rotation.OVERLAP_S,
+        actor: str = "operator",
+    ) -> APIKey:
+        """Gives the key a new secret, used from now on; id, limits and history stay.
+
+        For `overlap_s` seconds the old one is kept: if the provider refuses the new one, the old one takes over again
+        and the audit trail says so. Raises KeyNotFoundError, KeyRegistrationError, InvalidStateTransitionError.
+        """
+        record = self.get(key_id)
+        if record.state is KeyState.Retired:
+            raise InvalidStateTransitionError(
+                f"Key {key_id} is revoked for good; register the new secret as a new key."
+            )
+        if not 0.0 <= overlap_s < float("inf"):
+            raise KeyRegistrationError(f"The overlap must be a number of seconds of zero or more, not {overlap_s}.")
+        material = clean_material(new_key_material)
+        fingerprint = self._new_fingerprint(record.provider_id, material)
+        context = seal_context(key_id, record.provider_id, rotation.next_version(record))
+        moved = rotation.replace_secret(
+            record,
+            Secret(material),
+            sealed=self._opened().seal(material.encode(), context),
+            fingerprint=fingerprint,
+            now_s=self._now_s(),
+            overlap_s=overlap_s,
+            actor=actor,
+        )
+        return await self._announce(record, moved)
+
+    # -- the pipeline -----------------------------------------------------------------------------------------------
+
+    def begin(self, record: KeyRecord, model: str | None, now_s: float, *, ahead: bool = False) -> Ticket:
+        """Takes the key for one attempt, which sends `ticket.secret`; see `keys.learning.begin`."""
+        ticket, moved = learning.begin(record, model, now_s, ahead=ahead)
+        self._changed.add(record)
+        if moved is not None:
+            self._post([(record, moved)])
+        return ticket
+
+    def succeed(self, ticket: Ticket, now_s: float) -> None:
+        """The attempt was served."""
+        moved = learning.succeed(ticket, now_s)
+        if moved is not None:
+            self._post([(ticket.record, moved)])
+        elif ticket.probe or ticket.model_limit is not None:
+            self._on_change(ticket.record, None)
+
+    def fail(self, ticket: Ticket, failure: Failure, now_s: float) -> None:
+        """The attempt failed. What concerns the quota pool reaches all keys of the pool."""
+        record = ticket.record
+        moved, effect = learning.fail(ticket, failure, now_s, self._rng)
+        self._changed.add(record)
+        news = [] if moved is None else [(record, moved)]
+        if moved is not None and moved.event is KeyEvent.RotationUndone:
+            record.fingerprint = self._fingerprint(record.provider_id, record.secret.reveal())
+        if effect is not None and failure.scope is Scope.Pool:
+            for mate in self._ring.pool_of(record):
+                if mate is not record:
+                    mate_moved = impose(mate, effect, now_s)
+                    self._changed.add(mate)
+                    if mate_moved is not None:
+                        news.append((mate, mate_moved))
+        if news:
+            self._post(news)
+        if moved is None and (ticket.probe or ticket.model_limit is not None):
+            self._on_change(record, None)
+
+    def release(self, ticket: Ticket) -> None:
+        """The attempt ended and told nothing: cancelled, or the caller's own fault."""
+        if learning.release(ticket):
+            self._on_change(ticket.record, None)
+
+    def flush_counters(self) -> None:
+        """Posts the rows that changed since the last call, and forgets secrets and limits whose time is over."""
+        now_s = self._now_s()
+        for record in self._ring.all():
+            dropped = record.previous is not None and rotation.drop_previous(record, now_s)
+            if dropped or (record.limited_models and learning.forget_old_limits(record, now_s)):
+                self._changed.add(record)
+        if self._changed:
+            at = self._moment()
+            self._store.post(StoreBatch(keys=[stored_key_of(record, at) for record in self._changed]))
+            self._changed.clear()
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _now_s(self) -> float:
+        return self._clock.monotonic_s()
+
+    def _moment(self) -> Moment:
+        return Moment(self._clock.monotonic_s(), self._clock.utc_now().timestamp())
+
+    def _opened(self) -> Sealer:
+        if self._sealer is None:
+            raise RouterError("The key manager is not open yet: start the router first (`await router.start()`).")
+        return self._sealer
+
+    def _fingerprint(self, provider_id: str, material: str) -> bytes:
+        return self._opened().fingerprint(f"{provider_id}\0{material}".encode())
+
+    def _new_fingerprint(self, provider_id: str, material: str) -> bytes:
+        """The fingerprint of material that no key of the provider has yet."""
+        fingerprint = self._fingerprint(provider_id, material)
+        holder = self._ring.holder_of(provider_id, fingerprint)
+        if holder is not None:
+            raise KeyRegistrationError(
+                f"This key material is registered already, as {holder.key_id} ({holder.label}) of {provider_id}. "
+                "Use that key, or revoke it first."
+            )
+        if (provider_id, fingerprint) in self._registering:
+            raise KeyRegistrationError(f"This key material is being registered for {provider_id} at this moment.")
+        return fingerprint
+
+    def _post(self, news: Iterable[tuple[KeyRecord, Transition]]) -> None:
+        at = self._moment()
+        news = list(news)
+        self._changed.difference_update(record for record, _ in news)
+        self._store.post(
+            StoreBatch(
+                keys=[stored_key_of(record, at) for record, _ in news],
+                events=[event_of(moved, at) for _, moved in news],
+            )
+        )
+        for record, moved in news:
+            self._on_change(record, moved)
+
+    async def _announce(self, record: KeyRecord, moved: Transition) -> APIKey:
+        self._on_change(record, moved)
+        await self._store_durably(record, moved)
+        return api_key_view(record, self._moment())
+
+    async def _store_durably(self, record: KeyRecord, moved: Transition | None = None) -> None:
+        at = self._moment()
+        events = [] if moved is None else [event_of(moved, at)]
+        try:
+            await self._store.apply(StoreBatch(keys=[stored_key_of(record, at)], events=events))
+        except StateStoreError:
+            self._changed.add(record)
+            raise
+
+
+def _set_terms(record: KeyRecord, metadata: dict[str, Any]) -> None:
+    """Gives the record its metadata, and what follows from it."""
+    terms = key_terms(metadata)
+    record.metadata = metadata
+    record.weight, record.models, record.base_url = terms.weight, terms.models, terms.base_url
+    record.pool_id = terms.quota_pool or record.key_id
