@@ -300,6 +300,16 @@ async def test_what_the_store_refuses_has_not_happened() -> None:
     assert isinstance(bench.hold(5 * CENT), Hold)
 
 
+async def test_an_update_that_makes_no_sense_changes_nothing() -> None:
+    bench = Bench()
+    budget = await bench.costs.create_budget(BudgetScope.Global, "0.05")
+    wrong: list[dict[str, Any]] = [{"limit": "-1"}, {"limit": "0.01", "enforcement_mode": "gentle"}]
+    for change in wrong:
+        with pytest.raises(BudgetDefinitionError):
+            await bench.costs.update_budget(budget.id, **change)
+    assert await bench.costs.get_budget(budget.id) == budget
+
+
 async def test_a_deleted_budget_stays_deleted_and_lets_running_requests_settle() -> None:
     bench = Bench()
     budget = await bench.costs.create_budget(BudgetScope.Global, "0.05")

@@ -22,6 +22,7 @@ from apikeyrouter.domain.cost.budgets import (
     PriceUnknown,
     define_budget,
     limit_to_nano_usd,
+    mode_of,
 )
 from apikeyrouter.domain.cost.estimate import OutputLengths
 from apikeyrouter.domain.cost.price_book import PriceBook
@@ -144,14 +145,16 @@ class CostController:
         after = replace(
             before,
             limit_nano_usd=before.limit_nano_usd if limit is None else limit_to_nano_usd(limit),
-            mode=before.mode if enforcement_mode is None else EnforcementMode(enforcement_mode),
+            mode=before.mode if enforcement_mode is None else mode_of(enforcement_mode),
         )
         line.redefine(after)
+        written = False
         try:
             await self._write(line, "budget.updated")
-        except BaseException:
-            line.redefine(before)
-            raise
+            written = True
+        finally:  # on cancellation too
+            if not written:
+                line.redefine(before)
         return line.snapshot(self._clock.monotonic_s())
 
     async def delete_budget(self, budget_id: str) -> None:
@@ -160,12 +163,14 @@ class CostController:
         line = self._line(budget_id)
         del self._lines[budget_id]  # first, or a flush meanwhile would write it back
         self._changed()
+        deleted = False
         try:
             await self._write(line, "budget.deleted", status="deleted")
-        except BaseException:
-            self._lines[budget_id] = line
-            self._changed()
-            raise
+            deleted = True
+        finally:  # on cancellation too
+            if not deleted:
+                self._lines[budget_id] = line
+                self._changed()
 
     def flush(self) -> None:
         """Posts the budgets whose spend changed since the last call. Call it every now and then, and before closing."""

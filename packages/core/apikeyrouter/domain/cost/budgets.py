@@ -31,6 +31,7 @@ __all__ = [
     "PriceUnknown",
     "define_budget",
     "limit_to_nano_usd",
+    "mode_of",
 ]
 
 ALERT_PERCENTS = (50, 80, 95, 100)
@@ -77,11 +78,10 @@ class BudgetDefinition:
 def define_budget(scope: object, scope_id: str | None, limit: object, period: object, mode: object) -> BudgetDefinition:
     """Checks a definition. Enums may be given by their values. Raises BudgetDefinitionError that says what is wrong."""
     try:
-        checked = BudgetScope(str(scope)), TimeWindow(str(period)), EnforcementMode(str(mode))
+        checked = BudgetScope(str(scope)), TimeWindow(str(period))
     except ValueError as fault:
         raise BudgetDefinitionError(
-            f"{fault}: scope is one of {_names(BudgetScope)}; period one of {_names(TimeWindow)}; "
-            f"enforcement_mode one of {_names(EnforcementMode)}."
+            f"{fault}: scope is one of {_names(BudgetScope)}; period one of {_names(TimeWindow)}."
         ) from None
     if checked[0] is BudgetScope.Global:
         if scope_id is not None:
@@ -93,7 +93,15 @@ def define_budget(scope: object, scope_id: str | None, limit: object, period: ob
             BudgetScope.PerRoute: "model name",
         }
         raise BudgetDefinitionError(f"A budget of scope {checked[0]} needs scope_id: the {what[checked[0]]} it covers.")
-    return BudgetDefinition(checked[0], scope_id, limit_to_nano_usd(limit), checked[1], checked[2])
+    return BudgetDefinition(checked[0], scope_id, limit_to_nano_usd(limit), checked[1], mode_of(mode))
+
+
+def mode_of(mode: object) -> EnforcementMode:
+    """The mode, also by its value. Raises BudgetDefinitionError."""
+    try:
+        return EnforcementMode(str(mode))
+    except ValueError as fault:
+        raise BudgetDefinitionError(f"{fault}: enforcement_mode is one of {_names(EnforcementMode)}.") from None
 
 
 def _names(enum: type[BudgetScope] | type[TimeWindow] | type[EnforcementMode]) -> str:
