@@ -1,0 +1,1 @@
+"""Pure ASGI middleware of the proxy: each wraps an application and is one itself."""

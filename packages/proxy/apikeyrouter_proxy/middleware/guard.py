@@ -1,0 +1,159 @@
+"""The outermost layer: nothing gets in unless a rule here says so.
+
+Main entry: `Guard`. It decides by the raw path, the very text that routing matches: the pages without secrets are open,
+`/v1` needs a client, `/metrics` a scraper, and every other path, known or not, an administrator: a new route is closed
+until somebody opens it here. It also bounds bodies, gives every answer a request id, and answers browsers' preflights.
+Law: the token path (`OPERATIONS`) authenticates by itself, in the data plane; it passes here at the cost of a lookup.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from starlette.exceptions import HTTPException
+
+from apikeyrouter_proxy.wire.errors import WireError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from apikeyrouter_proxy.access import Access
+    from apikeyrouter_proxy.principal import Principal
+
+__all__ = ["OPEN_PATHS", "Guard", "principal_of"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = dict[bytes, bytes]
+
+OPEN_PATHS = frozenset(
+    {
+        "/", "/healthz", "/livez", "/readyz", "/health", "/health/liveliness", "/health/liveness", "/health/readiness",
+        "/docs", "/docs/oauth2-redirect", "/api/v1/openapi.json", "/favicon.ico",
+    }
+)  # fmt: skip
+"""Paths that tell nothing worth hiding."""
+
+_TOKEN_PATH = re.compile(r"(?:/openai)?/v1/(?:chat/completions|completions|embeddings)")
+_CLIENT_PREFIXES = ("/v1/", "/openai/v1/")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
+_PRINCIPAL = "apikeyrouter.principal"
+_HARDENING = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+]
+
+
+def principal_of(scope: Scope) -> Principal:
+    """Who makes this request, as the guard found out."""
+    found: Principal = scope[_PRINCIPAL]
+    return found
+
+
+class Guard:
+    """Admits requests. `api`: the application whose `state.proxy` holds the running proxy."""
+
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], api: FastAPI) -> None:
+        self._app = app
+        self._state = api.state
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        access: Access = self._state.proxy.access
+        token_path = scope["method"] == "POST" and _TOKEN_PATH.fullmatch(scope["path"]) is not None
+        if token_path and not access.browsers.any_origin:
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        if token_path:
+            await self._app(scope, receive, _with_headers(send, access.browsers.cors(headers)))
+            return
+        added = [*_HARDENING, (b"x-request-id", _request_id(headers)), *access.browsers.cors(headers)]
+        answer = _with_headers(send, added)
+        try:
+            if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
+                allowed = access.browsers.preflight(headers)
+                await _send(send, 204, b"", [*_HARDENING, *allowed])
+                return
+            scope[_PRINCIPAL] = _admit(access, scope, headers)
+            limit = self._state.proxy.settings.body_limit_bytes
+            _check_length(headers, limit)
+        except WireError as error:
+            await _send(answer, error.status, error.body, [(b"content-type", error.content_type), *error.headers])
+            return
+        await self._app(scope, _bounded(receive, limit), answer)
+
+
+def _admit(access: Access, scope: Scope, headers: Headers) -> Principal | None:
+    """The caller; None on open paths. Raises WireError."""
+    path: str = scope["path"]
+    if path in OPEN_PATHS and scope["method"] in ("GET", "HEAD"):
+        return None
+    if path.startswith(_CLIENT_PREFIXES):
+        return access.authenticate(scope, headers)
+    if path == "/metrics":
+        return access.authenticate_metrics(scope, headers)
+    return access.authenticate_admin(scope, headers)
+
+
+def _request_id(headers: Headers) -> bytes:
+    given = headers.get(b"x-request-id") or headers.get(b"x-client-request-id") or b""
+    return given if _REQUEST_ID.fullmatch(given) else b"req_" + secrets.token_hex(12).encode()
+
+
+def _check_length(headers: Headers, limit: int) -> None:
+    length = headers.get(b"content-length", b"")
+    if length.isdigit() and int(length[:20]) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> WireError:
+    return WireError(413, f"The request body is larger than the {limit} bytes that are accepted.", code="too_large")
+
+
+def _bounded(receive: Receive, limit: int) -> Receive:
+    """Counts what a body without a length really holds."""
+    received = 0
+
+    async def counted() -> MutableMapping[str, Any]:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise HTTPException(413, f"The request body is larger than the {limit} bytes that are accepted.")
+        return message
+
+    return counted
+
+
+def _with_headers(send: Send, added: list[tuple[bytes, bytes]]) -> Send:
+    """Adds headers to the answer, except those that it sets itself."""
+    if not added:
+        return send
+
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            own = message["headers"] = list(message["headers"])
+            names = {name.lower() for name, _ in own}
+            own += [header for header in added if header[0] not in names]
+        await send(message)
+
+    return sending
+
+
+async def _send(send: Send, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    if status != 204:
+        headers = [*headers, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,228 @@
+"""Virtual keys: the credentials that this proxy issues to its own clients.
+
+Main entry: `VirtualKeys`. A key reads `akr_` + id (12) + secret (43, 256 bits) + CRC-32 (6), all base62. The checksum
+lets secret scanners recognise one without asking us (the form is GitHub's). Stored is HMAC-SHA-256 of id and secret
+under a pepper that lives in the store; at 256 bits of entropy a slow hash would add load and no strength.
+Laws: the plaintext is returned once, by `create`, and kept nowhere; unknown, wrong, revoked and expired keys are told
+apart by nobody outside; comparison is in constant time.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+import string
+import zlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from apikeyrouter.domain.errors import RouterError
+from apikeyrouter.domain.interfaces.clock import Clock
+from apikeyrouter.domain.interfaces.state_store import StateStore, StoredVirtualKey
+from apikeyrouter_proxy.principal import Principal, Role
+
+__all__ = ["VirtualKey", "VirtualKeyNotFoundError", "VirtualKeys"]
+
+_PEPPER = "virtual_keys.pepper"
+_ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_ID_LENGTH, _SECRET_LENGTH, _CHECKSUM_LENGTH = 12, 43, 6
+_TOKEN = re.compile(
+    rb"akr_([0-9A-Za-z]{%d})([0-9A-Za-z]{%d})([0-9A-Za-z]{%d})" % (_ID_LENGTH, _SECRET_LENGTH, _CHECKSUM_LENGTH)
+)
+_VERIFIED_MAX = 4096
+_NOBODY = bytes(32)
+
+
+class VirtualKeyNotFoundError(RouterError):
+    """No virtual key has this id."""
+
+    def __init__(self, virtual_key_id: str) -> None:
+        super().__init__(
+            f"No virtual key has the id {virtual_key_id!r}. GET /api/v1/virtual-keys lists all of them."
+        )
+
+
+class VirtualKey(BaseModel):
+    """A virtual key without its secret. `models`: patterns it may use, None for all; `providers` likewise by id.
+
+    `active`: neither revoked nor expired now.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    name: str
+    role: Role
+    models: list[str] | None = None
+    providers: list[str] | None = None
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    active: bool
+
+
+class VirtualKeys:
+    """Creates, checks and revokes virtual keys. All of them are in memory; the store has the truth."""
+
+    def __init__(self, store: StateStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._pepper = b""
+        self._rows: dict[str, StoredVirtualKey] = {}
+        self._verified: dict[bytes, Principal] = {}
+        self.any_created = False
+        self.any_admin = False
+
+    async def open(self) -> None:
+        """Loads pepper and keys. Raises StateStoreError."""
+        self._pepper = await self._store.put_setting(_PEPPER, secrets.token_bytes(32), only_if_absent=True)
+        await self.refresh()
+
+    async def refresh(self) -> None:
+        """Loads the keys again: another process may have changed them."""
+        rows = {row.virtual_key_id: row for row in await self._store.load_virtual_keys()}
+        if rows != self._rows:
+            self._rows = rows
+            self._changed()
+
+    def verify(self, token: bytes) -> Principal | None:
+        """Who presents this token, or None."""
+        seen = sha256(token).digest()
+        principal = self._verified.get(seen)
+        if principal is None:
+            principal = self._check(token)
+            if principal is None:
+                return None
+            if len(self._verified) >= _VERIFIED_MAX:
+                self._verified.clear()
+            self._verified[seen] = principal
+        if principal.expires_at_s is not None and self._utc_s() >= principal.expires_at_s:
+            return None
+        return principal
+
+    async def create(
+        self,
+        name: str,
+        role: Role = Role.Client,
+        *,
+        models: Sequence[str] | None = None,
+        providers: Sequence[str] | None = None,
+        expires_at: datetime | None = None,
+    ) -> tuple[VirtualKey, str]:
+        """(the key, its plaintext: the only time that it is ever told). Durable when it returns."""
+        key_id, secret = _random(_ID_LENGTH), _random(_SECRET_LENGTH)
+        row = StoredVirtualKey(
+            virtual_key_id=f"vk_{key_id}",
+            role=role.value,
+            digest=self._digest(key_id.encode(), secret.encode()),
+            document={
+                "name": name,
+                "models": None if models is None else list(models),
+                "providers": None if providers is None else list(providers),
+            },
+            created_at_s=self._utc_s(),
+            expires_at_s=None if expires_at is None else expires_at.timestamp(),
+        )
+        await self._store.save_virtual_key(row)
+        self._rows[row.virtual_key_id] = row
+        self._changed()
+        body = f"akr_{key_id}{secret}"
+        return self._view(row), body + _checksum(body.encode())
+
+    def list(self) -> list[VirtualKey]:
+        """Every key, revoked and expired ones too, oldest first."""
+        return [self._view(row) for row in self._rows.values()]
+
+    def get(self, virtual_key_id: str) -> VirtualKey:
+        """One key. Raises VirtualKeyNotFoundError."""
+        return self._view(self._row(virtual_key_id))
+
+    async def revoke(self, virtual_key_id: str) -> VirtualKey:
+        """Ends a key; from now on it is refused. Idempotent. Raises VirtualKeyNotFoundError, StateStoreError."""
+        row = self._row(virtual_key_id)
+        if row.revoked_at_s is None:
+            row.revoked_at_s = self._utc_s()
+            self._changed()  # refused at once, even if the store then fails
+            await self._store.save_virtual_key(row)
+        return self._view(row)
+
+    def _check(self, token: bytes) -> Principal | None:
+        match = _TOKEN.fullmatch(token)
+        if match is None:
+            return None
+        key_id, secret, checksum = match.groups()
+        if checksum != _checksum(token[:-_CHECKSUM_LENGTH]).encode():
+            return None
+        row = self._rows.get(f"vk_{key_id.decode()}")
+        # An unknown id costs what a known one costs.
+        right = hmac.compare_digest(self._digest(key_id, secret), row.digest if row is not None else _NOBODY)
+        if row is None or not right or row.revoked_at_s is not None:
+            return None
+        return _principal(row)
+
+    def _digest(self, key_id: bytes, secret: bytes) -> bytes:
+        return hmac.digest(self._pepper, key_id + b":" + secret, "sha256")
+
+    def _row(self, virtual_key_id: str) -> StoredVirtualKey:
+        row = self._rows.get(virtual_key_id)
+        if row is None:
+            raise VirtualKeyNotFoundError(virtual_key_id)
+        return row
+
+    def _changed(self) -> None:
+        self._verified.clear()
+        self.any_created = bool(self._rows)
+        self.any_admin = any(row.role == Role.Admin for row in self._rows.values())
+
+    def _utc_s(self) -> float:
+        return self._clock.utc_now().timestamp()
+
+    def _view(self, row: StoredVirtualKey) -> VirtualKey:
+        expired = row.expires_at_s is not None and row.expires_at_s <= self._utc_s()
+        document: dict[str, Any] = row.document
+        return VirtualKey(
+            id=row.virtual_key_id,
+            name=document["name"],
+            role=Role(row.role),
+            models=document["models"],
+            providers=document["providers"],
+            created_at=datetime.fromtimestamp(row.created_at_s, UTC),
+            expires_at=_datetime(row.expires_at_s),
+            revoked_at=_datetime(row.revoked_at_s),
+            active=row.revoked_at_s is None and not expired,
+        )
+
+
+def _principal(row: StoredVirtualKey) -> Principal:
+    models, providers = row.document["models"], row.document["providers"]
+    return Principal(
+        row.virtual_key_id,
+        row.document["name"],
+        Role(row.role),
+        models=None if models is None else tuple(models),
+        providers=None if providers is None else frozenset(providers),
+        expires_at_s=row.expires_at_s,
+        tags={"virtual_key": row.virtual_key_id},
+    )
+
+
+def _datetime(unix_s: float | None) -> datetime | None:
+    return None if unix_s is None else datetime.fromtimestamp(unix_s, UTC)
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def _checksum(body: bytes) -> str:
+    rest = zlib.crc32(body)
+    digits = ""
+    for _ in range(_CHECKSUM_LENGTH):
+        rest, digit = divmod(rest, len(_ALPHABET))
+        digits = _ALPHABET[digit] + digits
+    return digits
