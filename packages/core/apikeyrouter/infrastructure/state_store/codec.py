@@ -49,7 +49,7 @@ DECISIONS = "RoutingDecision"
 EVENT_KIND_OF_TRANSITIONS = "key.transition"
 """The event kind behind the entity type "StateTransition"."""
 
-_NO_DOCUMENT = b"{}"
+_NO_DOCUMENT = "{}"
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(dict[str, Any])
 _AnyRow = TypeVar("_AnyRow")
@@ -97,8 +97,8 @@ def _each(freeze_one: Callable[[_AnyRow], Row], rows: Iterable[_AnyRow]) -> list
         ) from error
 
 
-def _json(document: dict[str, Any]) -> bytes:
-    return _encoder.encode(document) if document else _NO_DOCUMENT
+def _json(document: dict[str, Any]) -> str:
+    return _encoder.encode(document).decode() if document else _NO_DOCUMENT
 
 
 def _freeze_key(row: StoredKey) -> Row:

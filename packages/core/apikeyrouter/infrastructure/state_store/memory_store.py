@@ -21,6 +21,7 @@ from apikeyrouter.domain.interfaces.state_store import (
     StoredKey,
     StoredVirtualKey,
 )
+from apikeyrouter.domain.keys.rows import view_of_stored
 from apikeyrouter.domain.models.api_key import APIKey, KeyState
 from apikeyrouter.domain.models.health_state import HealthState, HealthStatus
 from apikeyrouter.infrastructure.clock import SystemClock
@@ -68,7 +69,7 @@ class MemoryStateStore:
     """A `StateStore` in memory.
 
     `max_events`, `max_decisions`: the most rows that each log keeps; 0 keeps none. When a log is full, its oldest tenth
-    goes at once. `clock` is only asked for the time of health checks.
+    goes at once. `clock` dates health checks and views of keys.
     """
 
     def __init__(self, max_events: int = 10_000, max_decisions: int = 10_000, *, clock: Clock | None = None) -> None:
@@ -153,10 +154,9 @@ class MemoryStateStore:
 
     async def list_keys(self, provider_id: str | None = None) -> list[APIKey]:
         """Keys as users see them, oldest first, retired ones left out."""
-        from apikeyrouter.domain.keys.rows import view_of_stored
-
+        utc_s = self._clock.utc_now().timestamp()
         return [
-            view_of_stored(codec.key_of(row))
+            view_of_stored(codec.key_of(row), utc_s=utc_s)
             for row in _oldest_first(self._keys.values(), _KEY_CREATED_AT)
             if row[_KEY_STATE] != KeyState.Retired and provider_id in (None, row[_KEY_PROVIDER])
         ]
