@@ -14,6 +14,7 @@ from apikeyrouter.domain.cost.estimate import OutputLengths
 from apikeyrouter.domain.cost.prices import cost_nano_usd
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.interfaces.clock import Clock
+from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.models.call import Call, Operation
 from apikeyrouter.domain.resilience.failures import Billing, Failure, FailureClass
 from apikeyrouter.domain.routing.choose import Taken
@@ -58,7 +59,7 @@ class Attempt:
         self._demand = demand
         self._open = True
         self._started_s = now_s = learners.clock.monotonic_s()
-        self._ticket = learners.keys.begin(taken.candidate.record, call.model, now_s)
+        self._ticket = learners.keys.begin(taken.candidate.record, call.model, now_s, ahead=taken.ahead)
         self._breaker_ticket = taken.candidate.breaker.begin(now_s)
         scored = taken.scored
         self.fact = AttemptFact(scored.key_id, scored.label, scored.provider_id)
@@ -70,6 +71,11 @@ class Attempt:
     def open(self) -> bool:
         """Whether nothing closed it yet."""
         return self._open
+
+    @property
+    def secret(self) -> Secret:
+        """What this attempt authenticates with, whatever is rotated meanwhile."""
+        return self._ticket.secret
 
     @property
     def taken(self) -> Taken:
@@ -98,7 +104,7 @@ class Attempt:
             self._learners.lengths.record(self._call.model, usage.output_tokens)
         self._close("ok", status, now_s)
         self._charge(usage)
-        self._learners.keys.succeed(candidate.record, now_s)
+        self._learners.keys.succeed(self._ticket, now_s)
         candidate.stats.record(ok=True, now_s=now_s)
         if self.fact.ttft_s is not None:
             candidate.stats.record_ttft(self.fact.ttft_s, now_s)
@@ -113,9 +119,7 @@ class Attempt:
         self.fact.detail = failure.message
         self._settle_failure(failure, partial)
         learners = self._learners
-        learners.keys.fail(
-            candidate.record, failure, model=self._call.model, version=self._version, now_s=now_s
-        )
+        learners.keys.fail(self._ticket, failure, now_s)
         if failure.failure_class in _COUNTS_AGAINST_KEY:
             candidate.stats.record(ok=False, now_s=now_s)
         if failure.failure_class in _UNHEALTHY:
@@ -133,7 +137,7 @@ class Attempt:
             self._note(None, None)
         else:
             self._charge(partial)
-        self._learners.keys.release(candidate.record)
+        self._learners.keys.release(self._ticket)
         candidate.breaker.release(now_s, self._breaker_ticket)
 
     def _close(self, outcome: str, status: int | None, now_s: float) -> None:

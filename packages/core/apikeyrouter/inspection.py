@@ -66,7 +66,7 @@ async def summarize(router: ApiKeyRouter) -> StateSummary:
     by_state: dict[str, int] = {}
     for key in keys:
         by_state[key.state.value] = by_state.get(key.state.value, 0) + 1
-    now_s = router.directory.now_s()
+    now_s = router.now_s()
     usable = sum(blocked(router.key_manager.get(k.id), None, now_s) is None for k in keys)
     return StateSummary(
         keys=KeyCounts(total=len(keys), available=usable, by_state=by_state),
@@ -89,7 +89,7 @@ async def check_key(router: ApiKeyRouter, key_id: str) -> KeyCheck:
 async def list_models(router: ApiKeyRouter) -> list[dict[str, Any]]:
     """Asks each provider with its first eligible key; a provider that cannot answer is left out."""
     models: dict[str, dict[str, Any]] = {}
-    now_s = router.directory.now_s()
+    now_s = router.now_s()
     for provider_id in router.providers:
         for record in router.key_manager.records(provider_id):
             if blocked(record, None, now_s) is None:
@@ -105,12 +105,12 @@ async def _models_of(router: ApiKeyRouter, record: KeyRecord) -> list[dict[str, 
     """The models that the provider lists for a key, or why not; the key learns from either."""
     adapter = router.providers[record.provider_id].adapter
     keys = router.key_manager
-    now_s = router.directory.now_s()
-    version = keys.begin(record, now_s)
+    now_s = router.now_s()
+    ticket = keys.begin(record, None, now_s, ahead=True)
     reply: HttpReply | None = None
     outcome: list[dict[str, Any]] | Failure
     try:
-        request = adapter.build_models_request(record.secret, base_url=record.base_url)
+        request = adapter.build_models_request(ticket.secret, base_url=record.base_url)
         request.deadline_s = now_s + router.settings.first_byte_timeout_s
         reply = await router.transport.send(request)
         body = await reply.read()
@@ -124,10 +124,10 @@ async def _models_of(router: ApiKeyRouter, record: KeyRecord) -> list[dict[str, 
     except ValueError as fault:
         outcome = bad_reply(str(fault), reply.status if reply is not None else None)
     except BaseException:
-        keys.release(record)
+        keys.release(ticket)
         raise
     if isinstance(outcome, Failure):
-        keys.fail(record, outcome, model=None, version=version, now_s=router.directory.now_s())
+        keys.fail(ticket, outcome, router.now_s())
     else:
-        keys.succeed(record, router.directory.now_s())
+        keys.succeed(ticket, router.now_s())
     return outcome

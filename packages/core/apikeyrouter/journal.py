@@ -44,6 +44,7 @@ class Journal:
         self._epoch_s = clock.utc_now().timestamp() - clock.monotonic_s()
         self.observers: list[Observer] = []
         self.dropped = 0
+        self.spent_nano_usd = 0
 
     def utc_s(self) -> float:
         """Unix seconds, from the monotonic clock: cheap, and steady within one run."""
@@ -115,6 +116,7 @@ class Journal:
 
     def _finish(self, call: Call, record: DecisionRecord, outcome: str) -> None:
         record.outcome = outcome
+        self.spent_nano_usd += record.cost_nano_usd or 0
         record.duration_s = self._clock.monotonic_s() - call.started_s
         self._decisions[record.decision_id] = record
         self._by_request[record.request_id] = record.decision_id

@@ -149,10 +149,9 @@ class Pipeline:
         attempt = Attempt(self._learners, flow.call, taken, flow.demand, flow.record)
         candidate = taken.candidate
         adapter = candidate.provider.adapter
-        key = candidate.record
         reply: HttpReply | None = None
         try:
-            request = adapter.build_request(flow.call, key.secret, base_url=key.base_url)
+            request = adapter.build_request(flow.call, attempt.secret, base_url=candidate.record.base_url)
             reply = await self._send(request)
             attempt.first_byte()
             if reply.status == 200:

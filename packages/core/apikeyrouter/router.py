@@ -88,7 +88,10 @@ class ApiKeyRouter:
         self.journal = Journal(self.state_store, self._clock, decisions_max=self.settings.decision_log_max)
         self.journal.observers.extend(observers)
         prices = PriceBook(price_source or GenaiPriceSource())
-        self.cost_controller = CostController(self.state_store, self.ledger, prices, self._clock)
+        self.lengths = OutputLengths()
+        self.cost_controller = CostController(
+            self.state_store, self.ledger, prices, self._clock, on_event=_tell_about_money, lengths=self.lengths
+        )
         self.key_manager = KeyManager(self.state_store, self._clock, rng, on_change=self._key_changed)
         self.pools = Pools(self._clock)
         self.directory = Directory(
@@ -97,7 +100,6 @@ class ApiKeyRouter:
         self.chooser = Chooser(self.ledger, self.cost_controller, self.settings.considered_max)
         self.quota_awareness_engine = QuotaAwarenessEngine(self.key_manager, self.pools, self._clock)
         self.routing_engine = RoutingEngine(self._dry_run)
-        self.lengths = OutputLengths()
         self._learners = Learners(self.key_manager, self.lengths, self._clock, rng)
         self._given_transport = transport
         self._transport: Transport | None = None
@@ -170,6 +172,10 @@ class ApiKeyRouter:
         """Registered providers by id."""
         return self.directory.providers
 
+    def now_s(self) -> float:
+        """The router's monotonic clock."""
+        return self._clock.monotonic_s()
+
     @property
     def transport(self) -> Transport:
         """The connections to providers; there once started."""
@@ -191,16 +197,20 @@ class ApiKeyRouter:
         metadata: Mapping[str, Any] | None = None,
         label: str | None = None,
     ) -> APIKey:
-        """Adds a key; it is sealed, stored and eligible when this returns.
+        """Adds a key; it is sealed, stored and eligible when this returns. Material that the provider has already is not
+        added twice: its key is returned, with label and metadata as given now.
 
         `metadata`: `cost_per_1k` (US dollars), `weight`, `models`, `rpm`, `tpm`, `quota_pool`, `base_url`, `tags`.
-        Raises KeyRegistrationError (bad or duplicate material, bad metadata) or ProviderNotRegisteredError.
+        Raises KeyRegistrationError (unusable material or metadata) or ProviderNotRegisteredError.
         """
         await self.start()
         self.directory.require(provider_id)
-        key = await self.key_manager.register(key_material, provider_id, metadata, label)
-        self.directory.changed()
-        return key
+        known = self.key_manager.find(key_material, provider_id)
+        if known is None:
+            return await self.key_manager.register(key_material, provider_id, metadata, label)
+        if metadata is None and label is None:
+            return await self.key_manager.get_key(known.key_id)
+        return await self.key_manager.update(known.key_id, metadata=metadata, label=label)
 
     async def revoke_key(self, key_id: str, reason: str = "") -> APIKey:
         """Retires a key for good; running requests end on it."""
@@ -316,10 +326,12 @@ class ApiKeyRouter:
     # -- housekeeping -----------------------------------------------------------------------------------------------
 
     def _key_changed(self, record: KeyRecord, transition: Transition | None) -> None:
-        if transition is None:
+        if self.directory.knows(record.provider_id):
+            self.directory.key_moved(record.key_id)
+        else:
             self.directory.changed()
+        if transition is None:
             return
-        self.directory.key_moved(record.key_id)
         if self.journal.observers:
             event = KeyMoved(
                 record.key_id,
@@ -343,9 +355,15 @@ class ApiKeyRouter:
             self._post()
 
     def _new_transport(self) -> Transport:
-        from apikeyrouter.infrastructure.transport import HttpTransport
+        from apikeyrouter.infrastructure.transport import HttpTransport, TransportLimits
 
-        return HttpTransport(clock=self._clock)
+        most = self.settings.response_max_bytes
+        return HttpTransport(clock=self._clock, limits=TransportLimits(body_bytes=most, decoded_bytes=most))
+
+
+def _tell_about_money(event: object) -> None:
+    """Budget alerts and unknown prices go to the log; the amounts are in the event itself."""
+    _log.warning("%s", event)
 
 
 def _new_request_id() -> str:

@@ -62,17 +62,8 @@ class ReplyStream:
         try:
             if self._first:
                 yield self._first
-            if reader.error is None:
-                async for chunk in self._upstream:
-                    out = reader.feed(chunk)
-                    if out:
-                        yield out
-                    if reader.error is not None:
-                        break
-            if reader.error is None:
-                last = reader.finish()
-                if last:
-                    yield last
+            async for out in self._rest():
+                yield out
             failure = self._end()
             if failure is not None and not reader.done:
                 yield _DONE if reader.error is not None else in_band_error(failure, self._call.request_id)
@@ -82,6 +73,23 @@ class ReplyStream:
             yield in_band_error(failure, self._call.request_id)
         finally:
             self.close()
+
+    async def _rest(self) -> AsyncIterator[bytes]:
+        """What follows the first events, up to the end or an in-band error."""
+        if self._broke():
+            return
+        async for chunk in self._upstream:
+            out = self.reader.feed(chunk)
+            if out:
+                yield out
+            if self._broke():
+                return
+        last = self.reader.finish()
+        if last:
+            yield last
+
+    def _broke(self) -> bool:
+        return self.reader.error is not None
 
     def close(self) -> None:
         """The caller has no more interest. Idempotent; stops the provider if it is still writing."""

@@ -8,12 +8,14 @@ and settles what it used; `ClientWatch` notices.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from apikeyrouter.domain.errors import RouterError
 from apikeyrouter.domain.models.call import Call, Operation
+from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.pipeline import Reply
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter_proxy.access import Access, Principal
@@ -55,7 +57,7 @@ class DataPlane:
             if encoding:
                 body = decoded(body, encoding, self._limit)
             call = self._call(operation, body, scope["headers"], headers, principal)
-            objective = self._router.objective(_text(headers.get(b"x-akr-objective")))
+            objective = self._objective(headers)
             with ClientWatch(receive) as watch:
                 reply = await self._router.serve(call, objective)
                 if reply.stream is None:
@@ -71,6 +73,16 @@ class DataPlane:
             return
         finally:
             self.in_flight -= 1
+
+    def _objective(self, headers: dict[bytes, bytes]) -> Objective:
+        """`x-akr-objective` names one; `x-akr-keys` (ids or labels, comma-separated) narrows who may serve."""
+        name = headers.get(b"x-akr-objective")
+        objective = self._router.objective(name.decode("latin-1") if name else None)
+        keys = headers.get(b"x-akr-keys")
+        if keys:
+            allowed = frozenset(part.strip() for part in keys.decode("latin-1").split(",") if part.strip())
+            objective = dataclasses.replace(objective, allowed_keys=allowed)
+        return objective
 
     def _call(
         self,
@@ -193,6 +205,3 @@ async def send_error(send: Send, error: WireError, call: Call | None, cause: Rou
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": error.body})
 
-
-def _text(value: bytes | None) -> str | None:
-    return value.decode("latin-1") if value else None

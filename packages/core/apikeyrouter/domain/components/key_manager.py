@@ -87,6 +87,10 @@ class KeyManager:
         """The provider's keys that are not retired, oldest first; the same tuple until keys come or go."""
         return self._ring.of_provider(provider_id)
 
+    def find(self, key_material: str, provider_id: str) -> KeyRecord | None:
+        """The key of this provider that holds this material, or None. Raises KeyRegistrationError for unusable material."""
+        return self._ring.holder_of(provider_id, self._fingerprint(provider_id, clean_material(key_material)))
+
     async def get_key(self, key_id: str) -> APIKey:
         """The key as users see it, also when it is retired. Raises KeyNotFoundError."""
         return api_key_view(self.get(key_id), self._moment())
@@ -98,9 +102,12 @@ class KeyManager:
         return [api_key_view(record, at) for record in found if record.state is not KeyState.Retired]
 
     async def get_eligible_keys(self, provider_id: str, model: str | None = None) -> list[APIKey]:
-        """The provider's keys that may serve now; with `model`, that may serve this model."""
+        """The provider's keys that may serve `model` now; without one: that wait for nothing, whatever the model."""
         at = self._moment()
-        return [api_key_view(r, at) for r in self.records(provider_id) if blocked(r, model, at.now_s) is None]
+        free = [r for r in self.records(provider_id) if blocked(r, model, at.now_s) is None]
+        if model is None:
+            free = [r for r in free if not any(limit.until_s > at.now_s for limit in r.limited_models.values())]
+        return [api_key_view(record, at) for record in free]
 
     async def history(self, key_id: str) -> list[StateTransition]:
         """The key's audit trail as far as the store keeps it, oldest first, the last 1,000 lines at most."""

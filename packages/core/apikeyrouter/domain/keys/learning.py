@@ -20,7 +20,7 @@ from apikeyrouter.domain.keys.record import KeyRecord, ModelLimit, Ticket, Trans
 from apikeyrouter.domain.keys.rotation import swap_refused
 from apikeyrouter.domain.keys.states import KeyEvent
 from apikeyrouter.domain.models.api_key import KeyState
-from apikeyrouter.domain.resilience.failures import Failure, FailureClass, Scope
+from apikeyrouter.domain.resilience.failures import Failure, FailureClass
 
 __all__ = ["LIMIT_FORGOTTEN_AFTER_S", "Transition", "begin", "fail", "forget_old_limits", "release", "succeed"]
 
@@ -28,7 +28,6 @@ LIMIT_FORGOTTEN_AFTER_S = 600.0
 """A model's limit that nobody has run into for so long is forgotten with its strikes."""
 
 _AVAILABLE = KeyState.Available
-_ABOUT_THE_KEY = frozenset({Scope.Key, Scope.Pool})
 _CALLERS_OWN = frozenset({FailureClass.Client, FailureClass.Policy, FailureClass.TooLargeForLimit})
 
 
@@ -150,8 +149,6 @@ def fail(ticket: Ticket, failure: Failure, now_s: float, rng: Random) -> tuple[T
     if kind in _CALLERS_OWN:
         return None, None
     record.failure_count += 1
-    if failure.scope not in _ABOUT_THE_KEY:
-        return None, None
     if kind is FailureClass.Auth:
         if ticket.version != record.version:
             return None, None

@@ -175,6 +175,12 @@ def view_of_stored(row: StoredKey, *, utc_s: float | None = None) -> APIKey:
         time_s = document.get(name)
         return None if not time_s or (utc_s is not None and time_s <= utc_s) else _datetime(time_s)
 
+    limited = {
+        model: _datetime(limit["until_s"])
+        for model, limit in (document.get("limited_models") or {}).items()
+        if utc_s is None or limit["until_s"] > utc_s
+    }
+    waits = [time for time in (upcoming("until_s"), *limited.values()) if time is not None]
     last_used_s = document.get("last_used_s")
     return APIKey(
         id=row.key_id,
@@ -188,7 +194,8 @@ def view_of_stored(row: StoredKey, *, utc_s: float | None = None) -> APIKey:
         last_used_at=_datetime(last_used_s) if last_used_s else None,
         usage_count=document.get("usage_count") or 0,
         failure_count=document.get("failure_count") or 0,
-        cooldown_until=upcoming("until_s"),
+        cooldown_until=max(waits, default=None),
+        limited_models=limited,
         version=row.version,
         draining_until=upcoming("draining_until_s") if row.sealed_previous is not None else None,
         metadata=dict(document.get("metadata") or {}),

@@ -53,8 +53,8 @@ class StateTransition(BaseModel):
 class APIKey(BaseModel):
     """A registered key. It never holds the secret, so it may be printed, logged and sent.
 
-    `label`: a short name that is safe to show. `pool_id`: the quota pool whose limits it shares. `cooldown_until`: no
-    request is sent before this time. `version`: 1 for the first secret, one more per rotation. `metadata`: what was
+    `label`: a short name that is safe to show. `pool_id`: the quota pool whose limits it shares. `cooldown_until`: when the
+    last of its waits ends. `limited_models`: waits of single models, when only those rest. `version`: 1 for the first secret, one more per rotation. `metadata`: what was
     given at registration (`cost_per_1k`, `weight`, `models`, `tags` ...).
     """
 
@@ -71,6 +71,7 @@ class APIKey(BaseModel):
     failure_count: int = 0
     in_flight: int = 0
     cooldown_until: datetime | None = None
+    limited_models: dict[str, datetime] = Field(default_factory=dict)
     version: int = 1
     draining_until: datetime | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)

@@ -65,7 +65,6 @@ class _Rest:
     hint_instead: bool = True
 
 
-_NONE = _Rest(0.0, 0.0)
 _BACKOFF = _Rest(BASE_S, CAP_S)
 _EJECT = _Rest(BASE_S, CAP_S, from_strike=EJECT_AFTER)
 _PROBE = _Rest(PROBE_BASE_S, PROBE_CAP_S, wide=False, hint_instead=False)
@@ -76,8 +75,8 @@ _RESTS: Mapping[FailureClass, _Rest] = {
     _F.Rate: _BACKOFF,
     _F.Burst: _BACKOFF,
     _F.InflightHold: _BACKOFF,
-    # the breaker of provider and model counts these; only a hint rests them by itself
-    _F.Capacity: _NONE,
+    # the breaker of provider and model counts these too; a key alone with them (a deployment of its own) is ejected
+    _F.Capacity: _EJECT,
     _F.Server: _EJECT,
     _F.NotSent: _EJECT,
     _F.Unanswered: _EJECT,

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from apikeyrouter.domain.components.cost_controller import CostController
-from apikeyrouter.domain.cost.estimate import upper_bound_nano_usd
 from apikeyrouter.domain.keys.eligibility import EJECTED, Block, blocked
 from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.ledger.holds import Hold, Refused
@@ -28,12 +27,13 @@ __all__ = ["Chooser", "Taken"]
 @dataclass(slots=True)
 class Taken:
     """A candidate that is ours: its hold is open and its turn is counted. `money_lines`: budgets in the hold, behind its
-    first two lines (requests, tokens)."""
+    first two lines (requests, tokens). `ahead`: an ejected key, taken before its time since nobody else is left."""
 
     candidate: Candidate
     hold: Hold
     scored: Scored
     money_lines: int
+    ahead: bool = False
 
 
 class Chooser:
@@ -57,11 +57,13 @@ class Chooser:
     ) -> Taken | None:
         """The best candidate that could be held, or None; `record` receives candidates, scores and rejections."""
         self.last_refusal = None
-        record.rejections = rejections = []
+        rejections: list[Rejection] = []
+        record.rejections = rejections
         kept = self._sift(group, objective, demand, rejections, tried=tried, now_s=now_s)
         if not kept and not group.small:
             kept = self._sift(group, objective, demand, rejections, tried=tried, now_s=now_s, everyone=True)
-        if not kept:
+        ahead = not kept
+        if ahead:
             kept = self._readmit(group, objective, demand, rejections, tried=tried, now_s=now_s)
         record.candidates = len(group.candidates)
         record.considered = len(kept) + len(rejections)
@@ -70,6 +72,7 @@ class Chooser:
         for place, (facts, candidate) in enumerate(scored):
             taken = self._hold(candidate, facts, demand, group.model)
             if isinstance(taken, Taken):
+                taken.ahead = ahead
                 group.took(candidate)
                 record.chosen = facts
                 if place:
@@ -190,7 +193,7 @@ class Chooser:
                     self._costs.require_price(facts.provider_id, facts.key_id, model)
                     need = 0
                 else:
-                    need = upper_bound_nano_usd(price, demand.input_bound, demand.output_bound)
+                    need = demand.most_nano_usd(price)
                 lines += [(account, need) for account in accounts]
                 money = len(accounts)
         held = self._ledger.try_hold(lines)
@@ -228,7 +231,7 @@ def _constraint_block(candidate: Candidate, objective: Objective, demand: Demand
     if objective.max_cost_usd is not None:
         if candidate.price is None:
             return Block("price_unknown", "max_cost is set and the price is unknown", None)
-        most = upper_bound_nano_usd(candidate.price, demand.input_bound, demand.output_bound) / 1e9
+        most = demand.most_nano_usd(candidate.price) / 1e9
         if most > objective.max_cost_usd:
             return Block("max_cost", f"may cost ${most:.6f} > ${objective.max_cost_usd:g}", None)
     return None

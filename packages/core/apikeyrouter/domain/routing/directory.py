@@ -62,6 +62,7 @@ class Directory:
         self._providers: dict[str, Provider] = {}
         self._stats: dict[str, KeyStats] = {}
         self._groups: OrderedDict[tuple[str | None, str], Group] = OrderedDict()
+        self._known: dict[str, Sequence[KeyRecord]] = {}
         self._generation = 0
 
     @property
@@ -111,6 +112,13 @@ class Directory:
     def changed(self) -> None:
         """Keys or providers came, went or got other prices or weights: groups are rebuilt at their next use."""
         self._generation += 1
+
+    def knows(self, provider_id: str) -> bool:
+        """Whether the provider's keys are still those that groups were built of; remembers them if not."""
+        records = self._keys.records(provider_id)
+        same = self._known.get(provider_id) is records
+        self._known[provider_id] = records
+        return same
 
     def key_moved(self, key_id: str) -> None:
         """A key's state changed: whoever parked it looks again."""

@@ -74,7 +74,10 @@ def _verdict(
     codes = {r.code for r in rejections}
     if classes & _LIMITED or codes & _WAITS:
         return ErrorCategory.RateLimitError, 429, "rate_limit_exceeded"
-    if codes & {"breaker_open", "ejected", "probing"} or classes - {FailureClass.Auth, *_QUOTA}:
+    unwell = [f for _, f in failures if f.failure_class not in {FailureClass.Auth, *_QUOTA}]
+    if unwell:
+        return category_of(unwell[-1]), client_status_of(unwell[-1]), client_code_of(unwell[-1])
+    if codes & {"breaker_open", "ejected", "probing"}:
         return ErrorCategory.ProviderError, 503, "provider_unavailable"
     if classes & _QUOTA or "exhausted" in codes:
         return ErrorCategory.QuotaExceededError, 429, "insufficient_quota"

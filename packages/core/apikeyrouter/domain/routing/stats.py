@@ -22,13 +22,12 @@ UNSEEN_TTFT_S = 1.0
 class KeyStats:
     """Running statistics of one key. Times are monotonic seconds."""
 
-    __slots__ = ("_at_s", "_failures", "_p_failure", "_successes", "_ttft_at_s", "_ttft_s")
+    __slots__ = ("_at_s", "_failures", "_successes", "_ttft_at_s", "_ttft_s")
 
     def __init__(self) -> None:
         self._successes = 0.0
         self._failures = 0.0
         self._at_s = 0.0
-        self._p_failure = _PRIOR_FAILURES / (_PRIOR_FAILURES + _PRIOR_SUCCESSES)
         self._ttft_s = 0.0
         self._ttft_at_s = 0.0
 
@@ -54,7 +53,7 @@ class KeyStats:
         if not failures:
             # Only successes: evidence can but lower the prior, and no discounting is worth its cost.
             return _PRIOR_FAILURES / (_PRIOR_FAILURES + _PRIOR_SUCCESSES + self._successes)
-        keep = 0.5 ** ((now_s - self._at_s) / _HALF_LIFE_S)
+        keep: float = 0.5 ** ((now_s - self._at_s) / _HALF_LIFE_S)
         failures = failures * keep + _PRIOR_FAILURES
         return failures / (failures + self._successes * keep + _PRIOR_SUCCESSES)
 

@@ -1,0 +1,196 @@
+"""The fault scoreboard: what users notice, and how often a bad key is asked, over real HTTP.
+
+Each scenario starts a fresh proxy with three keys at the simulated provider, breaks something, and sends requests one
+after another. Beside each result stands what was measured of others in the same scenario: the public prototype of our
+name, and gateways (versions and methods: bench/README.md). `python -m bench faults` prints the table.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.support.processes import ProxyProcess, proxy_process
+from tests.support.sim import Sim, sim_process
+
+__all__ = ["Result", "main"]
+
+CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello!"}]}
+REQUESTS = 30
+
+
+class Result(NamedTuple):
+    """`passed`: whether our own bar is met. `others`: what peers did, from the published measurement."""
+
+    scenario: str
+    ours: str
+    bar: str
+    others: str
+    passed: bool
+
+
+def _sent(sim: Sim, key: str | None = None) -> int:
+    """Chat requests that reached the provider (listing models does not count)."""
+    return sum(r["path"].endswith("/chat/completions") for r in sim.requests(key=key))
+
+
+def _failures(proxy: ProxyProcess, count: int = REQUESTS) -> int:
+    return sum(proxy.post("/v1/chat/completions", CHAT)[0] != 200 for _ in range(count))
+
+
+def rate_limited(sim: Sim, proxy: ProxyProcess) -> Result:
+    """One of three keys answers 429 with Retry-After 20."""
+    bad = sim.keys[0]
+    sim.fault(bad, "rate_limited", retry_after_s=20)
+    failed = _failures(proxy)
+    asked = _sent(sim, bad)
+    return Result(
+        "one key of 3: 429, Retry-After 20",
+        f"{failed} of {REQUESTS} fail; bad key asked {asked}x",
+        "0 fail, <= 1x",
+        "prototype: asked 25x; Portkey by weight: a quarter fail",
+        failed == 0 and asked <= 1,
+    )
+
+
+def revoked(sim: Sim, proxy: ProxyProcess) -> Result:
+    """One of three keys is revoked."""
+    bad = sim.keys[0]
+    sim.fault(bad, "revoked")
+    failed = _failures(proxy)
+    asked = _sent(sim, bad)
+    return Result(
+        "one key of 3: revoked (401)",
+        f"{failed} of {REQUESTS} fail; bad key asked {asked}x",
+        "0 fail, <= 2x",
+        "prototype: 28 of 30 fail",
+        failed == 0 and asked <= 2,
+    )
+
+
+def always_500(sim: Sim, proxy: ProxyProcess) -> Result:
+    """One of three keys always answers 500."""
+    bad = sim.keys[0]
+    sim.fault(bad, "server_error", status=500)
+    failed = _failures(proxy)
+    asked = _sent(sim, bad)
+    return Result(
+        "one key of 3: always 500",
+        f"{failed} of {REQUESTS} fail; bad key asked {asked}x",
+        "0 fail, <= 4x",
+        "prototype: tried first 20 of 20 times",
+        failed == 0 and asked <= 4,
+    )
+
+
+def no_credit(sim: Sim, proxy: ProxyProcess) -> Result:
+    """One of three keys is out of credit."""
+    bad = sim.keys[0]
+    sim.fault(bad, "billing")
+    failed = _failures(proxy)
+    asked = _sent(sim, bad)
+    return Result(
+        "one key of 3: insufficient_quota",
+        f"{failed} of {REQUESTS} fail; bad key asked {asked}x",
+        "0 fail, <= 1x",
+        "-",
+        failed == 0 and asked <= 1,
+    )
+
+
+def connection_reset(sim: Sim, proxy: ProxyProcess) -> Result:
+    """One of three keys has its connections reset before a byte."""
+    bad = sim.keys[0]
+    sim.fault(bad, "reset")
+    failed = _failures(proxy)
+    return Result("one key of 3: connection reset", f"{failed} of {REQUESTS} fail", "0 fail", "-", failed == 0)
+
+
+def client_error(sim: Sim, proxy: ProxyProcess) -> Result:
+    """The client asks for something impossible."""
+    status, _ = proxy.post("/v1/chat/completions", CHAT | {"temperature": 99})
+    asked = _sent(sim)
+    return Result(
+        "client error (400)",
+        f"status {status}; {asked} key asked",
+        "status 400, 1 key",
+        "-",
+        (status, asked) == (400, 1),
+    )
+
+
+def all_cooling(sim: Sim, proxy: ProxyProcess) -> Result:
+    """Every key answers 429."""
+    for key, wait_s in zip(sim.keys, (40, 25, 60), strict=True):
+        sim.fault(key, "rate_limited", retry_after_s=wait_s)
+    told = []
+    for _ in range(5):
+        status, _, headers = proxy.ask("POST", "/v1/chat/completions", CHAT)
+        told.append((status, int(headers.get("retry-after", 0))))
+    asked = _sent(sim)
+    right = all(status == 429 and 22 <= wait_s <= 29 for status, wait_s in told)
+    return Result(
+        "all 3 keys cooling 40, 25, 60 s",
+        f"429, Retry-After {told[-1][1]}; {asked} asks for 5 requests",
+        "429, 25 (+10 %), 3 asks",
+        "LLM-API-Key-Proxy: 500 after 61 s",
+        right and asked == 3,
+    )
+
+
+def cut_stream(sim: Sim, proxy: ProxyProcess) -> Result:
+    """The provider breaks off in the middle of a stream."""
+    sim.fault(None, "cut_stream", after_chunks=3)
+    _, body = proxy.post("/v1/chat/completions", CHAT | {"stream": True})
+    text = str(body)
+    _, state = proxy.get("/api/v1/state")
+    asked = _sent(sim)
+    said = '"error"' in text and text.rstrip().endswith("[DONE]")
+    return Result(
+        "stream cut after 3 chunks",
+        f"in-band error: {said}; sent {asked}x; open holds {state['open_holds']}",
+        "said, sent 1x, settled",
+        "4 of 6 gateways end it as a success",
+        said and asked == 1 and state["open_holds"] == 0,
+    )
+
+
+SCENARIOS: list[Callable[[Sim, ProxyProcess], Result]] = [
+    rate_limited,
+    revoked,
+    always_500,
+    no_credit,
+    connection_reset,
+    client_error,
+    all_cooling,
+    cut_stream,
+]
+
+
+def run() -> list[Result]:
+    """Every scenario, each with a fresh proxy."""
+    results = []
+    with sim_process() as sim:
+        for scenario in SCENARIOS:
+            sim.reset()
+            sim.clear_faults()
+            with tempfile.TemporaryDirectory() as folder, proxy_process(sim, Path(folder)) as proxy:
+                results.append(scenario(sim, proxy))
+    return results
+
+
+def main() -> int:
+    """Prints the scoreboard; 1 when a bar is missed."""
+    table = Table(title=f"Faults over HTTP ({REQUESTS} requests, one after another)")
+    for heading in ("scenario", "ours", "bar", "others (measured separately)", ""):
+        table.add_column(heading)
+    results = run()
+    for result in results:
+        table.add_row(result.scenario, result.ours, result.bar, result.others, "ok" if result.passed else "MISSED")
+    Console(width=150).print(table)
+    return 0 if all(r.passed for r in results) else 1
