@@ -8,6 +8,7 @@ shown.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -86,11 +87,12 @@ def clean_metadata(metadata: object, material: str) -> dict[str, Any]:
     if not isinstance(metadata, Mapping):
         raise KeyRegistrationError(f"Metadata must be a mapping, not {type(metadata).__name__}.")
     try:
-        encoded = msgspec.json.encode(metadata)
-        copy = msgspec.json.decode(encoded, type=dict[str, Any])
+        # not msgspec's own JSON: it turns NaN and infinity into null without a word
+        encoded = json.dumps(msgspec.to_builtins(metadata, str_keys=True), allow_nan=False)
+        copy: dict[str, Any] = json.loads(encoded)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise KeyRegistrationError(
-            f"Metadata must be what JSON can hold (text, numbers, true, false, null, lists, objects): "
+            f"Metadata must be what JSON can hold (text, finite numbers, true, false, null, lists, objects): "
             f"{type(error).__name__}."
         ) from None
     if len(material) >= _TELLTALE_LENGTH_MIN and material in _text_of(copy):
