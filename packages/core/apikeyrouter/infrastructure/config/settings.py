@@ -1,16 +1,20 @@
 """`RouterSettings`: how a router behaves. Frozen; built once, from arguments, then the environment, then defaults.
 
-Environment variables are the field names with `APIKEYROUTER_` in front; `LOG_LEVEL` and `REQUEST_TIMEOUT` are read too.
-Every fault is reported together, as one ConfigurationError; unknown arguments are refused.
+Environment variables are the field names in capitals with `APIKEYROUTER_` in front. `LOG_LEVEL` and `REQUEST_TIMEOUT`
+are read too, where the prefixed variable is not set. Empty variables count as not set; others are not looked at.
+Laws: every fault is reported together, as one ConfigurationError, with the variable that it came from; unknown
+arguments are refused; nothing is read from files.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.domain.models.routing_decision import ObjectiveType
@@ -20,69 +24,108 @@ __all__ = ["RouterSettings"]
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
+_PREFIX = "APIKEYROUTER_"
+_BARE_NAMES = {"log_level": "LOG_LEVEL", "request_timeout_s": "REQUEST_TIMEOUT"}
+_SYNONYMS = {"WARN": "WARNING", "FATAL": "CRITICAL"}  # as Python's logging names them too
 
-def _also(name: str, alias: str) -> AliasChoices:
-    return AliasChoices(name, f"apikeyrouter_{name}", alias)
+
+class _BareNames(PydanticBaseSettingsSource):
+    """Variables without our prefix, which other programs share: they count least."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - its base's
+        """The variable's text or None, the field's name, and False: the text needs no JSON decoding."""
+        name = _BARE_NAMES.get(field_name)
+        return (os.environ.get(name) or None) if name else None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """What is set, by field name."""
+        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: text for name, text in found.items() if text is not None}
 
 
 class RouterSettings(BaseSettings):
-    """Settings of one router. Raises ConfigurationError listing every fault.
+    """Settings of one router. Raises ConfigurationError listing every fault."""
 
-    `log_level`: of the logger "apikeyrouter". `attempts_max`: sends per request. `request_timeout_s`: a whole request,
-    failover included. `connect_timeout_s`: DNS, TCP and TLS of one connection. `first_byte_timeout_s`: from request sent
-    to first byte. `idle_timeout_s`: between two reads of a reply. `retry_unanswered`: send again, with another key, what
-    was sent and got no byte back; it may then be billed twice, and the ledger charges both. `rotation_overlap_s`: how
-    long a replaced secret still counts. `decision_log_max`: decisions kept in memory. `considered_max`: candidates that a
-    decision looks at; pools up to this size are looked at whole. `default_objective`: for requests that name none.
-    `value_*_usd`: what a failed attempt, a second to the first token, a request in flight and a turn out of order are
-    worth: see `domain.routing.objectives`. `response_max_bytes`: largest reply body that is accepted.
-    """
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
 
-    model_config = SettingsConfigDict(
-        env_prefix="APIKEYROUTER_", extra="forbid", frozen=True, populate_by_name=True, env_ignore_empty=True
-    )
+    log_level: LogLevel = "INFO"
+    """Level of the logger "apikeyrouter", in any case: DEBUG, INFO, WARNING (or WARN), ERROR, CRITICAL (or FATAL)."""
 
-    log_level: LogLevel = Field("INFO", validation_alias=_also("log_level", "log_level"))
     attempts_max: int = Field(3, ge=1, le=20)
-    request_timeout_s: float = Field(
-        600.0, gt=0, le=86_400, validation_alias=_also("request_timeout_s", "request_timeout")
-    )
+    """The most sends per request, the first one included; 1 turns failover off."""
+
+    request_timeout_s: float = Field(600.0, gt=0, le=86_400)
+    """Seconds for a whole request, waiting and failover included. Also read from `REQUEST_TIMEOUT`."""
+
     connect_timeout_s: float = Field(5.0, gt=0, le=300)
+    """Seconds for DNS, TCP and TLS of one connection together."""
+
     first_byte_timeout_s: float = Field(300.0, gt=0, le=86_400)
+    """Seconds from a request sent to the first byte of its reply: long, because models think before they answer."""
+
     idle_timeout_s: float = Field(120.0, gt=0, le=86_400)
+    """Seconds between two reads of a reply's body."""
+
     retry_unanswered: bool = True
+    """Whether a request that was sent, and got no byte back, is sent again with another key. The first send may then be
+    billed as well; the ledger charges both."""
+
     rotation_overlap_s: float = Field(300.0, ge=0, le=86_400)
+    """Seconds that a replaced secret still counts after a rotation; 0: none."""
+
     decision_log_max: int = Field(10_000, ge=1, le=1_000_000)
+    """Decisions kept in memory for explanations; the oldest go first."""
+
     considered_max: int = Field(24, ge=2, le=1_000)
+    """Candidates that one decision looks at. Pools up to this size are looked at whole."""
+
     default_objective: ObjectiveType = ObjectiveType.Fairness
-    value_failure_usd: float = Field(0.01, ge=0)
-    value_latency_usd_per_s: float = Field(0.001, ge=0)
-    value_load_usd: float = Field(0.0005, ge=0)
-    value_turn_usd: float = Field(0.0005, ge=0)
+    """The objective of requests that name none."""
+
+    value_failure_usd: float = Field(0.01, ge=0, allow_inf_nan=False)
+    """What avoiding one failed attempt is worth, in dollars; see `domain.routing.objectives`."""
+
+    value_latency_usd_per_s: float = Field(0.001, ge=0, allow_inf_nan=False)
+    """What one second less to the first token is worth, in dollars."""
+
+    value_load_usd: float = Field(0.0005, ge=0, allow_inf_nan=False)
+    """What one request fewer in flight on the chosen key is worth, in dollars."""
+
+    value_turn_usd: float = Field(0.0005, ge=0, allow_inf_nan=False)
+    """What keeping to turns is worth, in dollars per turn out of order."""
+
     response_max_bytes: int = Field(64 * 1024 * 1024, ge=1024)
+    """The largest reply body that is accepted, in bytes; a provider that sends more is cut off."""
 
     def __init__(self, **given: Any) -> None:
         try:
             super().__init__(**given)
         except ValidationError as invalid:
-            raise ConfigurationError(
-                [
-                    f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}"
-                    for e in invalid.errors(include_url=False, include_input=False)
-                ]
-            ) from None
+            # Inputs stay out of the message: a mistyped variable may hold a secret.
+            errors = invalid.errors(include_url=False, include_input=False)
+            raise ConfigurationError([_fault(error["loc"], error["msg"], given) for error in errors]) from None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - files are the proxy's business
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then prefixed variables, then bare ones."""
+        return init_settings, env_settings, _BareNames(settings_cls)
 
     @field_validator("log_level", mode="before")
     @classmethod
     def _any_case(cls, given: object) -> object:
-        return given.upper() if isinstance(given, str) else given
+        return _SYNONYMS.get(given.strip().upper(), given.strip().upper()) if isinstance(given, str) else given
 
     @property
     def values(self) -> Values:
         """What things are worth, for the scorer."""
-        return Values(
-            self.value_failure_usd, self.value_latency_usd_per_s, self.value_load_usd, self.value_turn_usd
-        )
+        return Values(self.value_failure_usd, self.value_latency_usd_per_s, self.value_load_usd, self.value_turn_usd)
 
     @classmethod
     def from_any(cls, given: RouterSettings | Mapping[str, Any] | None) -> RouterSettings:
@@ -92,3 +135,15 @@ class RouterSettings(BaseSettings):
         if given is not None and not isinstance(given, Mapping):
             raise ConfigurationError([f"config: expected RouterSettings or a mapping, not {type(given).__name__}"])
         return cls(**dict(given or {}))
+
+
+def _fault(place: tuple[int | str, ...], message: str, given: Mapping[str, Any]) -> str:
+    """One line about one field, with the variable that set it if no argument did."""
+    field = str(place[0]) if place else ""
+    if field in RouterSettings.model_fields and field not in given:
+        prefixed = f"{_PREFIX}{field.upper()}"
+        variable = prefixed if os.environ.get(prefixed) else _BARE_NAMES.get(field, prefixed)
+        return f"{field} (from the environment variable {variable}): {message}"
+    if field not in RouterSettings.model_fields:
+        return f"{field}: there is no such setting; known are {', '.join(sorted(RouterSettings.model_fields))}"
+    return f"{'.'.join(str(part) for part in place)}: {message}"
