@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
@@ -367,8 +366,8 @@ def _tell_about_money(event: object) -> None:
 
 
 def _new_request_id() -> str:
-    return "req_" + secrets.token_hex(12)
+    return "req_" + os.urandom(12).hex()
 
 
 def _new_decision_id() -> str:
-    return "dec_" + secrets.token_hex(12)
+    return "dec_" + os.urandom(12).hex()
