@@ -24,10 +24,10 @@ from apikeyrouter.domain.interfaces.state_store import (
     StoredKey,
     StoredVirtualKey,
 )
+from apikeyrouter.domain.keys.rows import TRANSITION_KIND
 
 __all__ = [
     "DECISIONS",
-    "EVENT_KIND_OF_TRANSITIONS",
     "FrozenBatch",
     "Row",
     "budget_of",
@@ -45,9 +45,6 @@ Row = tuple[Any, ...]
 
 DECISIONS = "RoutingDecision"
 """The entity type of `query_state` that means the decision log; every other one means the event log."""
-
-EVENT_KIND_OF_TRANSITIONS = "key.transition"
-"""The event kind behind the entity type "StateTransition"."""
 
 _NO_DOCUMENT = "{}"
 _encoder = msgspec.json.Encoder()
@@ -67,7 +64,7 @@ class FrozenBatch:
 
 def event_kind(query: StateQuery) -> str:
     """The event kind that a query asks for: "StateTransition" is the public word for key transitions."""
-    return EVENT_KIND_OF_TRANSITIONS if query.entity_type == "StateTransition" else query.entity_type
+    return TRANSITION_KIND if query.entity_type == "StateTransition" else query.entity_type
 
 
 def freeze(batch: StoreBatch) -> FrozenBatch:

@@ -82,7 +82,9 @@ class MemoryStateStore:
         self._decisions = _Log(max_decisions, _DECISION_AT)
         self._event_count = 0
         self._failed_posts = 0
+        self._unreported = 0
         self._last_failure = ""
+        self._failing = False
 
     @property
     def persistent(self) -> bool:
@@ -101,9 +103,9 @@ class MemoryStateStore:
         """Does nothing: the state stays until the object goes."""
 
     async def health_check(self) -> HealthState:
-        """Healthy, or Degraded while a failed post awaits its `flush`."""
+        """Healthy, or Degraded while the last post failed."""
         return HealthState(
-            status=HealthStatus.Degraded if self._failed_posts else HealthStatus.Healthy,
+            status=HealthStatus.Degraded if self._failing else HealthStatus.Healthy,
             last_check=self._clock.utc_now(),
             latency_ms=0.0,
             details={
@@ -122,13 +124,16 @@ class MemoryStateStore:
         """Writes the whole batch at once. A batch that cannot be stored is reported by the next `flush`."""
         try:
             self._write(batch)
+            self._failing = False
         except StateStoreError as error:
+            self._failing = True
             self._failed_posts += 1
+            self._unreported += 1
             self._last_failure = error.message
 
     async def flush(self) -> None:
         """Raises StateStoreError when posts since the last `flush` could not be stored."""
-        failed, self._failed_posts = self._failed_posts, 0
+        failed, self._unreported = self._unreported, 0
         if failed:
             raise StateStoreError(f"{failed} posted batches were not stored. The last: {self._last_failure}")
 

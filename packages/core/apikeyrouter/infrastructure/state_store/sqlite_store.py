@@ -16,9 +16,11 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+
+import msgspec
 
 from apikeyrouter.domain.errors import StateStoreError
 from apikeyrouter.domain.interfaces.clock import Clock
@@ -190,7 +192,7 @@ class SQLiteStateStore:
 
     async def load_keys(self) -> list[StoredKey]:
         """Every key, oldest first."""
-        return [codec.key_of(row) for row in await self._rows(sql.LOAD_KEYS)]
+        return self._values(codec.key_of, await self._rows(sql.LOAD_KEYS))
 
     async def delete_key(self, key_id: str) -> None:
         """Forgets the key; unknown ids are ignored."""
@@ -200,20 +202,20 @@ class SQLiteStateStore:
         """Keys as users see them, oldest first, retired ones left out."""
         rows = await self._rows(sql.LIST_KEYS, [provider_id])
         utc_s = self._clock.utc_now().timestamp()
-        return [view_of_stored(codec.key_of(row), utc_s=utc_s) for row in rows]
+        return self._values(lambda row: view_of_stored(codec.key_of(row), utc_s=utc_s), rows)
 
     async def get_decision(self, decision_or_request_id: str) -> StoredDecision | None:
         """By decision id, else the newest decision of that request id."""
         rows = await self._rows(sql.GET_DECISION, [decision_or_request_id])
-        return codec.decision_of(rows[0]) if rows else None
+        return self._values(codec.decision_of, rows)[0] if rows else None
 
     async def query_decisions(self, query: StateQuery) -> list[StoredDecision]:
         """Newest first."""
-        return [codec.decision_of(row) for row in await self._rows(*sql.select_decisions(query))]
+        return self._values(codec.decision_of, await self._rows(*sql.select_decisions(query)))
 
     async def query_events(self, query: StateQuery) -> list[StoredEvent]:
         """Newest first."""
-        return [codec.event_of(row) for row in await self._rows(*sql.select_events(query))]
+        return self._values(codec.event_of, await self._rows(*sql.select_events(query)))
 
     async def query_state(self, query: StateQuery) -> list[Any]:
         """Decisions for "RoutingDecision", else events."""
@@ -223,7 +225,7 @@ class SQLiteStateStore:
 
     async def load_budgets(self) -> list[StoredBudget]:
         """Every active budget, oldest first."""
-        return [codec.budget_of(row) for row in await self._rows(sql.LOAD_BUDGETS)]
+        return self._values(codec.budget_of, await self._rows(sql.LOAD_BUDGETS))
 
     async def save_virtual_key(self, virtual_key: StoredVirtualKey) -> None:
         """Inserts or replaces."""
@@ -231,7 +233,7 @@ class SQLiteStateStore:
 
     async def load_virtual_keys(self) -> list[StoredVirtualKey]:
         """Every virtual key, oldest first."""
-        return [codec.virtual_key_of(row) for row in await self._rows(sql.LOAD_VIRTUAL_KEYS)]
+        return self._values(codec.virtual_key_of, await self._rows(sql.LOAD_VIRTUAL_KEYS))
 
     async def get_setting(self, name: str) -> bytes | None:
         """The named blob, or None."""
@@ -260,6 +262,15 @@ class SQLiteStateStore:
 
     async def _rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
         return await self._read(lambda connection: connection.execute(statement, parameters).fetchall())
+
+    def _values(self, decode: Callable[[Row], _T], rows: list[Row]) -> list[_T]:
+        try:
+            return [decode(row) for row in rows]
+        except (ValueError, TypeError, KeyError, msgspec.MsgspecError) as error:
+            raise StateStoreError(
+                f"The store {self._path} holds a row that this program cannot read: {error}. Another version of it, or "
+                "another program, wrote that row: upgrade, or restore the file from a backup."
+            ) from error
 
     async def _read(self, work: Work[_T]) -> _T:
         """Asks the reading thread, once everything queued before is written."""
