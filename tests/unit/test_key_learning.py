@@ -292,6 +292,18 @@ def test_an_ejection_does_not_hide_a_longer_rate_limit() -> None:
     assert key.code() == "rate_limited"
 
 
+def test_an_ejection_does_not_hide_the_limit_of_a_model() -> None:
+    key = Key()
+    tickets = [key.begin() for _ in range(4)]
+    key.lose(tickets[0], failure(RATE, hint_s=300.0))
+    for ticket in tickets[1:]:
+        key.lose(ticket, failure(FailureClass.Server))
+    assert key.code("gpt-4") == "rate_limited"
+    assert key.code("gpt-3.5") == EJECTED
+    with pytest.raises(InvalidStateTransitionError):
+        key.begin("gpt-4")
+
+
 @pytest.mark.parametrize("kind", [FailureClass.Client, FailureClass.Policy, FailureClass.TooLargeForLimit])
 def test_the_callers_own_faults_teach_nothing(kind: FailureClass) -> None:
     key = Key()

@@ -88,7 +88,7 @@ class KeyManager:
         return self._ring.of_provider(provider_id)
 
     def find(self, key_material: str, provider_id: str) -> KeyRecord | None:
-        """The key of this provider that holds this material, or None. Raises KeyRegistrationError for unusable material."""
+        """The provider's key with this material, or None. Raises KeyRegistrationError for unusable material."""
         return self._ring.holder_of(provider_id, self._fingerprint(provider_id, clean_material(key_material)))
 
     async def get_key(self, key_id: str) -> APIKey:

@@ -57,7 +57,7 @@ _EVENTS: Mapping[FailureClass, tuple[KeyEvent, str, str]] = {
     _K.Balance: (_E.BillingBlocked, "exhausted", "the account is out of credit"),
     _K.Permission: (_E.Failed, "permission", "the provider does not allow this key to do that"),
 }
-_FAILED = (_E.Failed, EJECTED, "it failed several times in a row")
+_FAILED = (_E.Failed, EJECTED, "it kept failing, or asked to wait")
 _SUSPECT = (_E.AuthSuspected, "suspect", "the provider refused the secret once; a second try decides")
 _REJECTED = (_E.AuthRejected, "invalid", "the provider refuses the secret")
 
@@ -131,7 +131,9 @@ def impose(record: KeyRecord, effect: Effect, now_s: float) -> Transition | None
         return None
     record.strikes[(effect.kind.value, effect.model or "")] = Strike(effect.strikes, now_s)
     waits = record.until_s != 0.0 if effect.model is None else effect.model in record.limited_models
-    until_s = _limit_model(record, effect.model, effect) if effect.model is not None else _limit_key(record, effect)
+    until_s = (
+        _limit_model(record, effect.model, effect) if effect.model is not None else _limit_key(record, effect, now_s)
+    )
     if waits and not effect.fresh:
         return None
     return move(
@@ -145,12 +147,18 @@ def impose(record: KeyRecord, effect: Effect, now_s: float) -> Transition | None
     )
 
 
-def _limit_key(record: KeyRecord, effect: Effect) -> float:
-    """The wait that ends later names the code; it is trusted only when every wait in it is."""
-    if effect.until_s >= record.until_s:
+def _limit_key(record: KeyRecord, effect: Effect, now_s: float) -> float:
+    """Merges the wait into a running one: the later deadline holds, and is trusted only when both are.
+
+    Its code is that of the later one; but an ejection never names it beside a wait that the provider asked for, since
+    ejected keys may be taken before their time.
+    """
+    running = record.until_s > now_s
+    ejected = (record.code == EJECTED, effect.code == EJECTED)
+    if not running or ejected == (True, False) or (ejected != (False, True) and effect.until_s >= record.until_s):
         record.code = effect.code
     record.trusted = effect.trusted and (record.until_s == 0.0 or record.trusted)
-    record.until_s = later(record.until_s, effect.until_s)
+    record.until_s = later(record.until_s, effect.until_s) if running else effect.until_s
     return record.until_s
 
 

@@ -54,17 +54,15 @@ def blocked(record: KeyRecord, model: str | None, now_s: float) -> Block | None:
     if model is not None and record.models is not None and not serves(record.models, model):
         return _not_served(record)
     until_s = record.until_s
+    limit = record.limited_models.get(model) if model is not None else None
+    if limit is not None and limit.until_s > now_s and (until_s <= now_s or record.code == EJECTED):
+        # also beside an ejection: who may pass over that one may not pass over this
+        return Block(limit.code, limit.reason, max(until_s, limit.until_s))
     if until_s > now_s:
         return Block(record.code if state is _THROTTLED else state.value, record.state_reason, until_s)
-    waits_for_probe = state is not _THROTTLED or (until_s != 0.0 and not record.trusted)
-    if waits_for_probe and record.probing:
+    if record.probing and (state is not _THROTTLED or (until_s != 0.0 and not record.trusted)):
         return Block("probing", "one request is finding out whether it serves again", None)
-    limit = record.limited_models.get(model) if model is not None else None
-    if limit is None:
-        return None
-    if limit.until_s > now_s:
-        return Block(limit.code, limit.reason, limit.until_s)
-    if limit.probing:
+    if limit is not None and limit.probing:
         return Block("probing", "one request is finding out whether it serves this model again", None)
     return None
 

@@ -3,9 +3,10 @@
 Main entries: `begin` hands out a `Ticket`; `succeed`, `fail` or `release` takes it back, exactly once. `fail` returns
 the `Effect` that it had, which `impose` applies to the other keys of the same quota pool.
 Laws: deadlines only move later, except on success or an operator's action. Nothing changes on failures that are the
-caller's own (Client, Policy, TooLargeForLimit) or that speak of a host or model and not of the key. What was sent
-before a wait began is no news about it: such a success ends no wait, and such a failure lengthens no backoff, so that
-ten requests refused together count as one refusal. A secret that is no longer current cannot condemn its successor.
+caller's own (Client, Policy, TooLargeForLimit). Faults that speak of a host or model set a key aside only several in a
+row: mostly the breaker answers them, but a key may have a deployment of its own. What was sent before a wait began is
+no news about it: such a success ends no wait, and such a failure lengthens no backoff, so that ten requests refused
+together count as one refusal. A secret that is no longer current cannot condemn its successor.
 """
 
 from __future__ import annotations
