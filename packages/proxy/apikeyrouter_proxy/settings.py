@@ -64,7 +64,7 @@ class ProxySettings:
 
     `host`, `port`: where it listens; port 0 takes a free one. `store_url`: `memory:` or `sqlite:///path`; default: a
     SQLite file in the user's data directory. `admin_key`: opens the management API. `require_auth`: demand keys even
-    on loopback. `allowed_hosts`: names under which the proxy may be addressed besides loopback's own. `allowed_origins`:
+    on loopback. `allowed_hosts`: names under which the proxy may be addressed besides loopback's. `allowed_origins`:
     web pages that may call it. `openai_base_url`: where "openai" lives. `body_limit_bytes`: largest request body.
     `shutdown_timeout_s`: how long running requests may take to end. `metrics_public`: `/metrics` needs no key.
     `log_format`: "json", "pretty", or "auto" for pretty on a terminal. `router_config`: fields of `RouterSettings`.
@@ -189,9 +189,7 @@ def _admin_key(env: Mapping[str, str], faults: list[str]) -> Secret | None:
         return None
     name, text = next(iter(given.items()))
     if len(set(given.values())) > 1:
-        faults.append(
-            f"{name}: {' and '.join(list(given)[1:])} differs; they name one setting, keep one"
-        )
+        faults.append(f"{name}: {' and '.join(list(given)[1:])} differs; they name one setting, keep one")
     if is_placeholder(text) or len(text) < _ADMIN_KEY_LENGTH_MIN:
         faults.append(
             f"{name}: is a placeholder or shorter than {_ADMIN_KEY_LENGTH_MIN} characters; "

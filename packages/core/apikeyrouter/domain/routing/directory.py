@@ -96,6 +96,11 @@ class Directory:
         self.changed()
         return provider
 
+    def unregister(self, provider_id: str) -> None:
+        """Takes a provider out of service; its keys stay, unused. Unknown ids are ignored."""
+        if self._providers.pop(provider_id, None) is not None:
+            self.changed()
+
     def require(self, provider_id: str) -> Provider:
         """The provider of this id. Raises ProviderNotRegisteredError."""
         provider = self._providers.get(provider_id)

@@ -1,0 +1,210 @@
+"""Logs: JSON lines for machines, or a readable form on a terminal. Nothing that looks like a key gets through.
+
+Main entries: `configure` (once, at start) and `RequestLog`, the observer that writes one line per finished request.
+Request lines are encoded straight to JSON and buffered; `flush` writes them in one go, a few times a second. The buffer
+is bounded: when nobody flushes, lines are dropped and counted. Key state changes go out at once, as warnings.
+Law: redaction is the last step before output, for messages, fields and tracebacks alike.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TextIO
+
+import msgspec
+import structlog
+
+from apikeyrouter.domain.models.events import KeyMoved, RequestEnded
+from apikeyrouter.domain.resilience.redact import redact
+
+__all__ = ["RequestLog", "configure", "formatter"]
+
+_LINES_MAX = 10_000
+_LOGGERS = ("apikeyrouter", "apikeyrouter_proxy", "uvicorn", "uvicorn.error")
+_EXPECTED_STATES = frozenset({"available", "recovering", "retired"})
+
+
+class RedactingFormatter(structlog.stdlib.ProcessorFormatter):
+    """A formatter whose output is redacted as a whole, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line for a record."""
+        return redact(super().format(record))
+
+
+def formatter(*, pretty: bool, colors: bool = False) -> logging.Formatter:
+    """The formatter behind every logger. JSON: one object a line with `timestamp` (UTC), `level`, `logger`, `event`."""
+    shared: list[Any] = [
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        _without_color,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if pretty:
+        last: list[Any] = [structlog.dev.ConsoleRenderer(colors=colors)]
+    else:
+        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
+    return RedactingFormatter(
+        foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
+    )
+
+
+def configure(level: str, log_format: str = "auto", stream: TextIO | None = None) -> bool:
+    """Sends our loggers and uvicorn's to standard output; says whether the form is JSON. uvicorn's access log is
+    silenced: `RequestLog` tells more for less."""
+    out = stream or sys.stdout
+    pretty = log_format == "pretty" or (log_format == "auto" and out.isatty())
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(formatter(pretty=pretty, colors=pretty and out.isatty()))
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers = [handler] if name != "uvicorn.error" else []
+        logger.propagate = name == "uvicorn.error"
+        logger.setLevel(level)
+    uvicorn_log = logging.getLogger("uvicorn.error")
+    uvicorn_log.filters = [_only_where_it_listens]
+    access = logging.getLogger("uvicorn.access")
+    access.handlers, access.propagate, access.disabled = [], False, True
+    return not pretty
+
+
+def _only_where_it_listens(record: logging.LogRecord) -> bool:
+    """uvicorn tells of each step of each server's start and stop, the simulated provider's too. One line is enough."""
+    return record.levelno > logging.INFO or str(record.msg).startswith("Uvicorn running")
+
+
+def _without_color(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    event.pop("color_message", None)
+    return event
+
+
+class RequestLog:
+    """An observer. `write`: takes whole lines, default standard output. `utc_now_iso`: the time of a line."""
+
+    def __init__(
+        self,
+        *,
+        enabled: bool,
+        json_lines: bool,
+        utc_now_iso: Callable[[], str],
+        write: Callable[[str], object] | None = None,
+    ) -> None:
+        self._enabled = enabled
+        self._json = json_lines
+        self._now = utc_now_iso
+        self._write = write or sys.stdout.write
+        self._lines: list[RequestEnded] = []
+        self._log = logging.getLogger("apikeyrouter_proxy.keys")
+        self.dropped = 0
+
+    def request_ended(self, event: RequestEnded) -> None:
+        """Keeps the fact; `flush` makes a line of it."""
+        if not self._enabled:
+            return
+        if len(self._lines) >= _LINES_MAX:
+            self.dropped += 1
+            return
+        self._lines.append(event)
+
+    def key_moved(self, event: KeyMoved) -> None:
+        """Tells at once: a warning, or information when the key got better or was revoked by hand."""
+        level = logging.INFO if event.to_state in _EXPECTED_STATES else logging.WARNING
+        self._log.log(
+            level,
+            "Key %s of %s: %s -> %s (%s)",
+            event.label,
+            event.provider_id,
+            event.from_state,
+            event.to_state,
+            event.cause,
+            extra={"key_id": event.key_id, "to_state": event.to_state},
+        )
+
+    def flush(self) -> None:
+        """Writes what has gathered."""
+        if not self._lines:
+            return
+        events, self._lines = self._lines, []
+        now = self._now()
+        one_line = _json_line if self._json else _plain_line
+        lines = [one_line(event, now) for event in events]
+        if self.dropped:
+            self._log.warning("%d request lines were dropped because nobody wrote them in time.", self.dropped)
+            self.dropped = 0
+        self._write("".join(lines))
+
+
+class _Line(msgspec.Struct, gc=False):
+    """One request as JSON; see `RequestEnded` for the meaning of the fields."""
+
+    timestamp: str
+    request_id: str
+    operation: str
+    model: str
+    provider: str
+    key: str
+    outcome: str
+    status: int
+    stream: bool
+    duration_ms: float
+    ttft_ms: float | None
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+    attempts: list[str]
+    level: str = "info"
+    logger: str = "apikeyrouter_proxy.requests"
+    event: str = "request"
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+@lru_cache(maxsize=2048)
+def _safe(text: str) -> str:
+    """What a caller or a provider chose, with whatever looks like a key masked; cached, since repeats are common."""
+    return redact(text)
+
+
+def _safe_id(request_id: str) -> str:
+    """Our own ids are known to be harmless; a caller's may be anything."""
+    return request_id if request_id.startswith("req_") else redact(request_id)
+
+
+def _json_line(event: RequestEnded, now: str) -> str:
+    line = _Line(
+        now,
+        _safe_id(event.request_id),
+        event.operation,
+        _safe(event.model),
+        event.provider_id,
+        _safe(event.key_label),
+        _safe(event.outcome),
+        event.status,
+        event.stream,
+        round(event.duration_s * 1000, 2),
+        None if event.ttft_s is None else round(event.ttft_s * 1000, 2),
+        event.input_tokens,
+        event.output_tokens,
+        event.cost_nano_usd / 1e9,
+        [f"{_safe(label)}:{outcome}" for label, outcome in event.attempts],
+    )
+    return _encode(line).decode() + "\n"
+
+
+def _plain_line(event: RequestEnded, now: str) -> str:
+    tries = "" if len(event.attempts) <= 1 else f" after {len(event.attempts)} attempts"
+    return (
+        f"{now} {event.status} {event.operation} {_safe(event.model)!r} -> {_safe(event.key_label) or '-'} "
+        f"{_safe(event.outcome)}{tries}, {event.duration_s * 1000:.0f} ms, "
+        f"{event.input_tokens}+{event.output_tokens} tokens, ${event.cost_nano_usd / 1e9:.6f} "
+        f"[{_safe_id(event.request_id)}]\n"
+    )
+
+
+def _json(event: dict[str, Any], **_: Any) -> str:
+    return msgspec.json.encode(event, enc_hook=str).decode()

@@ -1,0 +1,37 @@
+"""The routes that FastAPI serves: management API, models, health and metrics. The token path is not among them.
+
+Main entry: `include_routes`. Access is decided before any of them runs, in `middleware.guard`.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+__all__ = ["include_routes"]
+
+
+def include_routes(app: FastAPI) -> None:
+    """Adds every route and the error answers."""
+    from apikeyrouter_proxy.routes import (
+        errors,
+        health,
+        management_budgets,
+        management_keys,
+        management_providers,
+        management_state,
+        management_virtual_keys,
+        openai,
+    )
+
+    for module in (
+        openai,
+        management_keys,
+        management_providers,
+        management_budgets,
+        management_virtual_keys,
+        management_state,
+        health,
+    ):
+        app.include_router(module.router)
+    errors.install(app)
+    app.router.redirect_slashes = False

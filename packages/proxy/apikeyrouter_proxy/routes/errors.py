@@ -1,0 +1,132 @@
+"""Errors of the management API, in the same shape as those of `/v1`: `{"error": {message, type, param, code}}`.
+
+Main entry: `install`. Law: what a caller sent is never echoed: FastAPI's own answer to a malformed body repeats the
+input, which may be key material; ours names the field and what is wrong with it, redacted.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from apikeyrouter.domain.errors import (
+    BudgetDefinitionError,
+    BudgetNotFoundError,
+    ConfigurationError,
+    InvalidStateTransitionError,
+    KeyNotFoundError,
+    KeyRegistrationError,
+    ProviderRegistrationError,
+    RouterError,
+    StateStoreError,
+    SystemError,
+)
+from apikeyrouter.domain.resilience.redact import redact
+from apikeyrouter_proxy.virtual_keys import VirtualKeyNotFoundError
+from apikeyrouter_proxy.wire.errors import WireError, error_body, of_router_error
+
+__all__ = ["ConflictError", "NotFoundError", "install"]
+
+_FAULTS_MAX = 20
+
+
+class NotFoundError(RouterError):
+    """Nothing has this id."""
+
+
+class ConflictError(RouterError):
+    """The request contradicts what is there already."""
+
+
+_STATUS: list[tuple[type[RouterError], int, str]] = [
+    (KeyNotFoundError, 404, "key_not_found"),
+    (BudgetNotFoundError, 404, "budget_not_found"),
+    (VirtualKeyNotFoundError, 404, "virtual_key_not_found"),
+    (NotFoundError, 404, "not_found"),
+    (ConflictError, 409, "conflict"),
+    (InvalidStateTransitionError, 409, "invalid_state"),
+    (KeyRegistrationError, 400, "invalid_key"),
+    (BudgetDefinitionError, 400, "invalid_budget"),
+    (ProviderRegistrationError, 400, "invalid_provider"),
+    (ConfigurationError, 400, "invalid_configuration"),
+]
+
+
+def install(app: FastAPI) -> None:
+    """Gives the application its error answers."""
+    app.add_exception_handler(RouterError, _router_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(WireError, _wire_error)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _router_error(_: Request, error: Exception) -> Response:
+    if isinstance(error, SystemError | StateStoreError):
+        return _of_wire(of_router_error(error))
+    for kind, status, code in _STATUS:
+        if isinstance(error, kind):
+            message = "; ".join(error.faults) if isinstance(error, ConfigurationError) else error.message
+            return _answer(status, message, code)
+    return _answer(500, str(error), "internal_error")
+
+
+async def _invalid_request(_: Request, error: Exception) -> Response:
+    """Every fault at once, as "field: what is wrong"."""
+    faults = error.errors() if isinstance(error, RequestValidationError) else []
+    told = []
+    for fault in faults[:_FAULTS_MAX]:
+        where = ".".join(str(part) for part in fault["loc"] if part not in ("body", "query", "path")) or "body"
+        told.append(f"{where}: {_in_words(fault['type'], fault['msg'])}")
+    param = told[0].partition(":")[0] if len(told) == 1 else None
+    return _answer(400, f"The request is not usable: {'; '.join(told)}.", "invalid_request", param)
+
+
+def _in_words(kind: str, message: str) -> str:
+    if kind == "json_invalid":
+        return "is not valid JSON"
+    if kind == "extra_forbidden":
+        return "is not a known field"
+    if kind == "missing":
+        return "is required"
+    return message[:1].lower() + message[1:]
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    headers = dict(getattr(error, "headers", None) or {})
+    if status == 404:
+        message = f"Unknown request URL: {request.method} {request.url.path}. The API is described at /docs."
+    elif status == 405:
+        message = (
+            f"{request.method} is not possible at {request.url.path}; allowed: {headers.get('Allow', 'see /docs')}."
+        )
+    else:
+        message = str(getattr(error, "detail", "")) or "The request could not be handled."
+    code = {404: "unknown_url", 405: "method_not_allowed", 413: "too_large"}.get(status, "invalid_request")
+    answer = _answer(status, message, code)
+    answer.headers.update(headers)
+    return answer
+
+
+async def _wire_error(_: Request, error: Exception) -> Response:
+    return _of_wire(error) if isinstance(error, WireError) else _answer(500, "Unexpected error.", "internal_error")
+
+
+async def _unexpected(_: Request, __: Exception) -> Response:
+    return _answer(
+        500, "The proxy failed to handle this request; its log has the details under the request id.", "internal_error"
+    )
+
+
+def _answer(status: int, message: str, code: str, param: str | None = None) -> Response:
+    body = error_body(redact(message), status=status, code=code, param=redact(param) if param else None)
+    return Response(body, status, media_type="application/json")
+
+
+def _of_wire(error: WireError) -> Response:
+    answer = Response(error.body, error.status, media_type="application/json")
+    for name, value in error.headers:
+        answer.headers.append(name.decode("latin-1"), value.decode("latin-1"))
+    return answer

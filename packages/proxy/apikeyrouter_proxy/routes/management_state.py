@@ -1,0 +1,156 @@
+"""Management API: what happened and how things stand: decisions, dry runs, quota, summary, events."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from apikeyrouter.domain.interfaces.state_store import StateQuery
+from apikeyrouter.domain.models.quota_state import QuotaState
+from apikeyrouter.domain.models.routing_decision import RoutingDecision, RoutingObjective
+from apikeyrouter.inspection import StateSummary
+from apikeyrouter.intents import intent_of
+from apikeyrouter_proxy.audit import KINDS
+from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
+from apikeyrouter_proxy.routes.errors import NotFoundError
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/api/v1")
+
+_Limit = Annotated[int, Query(ge=1, le=500)]
+_INTENT_FIELDS = frozenset({"model", "messages", "provider_id", "parameters", "timeout_s"})
+
+
+class DryRun(BaseModel):
+    """A chat completion body, with the objective to try and, if wanted, a provider."""
+
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+
+    model: str = Field(min_length=1, max_length=256)
+    messages: list[dict[str, Any]] = Field(
+        default_factory=lambda: [{"role": "user", "content": "Hello!"}], min_length=1
+    )
+    provider_id: str | None = None
+    objective: RoutingObjective | str | None = None
+
+
+class ExplainedDecision(RoutingDecision):
+    """A decision with its explanation in several lines."""
+
+    details: str
+
+
+class EventView(BaseModel):
+    """A line of the event log. `document`: facts; for writes through this API `actor` and `address` say who."""
+
+    at: datetime
+    kind: str
+    entity_id: str
+    document: dict[str, Any]
+
+
+class State(StateSummary):
+    """A summary of the router, and of this proxy. `in_flight`: requests on the token path."""
+
+    in_flight: int
+    draining: bool
+    simulated: bool = Field(description="Whether the simulated provider answers because no key is configured.")
+    open_mode: bool = Field(description="Whether callers from this machine need no key.")
+    store: str
+    notes: list[str]
+
+
+@router.get("/decisions", tags=["decisions"], summary="List decisions")
+async def list_decisions(proxy: RunningProxy, limit: _Limit = 50, key_id: str | None = None) -> Page[RoutingDecision]:
+    """The newest decisions, newest first; with `key_id`, those that tried this key."""
+    journal = proxy.router.journal
+    found = journal.newest(limit, key_id=key_id)
+    if len(found) < limit:
+        known = {decision.id for decision in found}
+        stored = await proxy.router.state_store.query_decisions(
+            StateQuery("RoutingDecision", key_id=key_id, limit=limit)
+        )
+        for row in stored:
+            if row.decision_id not in known and len(found) < limit:
+                older = await journal.find(row.decision_id)
+                if older is not None:
+                    found.append(older)
+    return page_of(found)
+
+
+@router.get("/decisions/{decision_or_request_id}", tags=["decisions"], summary="Explain a decision")
+@router.get("/requests/{decision_or_request_id}", tags=["decisions"], summary="Explain a request")
+async def show_decision(proxy: RunningProxy, decision_or_request_id: str) -> ExplainedDecision:
+    """Why a request went where it went: by the id of the decision (`x-akr-decision`) or of the request
+    (`x-request-id`)."""
+    decision = await proxy.router.get_decision(decision_or_request_id)
+    if decision is None:
+        raise NotFoundError(
+            f"No decision or request has the id {decision_or_request_id!r}, or it is forgotten by now. "
+            "Answers carry both ids: x-akr-decision and x-request-id."
+        )
+    return _explained(proxy, decision)
+
+
+@router.post("/route", tags=["decisions"], summary="Try a decision")
+async def dry_run(proxy: RunningProxy, body: DryRun) -> ExplainedDecision:
+    """Says which key would serve this request now, and why. Nothing is sent, held or counted."""
+    given = body.model_dump(exclude={"objective"}, exclude_none=True)
+    extra = {name: given.pop(name) for name in list(given) if name not in _INTENT_FIELDS}
+    intent = intent_of({**given, "parameters": {**given.get("parameters", {}), **extra}})
+    return _explained(proxy, await proxy.router.routing_engine.route_request(intent, body.objective))
+
+
+@router.get("/quota", tags=["quota"], summary="Quota of every key")
+async def list_quota(proxy: RunningProxy, provider_id: str | None = None) -> Page[QuotaState]:
+    """What each key's quota pool has left."""
+    engine = proxy.router.quota_awareness_engine
+    keys = await proxy.router.key_manager.list_keys(provider_id)
+    return page_of([await engine.get_quota_state(key.id) for key in keys])
+
+
+@router.get("/quota/{key_id}", tags=["quota"], summary="Quota of a key")
+async def show_quota(proxy: RunningProxy, key_id: str) -> QuotaState:
+    """What one key's quota pool has left."""
+    return await proxy.router.quota_awareness_engine.get_quota_state(key_id)
+
+
+@router.get("/state", tags=["state"], summary="Summary")
+async def show_state(proxy: RunningProxy) -> State:
+    """Everything at one glance."""
+    summary = await proxy.router.get_state_summary()
+    return State(
+        **summary.model_dump(),
+        in_flight=proxy.data_plane.in_flight,
+        draining=proxy.draining,
+        simulated=proxy.simulator is not None,
+        open_mode=proxy.access.open_mode,
+        store=proxy.router.state_store.description,
+        notes=proxy.notes,
+    )
+
+
+@router.get("/events", tags=["state"], summary="Audit trail")
+async def list_events(
+    proxy: RunningProxy, kind: str | None = None, entity_id: str | None = None, limit: _Limit = 100
+) -> Page[EventView]:
+    """Who changed what, and what happened to keys and budgets; newest first."""
+    if kind is not None and kind not in KINDS:
+        raise NotFoundError(f"No event has the kind {kind!r}. Known are: {', '.join(KINDS)}.")
+    await proxy.router.state_store.flush()
+    events = await proxy.audit.newest(kind, entity_id, limit)
+    return page_of(
+        [
+            EventView(at=datetime.fromtimestamp(e.at_s, UTC), kind=e.kind, entity_id=e.entity_id, document=e.document)
+            for e in events
+        ]
+    )
+
+
+def _explained(proxy: RunningProxy, decision: RoutingDecision) -> ExplainedDecision:
+    details = proxy.router.routing_engine.explain_decision(decision)
+    return ExplainedDecision(**decision.model_dump(), details=details)
