@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import socket
 import ssl
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from apikeyrouter.domain.interfaces.transport import HttpRequest, SendPhase, TransportError
 from apikeyrouter.infrastructure.transport import HttpTransport
+from apikeyrouter.infrastructure.transport.dial import _connected, _discard
 from tests.support.certificates import Authority, make_authority
 from tests.support.hostile_server import Peer, answer, hostile, swallowing_address
 
@@ -198,6 +200,15 @@ async def test_an_address_that_does_not_answer_is_overtaken_by_the_next() -> Non
             assert await fetch(transport, served.url(host="name.example")) == b"hello"
 
 
+async def test_an_address_that_answered_too_late_to_be_used_is_closed() -> None:
+    async with hostile(answer(HELLO)) as served:
+        loop = asyncio.get_running_loop()
+        late = loop.create_task(_connected(loop, (socket.AF_INET, ("127.0.0.1", served.port))))
+        sock = await late
+        await _discard([late])
+        assert sock.fileno() == -1
+
+
 # Proxies
 
 
@@ -256,7 +267,6 @@ async def test_http_goes_to_a_proxy_in_absolute_form() -> None:
         (b"HTTP/1.1 200 OK\r\n\r\nearly", "would not connect"),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "is it an HTTP proxy?"),
         (b"HTTP/1.1 2", "is it an HTTP proxy?"),
-        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000, "is it an HTTP proxy?"),
     ],
 )
 async def test_a_proxy_that_does_not_connect_is_named_as_the_culprit(reply: bytes, hint: str) -> None:
@@ -270,6 +280,18 @@ async def test_a_proxy_that_does_not_connect_is_named_as_the_culprit(reply: byte
         assert f"The proxy 127.0.0.1:{proxy.port}" in error.message
         assert hint in error.message
         assert "s3cr3t" not in error.message
+
+
+async def test_a_proxy_whose_answer_has_no_end_is_given_up() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\n")
+        while True:
+            await peer.send(b"X: y\r\n" * 100)
+
+    async with hostile(script) as proxy, HttpTransport(proxy=f"http://127.0.0.1:{proxy.port}") as transport:
+        error = await failure(transport, "https://api.example.com/")
+        assert (error.kind, "is it an HTTP proxy?" in error.message) == ("connect", True)
 
 
 @pytest.mark.parametrize(

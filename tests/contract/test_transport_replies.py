@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import itertools
 import zlib
@@ -228,6 +229,11 @@ async def test_a_reply_that_can_be_read_in_two_ways_is_refused(name: str) -> Non
     assert "127.0.0.1:" in error.message
 
 
+async def test_a_switch_of_protocols_that_nothing_asked_for_is_named() -> None:
+    error = await failure_of(BAD_FRAMING["switching protocols"])
+    assert error.message.endswith("answered with status 101, which nothing asked for.")
+
+
 async def test_an_offer_to_upgrade_is_ignored() -> None:
     offer = OK + b"Connection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\nhi"
     assert await read_once(offer) == b"hi"
@@ -301,6 +307,20 @@ async def test_read_refuses_a_body_over_the_limit(reply_bytes: bytes) -> None:
     assert await read_once(reply_bytes, limits=same) == b"x" * 1001
 
 
+async def test_read_does_not_wait_for_a_body_that_is_announced_as_too_long() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK + b"Content-Length: 1001\r\n\r\n")
+        await peer.gone()
+
+    async with hostile(script) as served, HttpTransport(limits=TransportLimits(body_bytes=1000)) as transport:
+        reply = await transport.send(request(served))
+        with pytest.raises(TransportError) as caught:
+            await reply.read()
+        assert caught.value.kind == "too_large"
+        assert transport.stats()[served.url("")].idle == 0
+
+
 async def test_read_stops_at_the_limit_and_does_not_wait_for_the_end() -> None:
     async def script(peer: Peer) -> None:
         await endless(peer, OK + b"Transfer-Encoding: chunked\r\n\r\n", b"a\r\n0123456789\r\n")
@@ -344,6 +364,35 @@ async def test_compressed_bodies_are_unpacked_and_their_headers_go(name: str, st
             assert b"".join(chunks) == PLAIN
         else:
             assert await reply.read() == PLAIN
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 100, 257, 258, 259])
+async def test_output_that_waits_inside_the_decoder_is_not_lost(beyond: int) -> None:
+    plain = bytes(256 * 1024 + beyond)  # one piece, and a rest for which no input is left
+    engine = zlib.compressobj(wbits=-15)
+    packed = engine.compress(plain) + engine.flush()
+    head = OK + b"Content-Encoding: deflate\r\nContent-Length: %d\r\n\r\n" % len(packed)
+    assert await read_once(head + packed) == plain
+
+
+async def test_bytes_that_follow_compressed_data_later_are_an_error_too() -> None:
+    packed = gzip.compress(PLAIN)
+    more = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % (len(packed) + 4) + packed)
+        await more.wait()
+        await peer.send(b"more")
+        await peer.gone()
+
+    async with hostile(script) as served, HttpTransport() as transport:
+        chunks = (await transport.send(request(served))).chunks()
+        assert await anext(chunks) == PLAIN
+        more.set()
+        with pytest.raises(TransportError) as caught:
+            await anext(chunks)
+        assert caught.value.kind == "protocol"
 
 
 async def test_a_coding_that_is_not_known_is_passed_as_it_is() -> None:

@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
         self._quiet_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+        except httptools.HttpParserError as error:
             if not self._message_done:
                 self._reject(error)
                 return
@@ -304,9 +304,6 @@ class Connection(asyncio.Protocol):
         self.served += 1
         if self._without_body:  # the parser cannot be told that no body follows, so it waits for one
             self._parser = httptools.HttpResponseParser(self)
-        if self.paused:
-            self.paused = False
-            self._transport.resume_reading()
         self._pool.release(self, now_s)
 
     def _complete(self, reply: Reply) -> None:
