@@ -68,12 +68,12 @@ async def names(sim: Sim, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict
             model="gpt-4", messages=[Message(role="user", content="Hello!")], provider_id="provided"
         ),
         "OpenAIAdapter": OpenAIAdapter,
+        "RequestIntent": RequestIntent,
+        "Message": Message,
         "NoEligibleKeysError": NoEligibleKeysError,
         "openai": stand_in,
     }
-    if "register_provider" not in scope:
-        scope["response"] = await router.route(scope["intent"])
-        scope["api_response"] = scope["response"]
+    scope["response"] = scope["api_response"] = await router.route(scope["intent"])
     # Later steps of a document go on with its "openai" provider, which its first step registered.
     await router.register_provider("openai", adapter)
     await router.register_key("sk-before", "openai")
@@ -96,6 +96,8 @@ async def test_python_snippet_runs(snippet: Snippet, names: dict[str, Any]) -> N
         from apikeyrouter import ApiKeyRouter
 
         names["router"] = ApiKeyRouter()
+        await names["router"].start()
+        await names["router"].key_manager.register("sk-earlier", "openai")
     if "litellm_compat_response" in snippet.code and "LiteLLM format" in snippet.code:
         # its first line shows the other product's response object, beside ours
         names["response"].__dict__["choices"] = [SimpleNamespace(message=SimpleNamespace(content="theirs"))]
@@ -135,7 +137,7 @@ def curl_snippets() -> list[Snippet]:
 @pytest.mark.parametrize("snippet", curl_snippets(), ids=str)
 def test_curl_snippet_runs(snippet: Snippet, proxy: int) -> None:
     assert shutil.which("curl")
-    command = snippet.code[snippet.code.index("curl") :].replace("localhost:8000", f"127.0.0.1:{proxy}")
+    command = snippet.code[snippet.code.index("curl") :].rstrip().replace("localhost:8000", f"127.0.0.1:{proxy}")
     # As printed the messages are "[...]", which is no JSON: the answer must say so and show what is.
     told = subprocess.run(["bash", "-c", command + " -s"], capture_output=True, text=True, timeout=60, check=True)
     assert "not valid JSON" in told.stdout
@@ -165,6 +167,6 @@ def test_server_command_starts_a_proxy(snippet: Snippet, sim: Sim, tmp_path: Pat
     lines = [line for line in snippet.code.splitlines() if "uvicorn" in line]
     arguments = lines[0].removeprefix("poetry run uvicorn ").split()
     assert arguments[0] == "apikeyrouter_proxy.main:app"
-    with proxy_process(sim, tmp_path, uvicorn_arguments=[a for a in arguments[1:] if a not in ("--port", "3000")]) as up:
+    with proxy_process(sim, tmp_path, uvicorn_arguments=[a for a in arguments if a not in ("--port", "3000")]) as up:
         status, body = up.post("/v1/chat/completions", {"model": "gpt-4", "messages": [{"role": "user", "content": "Hi"}]})
         assert status == 200, body

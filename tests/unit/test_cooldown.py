@@ -59,7 +59,7 @@ HOUR = 3_600.0
         (F.NotSent, 3, None, 0.5, 1.5),
         (F.Timeout, 3, None, 0.5, 1.5),
         # the breaker's own; a hint counts
-        (F.Capacity, 9, None, 0.0, 0.0),
+        (F.Capacity, 1, None, 0.0, 0.0),
         (F.Capacity, 1, 5.0, 5.0, 5.5),
         # a suspect first, quarantined when confirmed
         (F.Auth, 1, None, AUTH_SUSPECT_S, 5.5),

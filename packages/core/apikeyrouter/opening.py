@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from pathlib import Path
 
+from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.domain.interfaces.sealer import Sealer
 from apikeyrouter.domain.interfaces.state_store import StateStore
-from apikeyrouter.infrastructure.state_store.sealing import EnvelopeSealer, Keyring
+from apikeyrouter.infrastructure.state_store.keyring import ENVIRONMENT_NAME, Keyring
+from apikeyrouter.infrastructure.state_store.sealing import EnvelopeSealer
 
 __all__ = ["open_sealer"]
 
@@ -22,6 +23,12 @@ async def open_sealer(store: StateStore, environ: Mapping[str, str]) -> tuple[Se
     SealError or ConfigurationError.
     """
     salt = await store.put_setting(_SALT, secrets.token_bytes(16), only_if_absent=True)
-    beside = getattr(store, "path", None) if store.persistent else None
-    keyring, note = Keyring.from_environment(environ, salt=salt, beside=Path(beside) if beside else None)
+    if store.persistent and store.path is None and not environ.get(ENVIRONMENT_NAME, "").strip():
+        raise ConfigurationError(
+            [
+                f"{store.description} outlives this process, so its secrets need an encryption key that does too: "
+                f"set {ENVIRONMENT_NAME} (make one with: openssl rand -hex 32)."
+            ]
+        )
+    keyring, note = Keyring.from_environment(environ, salt=salt, beside=store.path)
     return EnvelopeSealer(keyring), note

@@ -76,8 +76,8 @@ def create_app(settings: ProxySettings | None = None, environ: Mapping[str, str]
         openapi_url="/api/v1/openapi.json",
     )
     include_routes(app)
-    app.add_middleware(TokenPath, api=app)  # type: ignore[arg-type]  # plain ASGI callables, typed as such
-    app.add_middleware(Guard, api=app)  # type: ignore[arg-type]
+    app.add_middleware(TokenPath, api=app)
+    app.add_middleware(Guard, api=app)
     return app
 
 

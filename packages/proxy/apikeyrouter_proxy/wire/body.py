@@ -80,10 +80,10 @@ def check(operation: Operation, body: bytes) -> Peek:
         ) from None
     if not peeked.model:
         raise WireError(400, "The field 'model' is missing or empty.", code="missing_required_parameter", param="model")
-    if operation is Operation.Chat and not peeked.messages:
+    if operation is Operation.Chat and peeked.messages is None:
         raise WireError(
             400,
-            "The field 'messages' is missing or empty: give at least one message with role and content.",
+            "The field 'messages' is missing: give a list of at least one message with role and content.",
             code="missing_required_parameter",
             param="messages",
         )

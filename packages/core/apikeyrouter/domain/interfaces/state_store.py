@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from apikeyrouter.domain.models.api_key import APIKey
@@ -145,6 +146,11 @@ class StateStore(Protocol):
     @property
     def description(self) -> str:
         """What and where, for people: "memory", "sqlite:////home/me/x.sqlite". Never a password."""
+        ...
+
+    @property
+    def path(self) -> Path | None:
+        """The file that holds the state, when it is a file: the data key is kept beside it. None for others."""
         ...
 
     async def open(self) -> None:

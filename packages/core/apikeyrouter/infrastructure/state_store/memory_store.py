@@ -96,6 +96,11 @@ class MemoryStateStore:
         """ "memory"."""
         return "memory"
 
+    @property
+    def path(self) -> None:
+        """None: nothing is kept in a file."""
+        return
+
     async def open(self) -> None:
         """Does nothing."""
 

@@ -98,6 +98,11 @@ class SQLiteStateStore:
         """The URL of the file, e.g. "sqlite:////home/me/x.sqlite"."""
         return f"sqlite:///{self._path}"
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
     def _threads(self) -> tuple[GroupWriter, Reader]:
         """The running threads; starts them on first use, after `close`, and in a forked child."""
         writer, reader = self._writer, self._reader
