@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from apikeyrouter_proxy.serving import serve
+import sys
+
+from apikeyrouter_proxy.cli import main
 
 __all__: list[str] = []
 
 if __name__ == "__main__":
-    serve()
+    sys.exit(main(["serve", *sys.argv[1:]]))

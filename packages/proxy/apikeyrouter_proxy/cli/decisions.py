@@ -1,0 +1,175 @@
+"""`route`: which key would serve a request now, and why; `decisions`: why a request went where it went."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+from urllib.parse import quote
+
+import typer
+
+from apikeyrouter_proxy.cli.console import about, print_json, print_table, say, styled
+from apikeyrouter_proxy.cli.failures import FAILED
+from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Objective, Store, Url
+from apikeyrouter_proxy.cli.service import Service, Where, open_service
+from apikeyrouter_proxy.cli.times import moment
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verbs."""
+    app.command("route")(route)
+    group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Explain requests of the past.")
+    group.command("show")(show)
+    group.command("list")(list_)
+    app.add_typer(group, name="decisions")
+
+
+def route(
+    model: Annotated[str, typer.Argument(help="Model of the request, such as gpt-4o-mini.")],
+    explain: Annotated[  # noqa: ARG001 - the verb always explains; people write it
+        bool, typer.Option("--explain", help="Show candidates, terms and refusals (always done).")
+    ] = True,
+    objective: Objective = None,
+    message: Annotated[str, typer.Option("--message", "-m", help="The user's message.")] = "Hello!",
+    provider: Annotated[Optional[str], typer.Option("--provider", help="Only keys of this provider.")] = None,  # noqa: UP045
+    url: Url = None,
+    store: Store = None,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which key would serve a request now, and why. Nothing is sent. The exit status is 1 when none could."""
+    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": message}]}
+    if objective:
+        body["objective"] = objective
+    if provider:
+        body["provider_id"] = provider
+    with open_service(Where(url, store, env_file)) as service:
+        decision = service.send("POST", "/api/v1/route", body)
+        labels = {} if as_json else _labels(service)
+    if as_json:
+        print_json(decision)
+    else:
+        _print_decision(decision, labels)
+    if decision["selected_key_id"] is None:
+        raise typer.Exit(FAILED)
+
+
+def show(
+    decision_id: Annotated[str, typer.Argument(metavar="ID", help="x-akr-decision or x-request-id of an answer.")],
+    url: Url = None,
+    store: Store = None,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Explain one decision: by its own id or by its request's."""
+    with open_service(Where(url, store, env_file)) as service:
+        decision = service.get(f"/api/v1/decisions/{quote(decision_id, safe='')}")
+        labels = {} if as_json else _labels(service)
+    if as_json:
+        print_json(decision)
+    else:
+        _print_decision(decision, labels)
+
+
+def list_(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="How many.")] = 20,
+    url: Url = None,
+    store: Store = None,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the newest decisions, newest first."""
+    with open_service(Where(url, store, env_file)) as service:
+        decisions = service.get(f"/api/v1/decisions?limit={limit}")["data"]
+        labels = {} if as_json else _labels(service)
+    if as_json:
+        print_json(decisions)
+        return
+    if not decisions:
+        say("No request was routed yet.")
+        return
+    rows: list[list[Text | str]] = [
+        [
+            moment(one["decision_timestamp"]),
+            one["id"],
+            one["model"],
+            one["objective"],
+            _name(labels, one["selected_key_id"]),
+            styled(one["outcome"], "green" if one["outcome"] == "ok" else "yellow"),
+            str(len(one["attempts"])),
+            f"{about(one['input_tokens'])}+{about(one['output_tokens'])}",
+            _usd(one["cost_usd"]),
+        ]
+        for one in decisions
+    ]
+    print_table(["when", "id", "model", "objective", "key", "outcome", "attempts", "tokens", "cost"], rows)
+
+
+def _print_decision(decision: dict[str, Any], labels: dict[str, str]) -> None:
+    say(decision["explanation"])
+    _print_candidates(decision, labels)
+    if decision["rejections"]:
+        rows = [[_name(labels, r["key_id"]), r["provider_id"], r["code"], r["reason"]] for r in decision["rejections"]]
+        print_table(["refused", "provider", "code", "why"], rows)
+    if decision["attempts"]:
+        tried = [
+            [
+                _name(labels, one["key_id"]),
+                one["outcome"],
+                about(one["status"]),
+                f"{one['duration_ms']:.0f} ms",
+                about(one["detail"]),
+            ]
+            for one in decision["attempts"]
+        ]
+        print_table(["attempt with", "outcome", "status", "took", "detail"], tried)
+    if decision["flip"]:
+        say(f"What would change it: {decision['flip']}.")
+
+
+def _print_candidates(decision: dict[str, Any], labels: dict[str, str]) -> None:
+    """The keys that could serve, the chosen one first, with what their scores are made of."""
+    kept = list(decision["alternatives_considered"])
+    if decision["selected_key_id"] is not None:
+        chosen = {
+            "key_id": decision["selected_key_id"],
+            "provider_id": decision["selected_provider_id"],
+            "score_usd": decision["score_usd"],
+            "terms_usd": decision["terms_usd"],
+            "reason_not_selected": "",
+        }
+        kept.insert(0, chosen)
+    if not kept:
+        return
+    terms = list(dict.fromkeys(name for one in kept for name in one["terms_usd"]))
+    rows: list[list[Text | str]] = []
+    for one in kept:
+        selected = one["key_id"] == decision["selected_key_id"]
+        rows.append(
+            [
+                styled(_name(labels, one["key_id"]), "bold green" if selected else ""),
+                one["provider_id"],
+                _usd(one["score_usd"]),
+                *(_usd(one["terms_usd"].get(name)) for name in terms),
+                styled("selected", "green") if selected else one["reason_not_selected"],
+            ]
+        )
+    print_table(["candidate", "provider", "score (lower is better)", *terms, "outcome"], rows)
+
+
+def _labels(service: Service) -> dict[str, str]:
+    return {key["id"]: key["label"] for key in service.get("/api/v1/keys")["data"]}
+
+
+def _name(labels: dict[str, str], key_id: str | None) -> str:
+    return "-" if key_id is None else labels.get(key_id, key_id)
+
+
+def _usd(amount: Any) -> str:
+    """Nine decimals: a thousandth of a millionth dollar is what one token of a small model costs."""
+    return "-" if amount is None else f"${Decimal(str(amount)):.9f}"

@@ -1,0 +1,122 @@
+"""`virtual-keys`: the credentials that the proxy issues to its own clients: create, list, revoke."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+from urllib.parse import quote
+
+import typer
+
+from apikeyrouter_proxy.cli.console import note, print_json, print_table, say, styled
+from apikeyrouter_proxy.cli.failures import USAGE, CliError
+from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Store, Url
+from apikeyrouter_proxy.cli.service import Service, Where, open_service
+from apikeyrouter_proxy.cli.times import moment
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+__all__ = ["register"]
+
+_PATH = "/api/v1/virtual-keys"
+_Names = Optional[list[str]]  # noqa: UP045 - typer reads it at run time
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the group."""
+    group = typer.Typer(
+        no_args_is_help=True, rich_markup_mode=None, help="Issue keys of this proxy to clients, list and revoke them."
+    )
+    group.command("create")(create)
+    group.command("list")(list_)
+    group.command("revoke")(revoke)
+    app.add_typer(group, name="virtual-keys")
+
+
+def create(
+    name: Annotated[str, typer.Argument(help="Who or what it is for.")],
+    admin: Annotated[bool, typer.Option("--admin", help="It opens the management API too.")] = False,
+    model: Annotated[_Names, typer.Option("--model", help="Only these models (patterns; may be repeated).")] = None,
+    provider: Annotated[_Names, typer.Option("--provider", help="Only these providers (may be repeated).")] = None,
+    days: Annotated[Optional[float], typer.Option("--days", min=0.001, help="Ends after so many days.")] = None,  # noqa: UP045
+    url: Url = None,
+    store: Store = None,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Issue a key. It is shown this once. The first one ends open mode: from then on callers need a key."""
+    body: dict[str, Any] = {"name": name, "role": "admin" if admin else "client"}
+    if model:
+        body["models"] = model
+    if provider:
+        body["providers"] = provider
+    if days is not None:
+        from apikeyrouter.infrastructure.clock import SystemClock
+
+        body["expires_at"] = (SystemClock().utc_now() + timedelta(days=days)).isoformat()
+    with open_service(Where(url, store, env_file)) as service:
+        issued = service.send("POST", _PATH, body)
+    if as_json:
+        print_json(issued)
+        return
+    note(f"Virtual key {issued['id']} for {issued['name']}. Keep it now: it is stored as a hash and not shown again.")
+    say(issued["key"])
+    if issued.get("closes_open_mode"):
+        note("From now on every caller needs a key: this was the first one.")
+
+
+def list_(url: Url = None, store: Store = None, env_file: EnvFile = None, as_json: AsJson = False) -> None:
+    """List the issued keys, revoked and expired ones too; never their secrets."""
+    with open_service(Where(url, store, env_file)) as service:
+        keys = service.get(_PATH)["data"]
+    if as_json:
+        print_json(keys)
+    elif not keys:
+        say("No virtual key was issued. Make one with `apikeyrouter virtual-keys create NAME`.")
+    else:
+        columns = ["id", "name", "role", "state", "models", "providers", "created", "expires"]
+        print_table(columns, [_row(key) for key in keys])
+
+
+def revoke(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Its id or name.")],
+    url: Url = None,
+    store: Store = None,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """End a key at once."""
+    with open_service(Where(url, store, env_file)) as service:
+        revoked = service.send("DELETE", f"{_PATH}/{quote(_find(service, key), safe='')}")
+    if as_json:
+        print_json(revoked)
+    else:
+        say(f"Virtual key {revoked['id']} ({revoked['name']}) is revoked.")
+
+
+def _find(service: Service, name: str) -> str:
+    """The id of the virtual key of this id or name. The name may be a pasted secret, so it is never repeated."""
+    keys = service.get(_PATH)["data"]
+    fits = [key for key in keys if key["id"] == name]
+    fits = fits or [key for key in keys if key["name"] == name and key["active"]]
+    if len(fits) > 1:
+        raise CliError(f"{len(fits)} virtual keys have this name; give the id of one of them.", USAGE)
+    if not fits:
+        raise CliError("No virtual key has this id or name; `apikeyrouter virtual-keys list` shows them all.")
+    found: str = fits[0]["id"]
+    return found
+
+
+def _row(key: dict[str, Any]) -> list[Text | str]:
+    state = "active" if key["active"] else "revoked" if key["revoked_at"] else "expired"
+    return [
+        key["id"],
+        key["name"],
+        key["role"],
+        styled(state, "green" if key["active"] else "dim"),
+        ", ".join(key["models"]) if key["models"] else "all",
+        ", ".join(key["providers"]) if key["providers"] else "all",
+        moment(key["created_at"]),
+        moment(key["expires_at"]),
+    ]

@@ -1,0 +1,193 @@
+"""Runs the proxy as a server: one process, uvicorn with uvloop and httptools, from binding the port to draining.
+
+Main entry: `serve`, behind `apikeyrouter serve` and `python -m apikeyrouter_proxy.run`. Laws: the port is bound before
+anything is opened, so a busy port costs nothing and its message says who listens there; a start that fails is one
+RouterError and no traceback; SIGINT and SIGTERM drain, and the process then ends with status 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import math
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from apikeyrouter.domain.errors import RouterError
+from apikeyrouter_proxy.settings import ProxySettings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["PortError", "bind", "port_advice", "serve"]
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Told = Callable[["FastAPI", int], None]
+
+_BACKLOG = 2048
+_KEEP_ALIVE_S = 75
+"""Longer than clients and load balancers keep idle connections (60 s is their usual default): they close first, so no
+request is lost on a connection that this side closes at the same moment."""
+
+
+class PortError(RouterError):
+    """The address cannot be listened on. `busy`: because somebody else does."""
+
+    def __init__(self, message: str, *, busy: bool = False) -> None:
+        super().__init__(message)
+        self.busy = busy
+
+
+def serve(settings: ProxySettings | None = None, *, on_listening: Told | None = None) -> None:
+    """Serves until SIGINT or SIGTERM. `on_listening`: called once with the application and its port, when requests are
+    answered; default: prints the banner.
+
+    Raises ConfigurationError, PortError, StateStoreError or SealError when it cannot start. Main thread only.
+    """
+    if settings is None:
+        settings = ProxySettings.from_environ(os.environ, Path(".env"))
+    listener = bind(settings.host, settings.port)
+    with contextlib.closing(listener):
+        from apikeyrouter_proxy.app import create_app
+
+        app = create_app(settings)
+        startup = _Startup(app)
+        config = uvicorn.Config(
+            startup,
+            loop="auto",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            # Draining is the application's: it knows which requests run. This bound is only the last resort.
+            timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout_s) + 1,
+        )
+        port: int = listener.getsockname()[1]
+        told = on_listening or _print_banner
+        try:
+            _Server(config, lambda: told(app, port)).run([listener])
+        except SystemExit:
+            if startup.failure is not None:
+                raise startup.failure from None
+            raise
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens at this address. Raises PortError."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        raise PortError(
+            f"The address {host!r} is not known on this machine. Use 127.0.0.1 (this machine only) or 0.0.0.0 (every "
+            "network), with --host or PROXY_HOST."
+        ) from None
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as fault:
+        listener.close()
+        raise _port_error(host, port, fault) from None
+    return listener
+
+
+def port_advice(port: int) -> str:
+    """How to choose another port, in words."""
+    other = port + 1 if port < 65_535 else port - 1
+    return f"Choose another one with `apikeyrouter serve --port {other}` or PROXY_PORT={other} (0 takes a free one)."
+
+
+def _port_error(host: str, port: int, fault: OSError) -> PortError:
+    if fault.errno == errno.EADDRINUSE:
+        return PortError(
+            f"Port {port} on {host} is taken: another program listens there. {port_advice(port)}", busy=True
+        )
+    if fault.errno in (errno.EACCES, errno.EPERM):
+        return PortError(f"You may not listen on port {port}: ports below 1024 belong to root. {port_advice(port)}")
+    return PortError(
+        f"Cannot listen on {host} port {port}: {fault.strerror or fault}. Use 127.0.0.1 (this machine only) or 0.0.0.0 "
+        "(every network), with --host or PROXY_HOST."
+    )
+
+
+def _print_banner(app: FastAPI, port: int) -> None:
+    from apikeyrouter_proxy.banner import banner
+
+    proxy = app.state.proxy
+    access = proxy.access
+    text = banner(
+        proxy.settings, proxy.notes, port=port, open_mode=access.open_mode, open_management=access.open_management
+    )
+    print(text, flush=True)
+
+
+class _Startup:
+    """The application as uvicorn starts it: what fails while it opens is kept in `failure`, for whoever called `serve`,
+    instead of being logged with its traceback."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._app = app
+        self.failure: RouterError | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI."""
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        scope["app"] = self._app
+        await receive()
+        try:
+            context = self._app.router.lifespan_context(self._app)
+            await context.__aenter__()
+        except RouterError as failure:
+            self.failure = failure
+            logging.getLogger("uvicorn.error").disabled = True  # it would only add that the start failed
+            await send({"type": "lifespan.startup.failed", "message": ""})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await context.__aexit__(None, None, None)
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server that says when it listens, and for which a signal to stop is no failure."""
+
+    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._listening = listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to serve."""
+        await super().startup(sockets)
+        if self.started:
+            self._listening()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM ask to stop; a second SIGINT stops at once. The loop handles them, so that a waiting loop
+        wakes up."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
