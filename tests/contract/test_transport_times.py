@@ -131,11 +131,13 @@ async def test_the_deadline_ends_a_reply_that_nobody_reads() -> None:
         assert transport.stats()[served.url("")].active == 0
 
 
-async def test_a_deadline_in_the_past_sends_nothing() -> None:
+async def test_a_deadline_in_the_past_sends_nothing_on_a_new_connection_or_a_kept_one() -> None:
     async with hostile(answer(HELLO)) as served, HttpTransport() as transport:
-        error = await failure(transport, request(served, deadline_s=time.monotonic() - 1.0))
-        assert (error.kind, error.phase) == ("deadline", SendPhase.NotSent)
-        assert served.peers == []
+        for already_sent in (0, 1):
+            error = await failure(transport, request(served, deadline_s=time.monotonic() - 1.0))
+            assert (error.kind, error.phase) == ("deadline", SendPhase.NotSent)
+            assert len(served.seen) == already_sent
+            await (await transport.send(request(served))).read()
 
 
 async def test_the_deadline_ends_waiting_for_a_connection() -> None:

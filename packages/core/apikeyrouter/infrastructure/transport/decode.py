@@ -51,8 +51,6 @@ class BodyDecoder:
                 self._held = data
                 return
             engine = self._engine = zlib.decompressobj(zlib.MAX_WBITS if _has_zlib_header(data) else -zlib.MAX_WBITS)
-        if engine.eof:
-            raise self._broken("goes on after the end of its compressed data")
         while True:
             try:
                 piece = engine.decompress(data, PIECE_BYTES)
