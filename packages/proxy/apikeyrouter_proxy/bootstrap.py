@@ -202,9 +202,9 @@ async def _start_simulation(proxy: Proxy) -> None:
     for material in simulator.keys:
         await proxy.router.register_key(material, SIMULATED, metadata={"simulated": True})
     proxy.notes.append(
-        f"No provider key is configured, so a simulated provider answers with made-up text "
-        f"({len(simulator.keys)} keys, {simulator.base_url}). It ends as soon as a real key comes: set OPENAI_API_KEY and start again, or POST one "
-        "to /api/v1/keys."
+        "No provider key is configured, so a simulated provider answers with made-up text "
+        f"({len(simulator.keys)} keys, {simulator.base_url}). It ends as soon as a real key comes: set OPENAI_API_KEY "
+        "and start again, or POST one to /api/v1/keys."
     )
 
 

@@ -47,13 +47,15 @@ class Pointers(BaseModel):
     metrics: str = "/metrics"
 
 
-@router.api_route("/", methods=["GET", "HEAD"], summary="Where things are", include_in_schema=False)
+@router.head("/", include_in_schema=False)
+@router.get("/", summary="Where things are", include_in_schema=False)
 async def root() -> Pointers:
     """Some clients ask here first whether anybody is at home."""
     return Pointers()
 
 
-@router.api_route("/healthz", methods=["GET", "HEAD"], summary="Alive?", operation_id="healthz")
+@router.get("/healthz", summary="Alive?")
+@router.head("/healthz", include_in_schema=False)
 @router.api_route("/livez", methods=["GET", "HEAD"], include_in_schema=False)
 @router.api_route("/health", methods=["GET", "HEAD"], include_in_schema=False)
 @router.api_route("/health/liveliness", methods=["GET", "HEAD"], include_in_schema=False)
@@ -63,9 +65,8 @@ async def alive() -> Liveness:
     return Liveness()
 
 
-@router.api_route(
-    "/readyz", methods=["GET", "HEAD"], summary="Ready?", operation_id="readyz", responses={503: {"model": Readiness}}
-)
+@router.get("/readyz", summary="Ready?", responses={503: {"model": Readiness}})
+@router.head("/readyz", include_in_schema=False)
 @router.api_route("/health/readiness", methods=["GET", "HEAD"], include_in_schema=False)
 async def ready(proxy: RunningProxy, response: Response) -> Readiness:
     """Whether requests would be served: 200, or 503 with the reasons."""
