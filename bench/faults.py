@@ -8,7 +8,7 @@ name, and gateways (versions and methods: bench/README.md). `python -m bench fau
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -184,7 +184,7 @@ def run() -> list[Result]:
     return results
 
 
-def main() -> int:
+def main(_argv: Sequence[str] = ()) -> int:
     """Prints the scoreboard; 1 when a bar is missed."""
     table = Table(title=f"Faults over HTTP ({REQUESTS} requests, one after another)")
     for heading in ("scenario", "ours", "bar", "others (measured separately)", ""):

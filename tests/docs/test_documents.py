@@ -24,7 +24,14 @@ from tests.support.snippets import Snippet, run_python, snippets
 ROOT = Path(__file__).parents[2]
 SPEC = Path(os.environ.get("APIKEYROUTER_SPEC", ROOT.parent / "shared/spec"))
 DOCUMENTS = ["migration-litellm.md", "migration-overview.md", "migration-llm-api-key-proxy.md"]
-FOREIGN = ("litellm.", "import litellm", "global current_key_index", "global total_cost", "from litellm", "total_cost = 0.0")
+FOREIGN = (
+    "litellm.",
+    "import litellm",
+    "global current_key_index",
+    "global total_cost",
+    "from litellm",
+    "total_cost = 0.0",
+)
 
 pytestmark = pytest.mark.data
 
@@ -121,10 +128,16 @@ def proxy(sim: Sim, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 @pytest.mark.parametrize("snippet", [s for s in ours("javascript") if "localhost:8000" in s.code], ids=str)
 def test_javascript_fetch_snippet_runs(snippet: Snippet, proxy: int) -> None:
     code = snippet.code.replace("localhost:8000", f"127.0.0.1:{proxy}")
-    script = f"{code}\nconst body = await response.json();\nconsole.log(response.status, body.choices[0].message.content);"
+    script = (
+        f"{code}\nconst body = await response.json();\nconsole.log(response.status, body.choices[0].message.content);"
+    )
     node = ROOT / "scripts/node"
     done = subprocess.run(
-        [str(node), "node", "--input-type=module", "-e", script], capture_output=True, text=True, timeout=60, check=False
+        [str(node), "node", "--input-type=module", "-e", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("200 ")
@@ -168,5 +181,7 @@ def test_server_command_starts_a_proxy(snippet: Snippet, sim: Sim, tmp_path: Pat
     arguments = lines[0].removeprefix("poetry run uvicorn ").split()
     assert arguments[0] == "apikeyrouter_proxy.main:app"
     with proxy_process(sim, tmp_path, uvicorn_arguments=[a for a in arguments if a not in ("--port", "3000")]) as up:
-        status, body = up.post("/v1/chat/completions", {"model": "gpt-4", "messages": [{"role": "user", "content": "Hi"}]})
+        status, body = up.post(
+            "/v1/chat/completions", {"model": "gpt-4", "messages": [{"role": "user", "content": "Hi"}]}
+        )
         assert status == 200, body

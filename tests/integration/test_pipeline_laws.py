@@ -9,8 +9,8 @@ from decimal import Decimal
 import pytest
 
 from apikeyrouter import ApiKeyRouter, NoEligibleKeysError, RoutingObjective, SystemError
-from apikeyrouter.domain.models.budget import BudgetScope, EnforcementMode, TimeWindow
 from apikeyrouter.domain.errors import BudgetExceededError, ErrorCategory, ProviderNotRegisteredError
+from apikeyrouter.domain.models.budget import BudgetScope, EnforcementMode, TimeWindow
 from tests.support.routers import ask, key_ids, router_on
 from tests.support.sim import Sim
 
@@ -143,11 +143,12 @@ async def test_a_stream_settles_with_the_usage_of_its_last_chunk(sim: Sim) -> No
 async def test_a_hard_budget_is_never_passed_and_never_blocks_falsely(sim: Sim) -> None:
     async with router_on(sim, 4) as router:
         budget = await router.cost_controller.create_budget(
-            scope=BudgetScope.Global, limit=Decimal("0.001"), period=TimeWindow.Daily, enforcement_mode=EnforcementMode.Hard
+            scope=BudgetScope.Global,
+            limit=Decimal("0.001"),
+            period=TimeWindow.Daily,
+            enforcement_mode=EnforcementMode.Hard,
         )
-        results = await asyncio.gather(
-            *(router.route(ask(max_tokens=40)) for _ in range(200)), return_exceptions=True
-        )
+        results = await asyncio.gather(*(router.route(ask(max_tokens=40)) for _ in range(200)), return_exceptions=True)
         refused = [r for r in results if isinstance(r, BudgetExceededError)]
         served = [r for r in results if not isinstance(r, BaseException)]
         assert refused
@@ -170,9 +171,9 @@ async def test_a_hard_budget_is_never_passed_and_never_blocks_falsely(sim: Sim) 
 
 async def test_an_unregistered_provider_is_named(sim: Sim) -> None:
     async with router_on(sim, 1) as router:
-        with pytest.raises(ProviderNotRegisteredError, match="'anthropic'.*register_provider"):
-            intent = ask()
-            intent.provider_id = "anthropic"
+        intent = ask()
+        intent.provider_id = "anthropic"
+        with pytest.raises(ProviderNotRegisteredError, match=r"'anthropic'.*register_provider"):
             await router.route(intent)
     async with ApiKeyRouter() as empty:
         with pytest.raises(SystemError, match="none is registered"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 from hypothesis import given, settings
@@ -22,7 +23,9 @@ def chat_stream(texts: list[str], *, newline: str, usage: bool, comments: bool) 
     for text in texts:
         if comments:
             events.append(f": keep-alive{newline}{newline}".encode())
-        events.append(event({"model": "m", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}, newline))
+        events.append(
+            event({"model": "m", "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": None}]}, newline)
+        )
     events.append(event({"model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}, newline))
     if usage:
         events.append(event({"model": "m", "choices": [], "usage": USAGE}, newline))
@@ -32,14 +35,16 @@ def chat_stream(texts: list[str], *, newline: str, usage: bool, comments: bool) 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     at = sorted({p % (len(data) + 1) for p in places} | {0, len(data)})
-    return [data[a:b] for a, b in zip(at, at[1:], strict=False) if b > a]
+    return [data[a:b] for a, b in itertools.pairwise(at) if b > a]
 
 
 def run(reader: OpenAIStreamReader, pieces: list[bytes]) -> bytes:
     return b"".join(reader.feed(p) for p in pieces) + reader.finish()
 
 
-texts = st.lists(st.text(max_size=20) | st.sampled_from(['"usage":{', "data: [x]", '"error":', "\n\n", "\r\n\r\n"]), max_size=6)
+texts = st.lists(
+    st.text(max_size=20) | st.sampled_from(['"usage":{', "data: [x]", '"error":', "\n\n", "\r\n\r\n"]), max_size=6
+)
 newlines = st.sampled_from(["\n", "\r\n"])
 places = st.lists(st.integers(0, 10_000), max_size=30)
 

@@ -131,11 +131,10 @@ def test_upstream_credentials_are_never_the_clients_401(sim: Sim, fresh: ProxyPr
 def test_a_cut_stream_raises_instead_of_ending_quietly(sim: Sim, fresh: ProxyProcess) -> None:
     sim.fault(None, "cut_stream", after_chunks=3)
     with openai.OpenAI(base_url=fresh.base_url, api_key="any", max_retries=0) as client:
-        received = 0
+        stream = client.chat.completions.create(model=MODEL, messages=HELLO, stream=True)  # type: ignore[call-overload]
+        assert next(stream).choices
         with pytest.raises(openai.APIError, match="broke off"):
-            for _ in client.chat.completions.create(model=MODEL, messages=HELLO, stream=True):  # type: ignore[call-overload]
-                received += 1
-        assert received
+            list(stream)
     assert sim.seen() == 1
 
 

@@ -1,7 +1,8 @@
 """Every recorded OpenAI chat and embeddings exchange, replayed by an upstream of ours, passes through the proxy.
 
 Bytes arrive as recorded in both directions, but for what has to change: a stream's request gains `stream_options` when
-the client did not ask for usage. The usage that the proxy settles equals the recording's, and the official SDK accepts it.
+the client did not ask for usage. The usage that the proxy settles equals the recording's, and the official SDK accepts
+it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def replay() -> Iterator[tuple[ReplayServer, ProxyProcess]]:
         yield server, proxy
 
 
-def proxy_for(server: ReplayServer):  # type: ignore[no-untyped-def]  # noqa: ANN201 - a context manager
+def proxy_for(server: ReplayServer):  # type: ignore[no-untyped-def]
     import tempfile
 
     upstream = Sim(server.base_url, "", [])

@@ -120,8 +120,8 @@ def proxy_process(
     env: Mapping[str, str] | None = None,
     uvicorn_arguments: Sequence[str] | None = None,
 ) -> Iterator[ProxyProcess]:
-    """Starts a proxy and stops it. `keys`: given to it as OPENAI_API_KEY_1.._N, default the simulator's own; `sim` None:
-    no provider is configured. `uvicorn_arguments`: run uvicorn with these instead of `apikeyrouter serve`."""
+    """Starts a proxy and stops it. `keys`: given to it as OPENAI_API_KEY_1.._N, default the simulator's own; `sim`
+    None: no provider is configured. `uvicorn_arguments`: run uvicorn with these instead of `apikeyrouter serve`."""
     port = port if port is not None and _is_free(port) else free_port()
     environ = {
         k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")

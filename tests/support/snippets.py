@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.M | re.S)
+_FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>\w+)[^\n]*\n(?P<code>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def snippets(path: Path) -> Iterator[Snippet]:
             before.count("\n") + 2,
             found["language"].lower(),
             found["code"],
-            tuple(re.findall(r"^#+ (.+)$", before, re.M)),
+            tuple(re.findall(r"^#+ (.+)$", before, re.MULTILINE)),
         )
 
 

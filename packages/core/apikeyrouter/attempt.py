@@ -50,7 +50,18 @@ class Learners:
 class Attempt:
     """One send with one key. `provider_model`: what the reply said, once known."""
 
-    __slots__ = ("_call", "_demand", "_learners", "_open", "_started_s", "_taken", "_ticket", "_breaker_ticket", "fact", "record")
+    __slots__ = (
+        "_breaker_ticket",
+        "_call",
+        "_demand",
+        "_learners",
+        "_open",
+        "_started_s",
+        "_taken",
+        "_ticket",
+        "fact",
+        "record",
+    )
 
     def __init__(self, learners: Learners, call: Call, taken: Taken, demand: Demand, record: DecisionRecord) -> None:
         self._learners = learners

@@ -30,9 +30,7 @@ def intent_of(given: RequestIntent | Mapping[str, Any]) -> RequestIntent:
         return RequestIntent.model_validate(dict(given))
     except ValidationError as invalid:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in invalid.errors(include_input=False))
-        raise SystemError(
-            ErrorCategory.ValidationError, f"The request is not usable: {faults}.", status=400
-        ) from None
+        raise SystemError(ErrorCategory.ValidationError, f"The request is not usable: {faults}.", status=400) from None
 
 
 def call_of(

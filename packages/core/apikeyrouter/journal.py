@@ -25,8 +25,8 @@ __all__ = ["Journal"]
 
 _log = logging.getLogger("apikeyrouter")
 _PENDING_MAX = 250
-"""Decisions written per flush (every 250 ms): 1,000 a second. Above that rate successful ones stay in memory only, since
-writing each would cost more than routing it; failures are always written."""
+"""Decisions written per flush (every 250 ms): 1,000 a second. Above that rate successful ones stay in memory only,
+since writing each would cost more than routing it; failures are always written."""
 
 
 def _to_datetime(unix_s: float) -> datetime:
@@ -85,7 +85,7 @@ class Journal:
         for observer in self.observers:
             try:
                 observer.key_moved(event)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever an observer raises is its own trouble
                 _log.exception("An observer failed on a key event; requests are not affected.")
 
     def render(self, record: DecisionRecord) -> RoutingDecision:
@@ -162,7 +162,7 @@ class Journal:
         for observer in self.observers:
             try:
                 observer.request_ended(event)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever an observer raises is its own trouble
                 _log.exception("An observer failed on a request event; the request is not affected.")
 
 

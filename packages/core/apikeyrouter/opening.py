@@ -26,8 +26,10 @@ async def open_sealer(store: StateStore, environ: Mapping[str, str]) -> tuple[Se
     if store.persistent and store.path is None and not environ.get(ENVIRONMENT_NAME, "").strip():
         raise ConfigurationError(
             [
-                f"{store.description} outlives this process, so its secrets need an encryption key that does too: "
-                f"set {ENVIRONMENT_NAME} (make one with: openssl rand -hex 32)."
+                (
+                    f"{store.description} outlives this process, so its secrets need an encryption key that does too: "
+                    f"set {ENVIRONMENT_NAME} (make one with: openssl rand -hex 32)."
+                )
             ]
         )
     keyring, note = Keyring.from_environment(environ, salt=salt, beside=store.path)

@@ -6,8 +6,8 @@
     4 rank       one currency             } one step    9 next_step  another key, or stop: a pure function
     5 hold       quota and money together/             10 respond    reply or error, each with its decision
 
-`Pipeline.serve` is that loop. A reply that streams comes back with its attempt still open; `streaming.ReplyStream` closes
-it. Laws L1-L10 are in docs/ARCHITECTURE.md and are checked by tests/property and tests/stateful.
+`Pipeline.serve` is that loop. A reply that streams comes back with its attempt still open; `streaming.ReplyStream`
+closes it. Laws L1-L10 are in docs/ARCHITECTURE.md and are checked by tests/property and tests/stateful.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ __all__ = ["Limits", "Pipeline", "Reply"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`attempts_max`: sends per request at the most. `retry_unanswered`: whether a request that was sent and got no byte
-    back may be sent again; it may then be billed twice, and both are charged to the ledger."""
+    """`attempts_max`: sends per request at the most. `retry_unanswered`: whether a request that was sent and got no
+    byte back may be sent again; it may then be billed twice, and both are charged to the ledger."""
 
     attempts_max: int = 3
     retry_unanswered: bool = True
@@ -207,9 +207,7 @@ class Pipeline:
         )
         return Reply(flow.record, attempt.taken, 200, reply.headers, stream=stream)
 
-    def _respond(
-        self, flow: _Flow, attempt: Attempt, reply: HttpReply, body: bytes, usage: Usage | None
-    ) -> Reply:
+    def _respond(self, flow: _Flow, attempt: Attempt, reply: HttpReply, body: bytes, usage: Usage | None) -> Reply:
         charged = attempt.succeed(usage)
         self._journal.ended(flow.call, flow.record, attempt.fact, charged)
         return Reply(flow.record, attempt.taken, 200, reply.headers, body, charged)
@@ -280,5 +278,3 @@ def _is_event_stream(reply: HttpReply) -> bool:
 
 def _bad_reply(why: str, reply: HttpReply | None) -> Failure:
     return bad_reply(why, reply.status if reply is not None else None)
-
-

@@ -25,8 +25,8 @@ __all__ = ["StreamChunk", "build_response", "cost_of", "stream_events"]
 class StreamChunk(str):
     """A piece of a streamed reply. As a string it is the text delta ("" for chunks that carry none).
 
-    `raw`: the provider's chunk as a JSON object. `finish_reason`: set on the chunk that ends a choice. `response`: on the
-    last chunk only: the whole reply with its usage, cost and decision.
+    `raw`: the provider's chunk as a JSON object. `finish_reason`: set on the chunk that ends a choice. `response`: on
+    the last chunk only: the whole reply with its usage, cost and decision.
     """
 
     __slots__ = ("finish_reason", "raw", "response")

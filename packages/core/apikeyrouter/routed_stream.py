@@ -22,7 +22,8 @@ __all__ = ["RoutedStream"]
 
 
 class RoutedStream:
-    """Iterate it once. `response`: the whole reply with usage, cost and decision, once the stream has ended; None before.
+    """Iterate it once. `response`: the whole reply with usage, cost and decision, once the stream has ended; None
+    before.
 
     Leaving early (`break`, `aclose`, cancellation) stops the provider and settles what was used so far. Also an async
     context manager that closes itself.

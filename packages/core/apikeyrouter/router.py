@@ -61,9 +61,9 @@ _FLUSH_EVERY_S = 0.25
 class ApiKeyRouter:
     """Routes requests over keys.
 
-    `state_store`: where keys, budgets and decisions live; default: memory. `config`: RouterSettings, a dict of its fields,
-    or None for the environment and defaults. `observers`: told of requests and key changes. The rest replaces a part:
-    `transport`, `clock`, `rng`, `price_source`; tests and simulations use them.
+    `state_store`: where keys, budgets and decisions live; default: memory. `config`: RouterSettings, a dict of its
+    fields, or None for the environment and defaults. `observers`: told of requests and key changes. The rest replaces
+    a part: `transport`, `clock`, `rng`, `price_source`; tests and simulations use them.
     """
 
     def __init__(
@@ -196,8 +196,8 @@ class ApiKeyRouter:
         metadata: Mapping[str, Any] | None = None,
         label: str | None = None,
     ) -> APIKey:
-        """Adds a key; it is sealed, stored and eligible when this returns. Material that the provider has already is not
-        added twice: its key is returned, with label and metadata as given now.
+        """Adds a key; it is sealed, stored and eligible when this returns. Material that the provider has already is
+        not added twice: its key is returned, with label and metadata as given now.
 
         `metadata`: `cost_per_1k` (US dollars), `weight`, `models`, `rpm`, `tpm`, `quota_pool`, `base_url`, `tags`.
         Raises KeyRegistrationError (unusable material or metadata) or ProviderNotRegisteredError.
@@ -241,8 +241,8 @@ class ApiKeyRouter:
         *,
         metadata: Mapping[str, Any] | None = None,
     ) -> SystemResponse:
-        """Serves one request. `objective`: "fairness" (default), "cost", "reliability", "latency", "quality", "balanced",
-        or a RoutingObjective. `metadata`: labels for policies and metrics; never sent upstream.
+        """Serves one request. `objective`: "fairness" (default), "cost", "reliability", "latency", "quality",
+        "balanced", or a RoutingObjective. `metadata`: labels for policies and metrics; never sent upstream.
 
         Raises NoEligibleKeysError, BudgetExceededError, ProviderNotRegisteredError, or SystemError with its category.
         """

@@ -1,8 +1,8 @@
 """A stream on its way to the caller: it settles on its end, its failure, its closing and its cancellation.
 
 `ReplyStream.chunks()` yields bytes for the wire, the first of them already received. It never ends without a terminal
-event: when the provider breaks off, an in-band error follows, because SDKs take a cut stream for success. Nothing is ever
-replayed (law L7): bytes have been passed on.
+event: when the provider breaks off, an in-band error follows, because SDKs take a cut stream for success. Nothing is
+ever replayed (law L7): bytes have been passed on.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ class ReplyStream:
         if self._attempt.open:
             self.usage = self._so_far()
             self._attempt.abandon("client_closed", self.usage)
-            self._journal.ended(self._call, self._attempt.record, self._attempt.fact, self.usage, outcome="client_closed")
+            self._journal.ended(
+                self._call, self._attempt.record, self._attempt.fact, self.usage, outcome="client_closed"
+            )
 
     def error(self) -> SystemError | None:
         """The failure as an exception, for callers that are not on a wire."""

@@ -1,7 +1,7 @@
 """The application: FastAPI with the token path in front, and one life from opening the store to draining.
 
-`create_app()` builds it without reading or starting anything. The whole onion is `create_app`'s last lines: guard (hosts,
-origins), token path, then FastAPI's own routes (management, models, health).
+`create_app()` builds it without reading or starting anything. The whole onion is `create_app`'s last lines: guard
+(hosts, origins), token path, then FastAPI's own routes (management, models, health).
 """
 
 from __future__ import annotations

@@ -29,9 +29,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-OPERATIONS = {
-    f"{prefix}/{operation.value}": operation for operation in Operation for prefix in ("/v1", "/openai/v1")
-}
+OPERATIONS = {f"{prefix}/{operation.value}": operation for operation in Operation for prefix in ("/v1", "/openai/v1")}
 _WATCH_AFTER_S = 0.02
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 
@@ -109,8 +107,8 @@ class DataPlane:
 class ClientWatch:
     """Cancels the running task when the client hangs up.
 
-    Watching costs a task, so it starts only when the answer is not there within 20 ms, or when `now` is called. On leaving
-    the block, a cancellation that this watch caused becomes `ClientGone`.
+    Watching costs a task, so it starts only when the answer is not there within 20 ms, or when `now` is called. On
+    leaving the block, a cancellation that this watch caused becomes `ClientGone`.
     """
 
     def __init__(self, receive: Receive) -> None:
@@ -204,4 +202,3 @@ async def send_error(send: Send, error: WireError, call: Call | None, cause: Rou
         headers.append((b"x-akr-attempts", str(len(decision.attempts)).encode()))
     await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": error.body})
-

@@ -70,7 +70,7 @@ class RouterError(Exception):
         self.message = message
 
 
-class SystemError(RouterError):
+class SystemError(RouterError):  # noqa: A001 - the compatibility contract names it
     """A request failed.
 
     `category`: see `ErrorCategory`. `retryable`: whether sending the same request again can succeed.

@@ -46,7 +46,8 @@ async def read_body(receive: Receive, limit_bytes: int) -> bytes:
 
 
 def decoded(body: bytes, encoding: bytes, limit_bytes: int) -> bytes:
-    """The body without its content-encoding (gzip or deflate). Raises WireError 413 for bombs, 415 for other encodings."""
+    """The body without its content-encoding (gzip or deflate). Raises WireError 413 for bombs, 415 for other
+    encodings."""
     name = encoding.strip().lower()
     if name in (b"", b"identity"):
         return body
@@ -91,4 +92,6 @@ def check(operation: Operation, body: bytes) -> Peek:
 
 
 def _too_large(limit_bytes: int) -> WireError:
-    return WireError(413, f"The request body is larger than the {limit_bytes} bytes that are accepted.", code="too_large")
+    return WireError(
+        413, f"The request body is larger than the {limit_bytes} bytes that are accepted.", code="too_large"
+    )

@@ -1,7 +1,8 @@
 """Errors on the wire, in OpenAI's shape, with the status and retry headers that SDKs act upon.
 
 SDKs retry 408, 409, 429 and 5xx by themselves; `x-should-retry: false` stops them where a retry cannot help, and a true
-`Retry-After` (with `retry-after-ms`) times it where it can. A provider's own 4xx about the request passes through whole.
+`Retry-After` (with `retry-after-ms`) times it where it can. A provider's own 4xx about the request passes through
+whole.
 """
 
 from __future__ import annotations

@@ -36,7 +36,9 @@ class RoutingEngine:
             lines.append(f"Score of the chosen key: ${decision.score_usd:f} ({terms}); lower is better.")
         lines += [f"Not chosen: {a.reason_not_selected}." for a in decision.alternatives_considered]
         lines += [f"Refused ({r.code}): {r.reason}." for r in decision.rejections]
-        lines += [f"Attempt with {a.key_id}: {a.outcome} in {a.duration_ms:g} ms. {a.detail}" for a in decision.attempts]
+        lines += [
+            f"Attempt with {a.key_id}: {a.outcome} in {a.duration_ms:g} ms. {a.detail}" for a in decision.attempts
+        ]
         if decision.flip:
             lines.append(f"What would change it: {decision.flip}.")
         return "\n".join(lines)

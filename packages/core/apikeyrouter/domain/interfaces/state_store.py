@@ -133,9 +133,9 @@ class StateQuery:
 class StateStore(Protocol):
     """Durable state. One conformance suite runs on every implementation (`apikeyrouter.testing.store_conformance`).
 
-    Laws: a call that returned has happened and survives a crash of this process (memory store: of nothing). Each call is
-    all-or-nothing. Every failure is a StateStoreError; nothing falls back to another store.
-    Opening twice is harmless; every other call opens the store first if need be.
+    Laws: a call that returned has happened and survives a crash of this process (memory store: of nothing). Each call
+    is all-or-nothing. Every failure is a StateStoreError; nothing falls back to another store. Opening twice is
+    harmless; every other call opens the store first if need be.
     """
 
     @property
@@ -166,8 +166,8 @@ class StateStore(Protocol):
         ...
 
     async def apply(self, batch: StoreBatch) -> None:
-        """Writes the whole batch in one step and returns when it is durable. Keys and budgets insert or replace; the two
-        logs keep at most the configured number of rows each, dropping the oldest."""
+        """Writes the whole batch in one step and returns when it is durable. Keys and budgets insert or replace; the
+        two logs keep at most the configured number of rows each, dropping the oldest."""
         ...
 
     def post(self, batch: StoreBatch) -> None:

@@ -14,8 +14,8 @@ __all__ = ["APIKey", "KeyState", "StateTransition"]
 class KeyState(StrEnum):
     """Where a key stands. The table of transitions is `domain.keys.states`.
 
-    Available: serves. Throttled: asked to slow down, until a time. Exhausted: its quota, credit or spend cap is used up,
-    until a time or an operator. Recovering: one probe decides. Disabled: switched off by an operator. Invalid: the
+    Available: serves. Throttled: asked to slow down, until a time. Exhausted: its quota, credit or spend cap is used
+    up, until a time or an operator. Recovering: one probe decides. Disabled: switched off by an operator. Invalid: the
     provider refuses the secret. Retired: revoked for good.
     """
 
@@ -53,9 +53,10 @@ class StateTransition(BaseModel):
 class APIKey(BaseModel):
     """A registered key. It never holds the secret, so it may be printed, logged and sent.
 
-    `label`: a short name that is safe to show. `pool_id`: the quota pool whose limits it shares. `cooldown_until`: when the
-    last of its waits ends. `limited_models`: waits of single models, when only those rest. `version`: 1 for the first secret, one more per rotation. `metadata`: what was
-    given at registration (`cost_per_1k`, `weight`, `models`, `tags` ...).
+    `label`: a short name that is safe to show. `pool_id`: the quota pool whose limits it shares. `cooldown_until`:
+    when the last of its waits ends. `limited_models`: waits of single models, when only those rest. `version`: 1 for
+    the first secret, one more per rotation. `metadata`: what was given at registration (`cost_per_1k`, `weight`,
+    `models`, `tags` ...).
     """
 
     id: str

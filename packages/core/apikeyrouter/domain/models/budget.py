@@ -32,7 +32,8 @@ class EnforcementMode(StrEnum):
 class Budget(BaseModel):
     """A spending limit and where it stands. Amounts are US dollars.
 
-    `current_spend`: settled in the running period. `held`: reserved by requests under way. `reset_at`: end of the period.
+    `current_spend`: settled in the running period. `held`: reserved by requests under way. `reset_at`: end of the
+    period.
     """
 
     id: str

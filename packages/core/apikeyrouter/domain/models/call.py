@@ -61,9 +61,9 @@ peek = msgspec.json.Decoder(Peek).decode
 class Call:
     """One request in the pipeline.
 
-    `model`: without provider prefix. `provider_id`: serve from this provider only. `body`: JSON in OpenAI's shape of the
-    operation, as the caller sent it. `started_s` and `deadline_s`: monotonic seconds. `headers`: the caller's headers
-    that may travel upstream, lower case. `tags`: free labels for policies and metrics. `allowed_keys` and
+    `model`: without provider prefix. `provider_id`: serve from this provider only. `body`: JSON in OpenAI's shape of
+    the operation, as the caller sent it. `started_s` and `deadline_s`: monotonic seconds. `headers`: the caller's
+    headers that may travel upstream, lower case. `tags`: free labels for policies and metrics. `allowed_keys` and
     `allowed_providers`: None for no restriction.
     """
 

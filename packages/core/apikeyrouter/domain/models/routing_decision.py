@@ -60,7 +60,14 @@ class RoutingObjective(BaseModel):
     @field_validator("constraints")
     @classmethod
     def _constraints_are_known(cls, constraints: dict[str, Any]) -> dict[str, Any]:
-        known = {"min_reliability", "max_cost", "allowed_providers", "blocked_providers", "allowed_keys", "blocked_keys"}
+        known = {
+            "min_reliability",
+            "max_cost",
+            "allowed_providers",
+            "blocked_providers",
+            "allowed_keys",
+            "blocked_keys",
+        }
         unknown = sorted(set(constraints) - known)
         if unknown:
             raise ValueError(f"unknown constraints {unknown}; known are {sorted(known)}")

@@ -1,8 +1,8 @@
 """Quota pools: where a provider's limits live. A key belongs to one pool; several keys may share one.
 
-Each pool has two accounts in the ledger, requests and tokens over the last minute. Limits come from key metadata (`rpm`,
-`tpm`) for now; without them the accounts only count. Keys that share a pool share its accounts, so ten keys of one
-organisation are one limit, not ten.
+Each pool has two accounts in the ledger, requests and tokens over the last minute. Limits come from key metadata
+(`rpm`, `tpm`) for now; without them the accounts only count. Keys that share a pool share its accounts, so ten keys of
+one organisation are one limit, not ten.
 """
 
 from __future__ import annotations

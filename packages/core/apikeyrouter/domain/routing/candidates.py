@@ -30,13 +30,14 @@ _UNKNOWN_USD = 0.0
 class Candidate:
     """One key of one provider for one model.
 
-    `input_usd` and `output_usd`: dollars per token, 0.0 when the price is unknown (`price` is None). `turn`: what it has
-    served so far, in units of 1/weight. `pool`: the request and token accounts of its quota pool. `index`: its place in registration order: the last word in any tie.
+    `input_usd` and `output_usd`: dollars per token, 0.0 when the price is unknown (`price` is None). `turn`: what it
+    has served so far, in units of 1/weight. `pool`: the request and token accounts of its quota pool. `index`: its
+    place in registration order: the last word in any tie.
     """
 
     __slots__ = (
-        "breaker", "fixed_usd", "index", "input_usd", "output_usd", "parked", "pool", "price", "provider", "record", "stats", "stride",
-        "turn",
+        "breaker", "fixed_usd", "index", "input_usd", "output_usd", "parked", "pool", "price", "provider", "record",
+        "stats", "stride", "turn",
     )  # fmt: skip
 
     def __init__(

@@ -26,8 +26,9 @@ __all__ = ["Chooser", "Taken"]
 
 @dataclass(slots=True)
 class Taken:
-    """A candidate that is ours: its hold is open and its turn is counted. `money_lines`: budgets in the hold, behind its
-    first two lines (requests, tokens). `ahead`: an ejected key, taken before its time since nobody else is left."""
+    """A candidate that is ours: its hold is open and its turn is counted. `money_lines`: budgets in the hold, behind
+    its first two lines (requests, tokens). `ahead`: an ejected key, taken before its time since nobody else is
+    left."""
 
     candidate: Candidate
     hold: Hold
@@ -98,9 +99,7 @@ class Chooser:
         kept: list[Candidate] = []
         model = group.model
         constrained = objective.constrained
-        pool: Iterable[Candidate] = (
-            group.candidates if everyone else group.front(now_s, by_price=objective.cost > 0.0)
-        )
+        pool: Iterable[Candidate] = group.candidates if everyone else group.front(now_s, by_price=objective.cost > 0.0)
         if everyone:
             rejections.clear()
         for candidate in pool:
@@ -259,5 +258,3 @@ def _refusal(candidate: Candidate, refused: Refused) -> Rejection:
     else:
         reason = f"{refused.free} {refused.account.unit} free < {refused.need} needed ({refused.account.id})"
     return Rejection(record.key_id, record.label, record.provider_id, code, reason, refused.available_at_s)
-
-

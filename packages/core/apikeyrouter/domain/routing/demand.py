@@ -21,8 +21,8 @@ __all__ = ["Demand", "demand_of"]
 class Demand:
     """Tokens of one call. `*_expected`: a running estimate. `input_bound`: never exceeded by an honest provider.
 
-    `output_limit`: the caller's cap per choice, None when there is none. `choices`: how many replies it asked for; 0 for
-    requests that generate nothing.
+    `output_limit`: the caller's cap per choice, None when there is none. `choices`: how many replies it asked for; 0
+    for requests that generate nothing.
     """
 
     model: str

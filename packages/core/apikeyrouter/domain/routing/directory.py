@@ -194,7 +194,9 @@ class Directory:
         if provider_id is None:
             hint = "Name one with provider_id, or as 'provider/model'."
         else:
-            hint = f"It looks like a model of {provider_id!r}: register that provider, or name another with provider_id."
+            hint = (
+                f"It looks like a model of {provider_id!r}: register that provider, or name another with provider_id."
+            )
         return ProviderNotRegisteredError(f"{what} {hint}", provider_id=provider_id, registered=registered)
 
 

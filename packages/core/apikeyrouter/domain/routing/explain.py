@@ -1,8 +1,8 @@
 """A decision while it is made, and its reasons when somebody reads it.
 
 The hot path fills a `DecisionRecord`: plain numbers copied at the moment of choice, nothing rendered. `render` turns it
-into a `RoutingDecision` with a true sentence; `encode` and `decode` move it to and from the decision log. Terms are shown
-as decimals of 1e-12 dollars, so that they add up to the score to the last digit.
+into a `RoutingDecision` with a true sentence; `encode` and `decode` move it to and from the decision log. Terms are
+shown as decimals of 1e-12 dollars, so that they add up to the score to the last digit.
 """
 
 from __future__ import annotations
@@ -122,9 +122,7 @@ def encode(record: DecisionRecord) -> dict[str, Any]:
         "minrel": record.objective.min_reliability,
         "stream": record.stream,
         "chosen": record.chosen.key_id if record.chosen else None,
-        "kept": [
-            (s.key_id, s.label, s.provider_id, s.turn, s.expected_usd, s.p_failure, s.terms) for s in record.kept
-        ],
+        "kept": [(s.key_id, s.label, s.provider_id, s.turn, s.expected_usd, s.p_failure, s.terms) for s in record.kept],
         "rej": [(r.key_id, r.label, r.provider_id, r.code, r.reason) for r in record.rejections],
         "att": [
             (a.key_id, a.label, a.provider_id, a.outcome, a.status, a.duration_s, a.ttft_s, a.detail)
@@ -234,7 +232,9 @@ def _flip(chosen: _Kept | None, kept: Sequence[_Kept], *, turns: bool) -> str | 
         return None
     if turns:
         runner = min(others, key=lambda k: k.turn)
-        return f"{runner.label} would be next after {max(0.0, runner.turn - chosen.turn):g} more turns of {chosen.label}"
+        return (
+            f"{runner.label} would be next after {max(0.0, runner.turn - chosen.turn):g} more turns of {chosen.label}"
+        )
     runner = min(others, key=lambda k: k.score)
     gap = runner.score - chosen.score
     if gap <= 0:

@@ -29,8 +29,8 @@ _SECONDARY_WEIGHT = 0.3
 class Values:
     """What things are worth, in US dollars. Defaults are judgements, meant to be set by the operator.
 
-    `failure_usd`: one failed attempt. `latency_usd_per_s`: one second to the first token. `load_usd`: one request already
-    in flight on the key. `turn_usd`: one turn out of order.
+    `failure_usd`: one failed attempt. `latency_usd_per_s`: one second to the first token. `load_usd`: one request
+    already in flight on the key. `turn_usd`: one turn out of order.
     """
 
     failure_usd: float = 0.01

@@ -13,7 +13,8 @@ __all__ = ["Provider"]
 
 @dataclass(slots=True)
 class Provider:
-    """`breakers`: one per model, made on first use. `retry_budget`: what failures of this provider may cost in sends."""
+    """`breakers`: one per model, made on first use. `retry_budget`: what failures of this provider may cost in
+    sends."""
 
     provider_id: str
     adapter: ProviderAdapter

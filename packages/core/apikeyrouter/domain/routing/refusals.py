@@ -21,12 +21,18 @@ _LIMITED = frozenset({FailureClass.Rate, FailureClass.Burst, FailureClass.Inflig
 _OWN_FAULT = frozenset({FailureClass.Client, FailureClass.Policy, FailureClass.TooLargeForLimit})
 
 
-def failed_error(failure: Failure, attempts: Sequence[AttemptFact], body: bytes | None, content_type: str | None) -> SystemError:
+def failed_error(
+    failure: Failure, attempts: Sequence[AttemptFact], body: bytes | None, content_type: str | None
+) -> SystemError:
     """The error for a request that stopped at this failure. The caller's own errors carry the provider's body."""
     own = failure.failure_class in _OWN_FAULT
     key = attempts[-1].label if attempts else "the key"
     tried = f" after {len(attempts)} attempts" if len(attempts) > 1 else ""
-    message = failure.message if own else f"{_WORDS.get(failure.failure_class, 'The provider failed')}{tried} (last: {key}): {failure.message}"
+    message = (
+        failure.message
+        if own
+        else f"{_WORDS.get(failure.failure_class, 'The provider failed')}{tried} (last: {key}): {failure.message}"
+    )
     return SystemError(
         category_of(failure),
         message,

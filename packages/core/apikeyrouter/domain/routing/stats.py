@@ -1,9 +1,9 @@
 """What experience says about one key: how often it succeeds, how soon it answers.
 
-Success is a discounted Beta estimate (half-life 5 minutes, prior 19.5 : 0.5, so an untried key counts as 97.5 % reliable
-and one failure drops it below 95 %). Time to first token is a peak-EWMA (jumps up at once, comes down with a time
-constant of 10 s). Sources: reference notes on discounted Thompson sampling and finagle's peak-EWMA. A 429 is no failure:
-it speaks of quota, not of health.
+Success is a discounted Beta estimate (half-life 5 minutes, prior 19.5 : 0.5, so an untried key counts as 97.5 %
+reliable and one failure drops it below 95 %). Time to first token is a peak-EWMA (jumps up at once, comes down with a
+time constant of 10 s). Sources: reference notes on discounted Thompson sampling and finagle's peak-EWMA. A 429 is no
+failure: it speaks of quota, not of health.
 """
 
 from __future__ import annotations

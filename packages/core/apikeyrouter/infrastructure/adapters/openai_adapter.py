@@ -47,10 +47,10 @@ class OpenAIAdapter:
     """Speaks OpenAI's wire format.
 
     `base_url`: where the API lives, ending before `/chat/completions`; default `OPENAI_BASE_URL` from the environment,
-    else OpenAI itself. `headers`: sent with each request (for instance `OpenAI-Organization`). `dialect`: how the server
-    reports limits and errors; "openai" also suits servers that only imitate it. `claims_all`: serve any model when a
-    request names no provider (for gateways and self-hosted servers). `capabilities`: what it can do.
-    Raises ConfigurationError when the base URL is not an absolute http(s) URL.
+    else OpenAI itself. `headers`: sent with each request (for instance `OpenAI-Organization`). `dialect`: how the
+    server reports limits and errors; "openai" also suits servers that only imitate it. `claims_all`: serve any model
+    when a request names no provider (for gateways and self-hosted servers). `capabilities`: what it can do. Raises
+    ConfigurationError when the base URL is not an absolute http(s) URL.
     """
 
     def __init__(
@@ -127,13 +127,14 @@ def checked_base_url(base_url: str) -> str:
         raise ConfigurationError([f"base URL {base_url!r}: expected something like https://api.example.com/v1"])
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ConfigurationError(
-            [f"base URL of host {parts.hostname!r}: must have no user, password, query or fragment; keys belong in keys"]
+            [f"base URL of host {parts.hostname!r}: must have no user, password, query or fragment"]
         )
     return base_url.strip().rstrip("/")
 
 
 def _asking_for_usage(body: bytes, *, has_options: bool) -> bytes:
-    """The body with `stream_options.include_usage` set; spliced in front of the last brace when the member is absent."""
+    """The body with `stream_options.include_usage` set; spliced in front of the last brace when the member is
+    absent."""
     if has_options:
         decoded = msgspec.json.decode(body)
         decoded["stream_options"] = {**(decoded.get("stream_options") or {}), "include_usage": True}

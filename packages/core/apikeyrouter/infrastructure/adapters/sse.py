@@ -98,7 +98,7 @@ class OpenAIStreamReader:
                 at = whole.find(pattern, end)
         return cuts
 
-    def _read_usage(self, payload: bytes) -> bool:
+    def read_usage(self, payload: bytes) -> bool:
         """Keeps the usage; says whether the event exists only for the usage and must be cut out."""
         usage = usage_of_openai(payload)
         if usage is None:
@@ -107,13 +107,15 @@ class OpenAIStreamReader:
         chunk = self._read_chunk(payload)
         return self._strip_usage and chunk is not None and not chunk.choices
 
-    def _read_finish(self, payload: bytes) -> bool:
+    def read_finish(self, payload: bytes) -> bool:
+        """Keeps the first finish reason; never cuts the event."""
         chunk = self._read_chunk(payload)
         if chunk is not None and self.finish_reason is None:
             self.finish_reason = next((c.finish_reason for c in chunk.choices or () if c.finish_reason), None)
         return False
 
-    def _read_error(self, payload: bytes) -> bool:
+    def read_error(self, payload: bytes) -> bool:
+        """Keeps the first error; never cuts the event."""
         if self.error is None and _is_error(payload):
             self.error = payload
         return False
@@ -129,11 +131,11 @@ class OpenAIStreamReader:
 
 # Quotes inside a JSON string are escaped, so none of these can match text that a model wrote.
 _WATCHED: tuple[tuple[bytes, Callable[[OpenAIStreamReader, bytes], bool]], ...] = (
-    (b'"usage":{', OpenAIStreamReader._read_usage),
-    (b'"usage": {', OpenAIStreamReader._read_usage),
-    (b'"finish_reason":"', OpenAIStreamReader._read_finish),
-    (b'"finish_reason": "', OpenAIStreamReader._read_finish),
-    (b'"error":', OpenAIStreamReader._read_error),
+    (b'"usage":{', OpenAIStreamReader.read_usage),
+    (b'"usage": {', OpenAIStreamReader.read_usage),
+    (b'"finish_reason":"', OpenAIStreamReader.read_finish),
+    (b'"finish_reason": "', OpenAIStreamReader.read_finish),
+    (b'"error":', OpenAIStreamReader.read_error),
 )
 
 
