@@ -93,10 +93,21 @@ class Running:
     def log_tail(self, lines: int = 15) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
+    def pause(self) -> None:
+        """Stops the tree where it stands, so that it takes nothing from whoever is measured now."""
+        for pid in self.pids:
+            os.kill(pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets a paused tree go on. Harmless when it was not paused."""
+        for pid in self.pids:
+            os.kill(pid, signal.SIGCONT)
+
     def stop(self, patience_s: float = 8.0) -> None:
         """Asks the tree to end, then makes it."""
         born = {pid: _stat_field(pid, 19) for pid in self.pids}
         if self.process.poll() is None:
+            self.resume()  # a paused process would not hear the request to end
             self.process.terminate()
         try:
             self.process.wait(patience_s)

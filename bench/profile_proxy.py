@@ -77,7 +77,8 @@ def by_sampling(port: int, folder: Path, seconds: float, top: int, *, stream: bo
     total: Counter[str] = Counter()
     for line in raw.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
-        frames = stack.split(";")
+        # Lines of one function count together: "name (file:line)" without its line.
+        frames = [frame.rpartition(":")[0] + ")" if ":" in frame else frame for frame in stack.split(";")]
         own[frames[-1]] += int(count)
         for frame in set(frames):
             total[frame] += int(count)
