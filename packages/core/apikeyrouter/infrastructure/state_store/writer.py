@@ -95,7 +95,7 @@ class _Worker:
 
     def _run(self) -> None:
         if self._after is not None:
-            pass  # a predecessor on the same file finishes first: order is kept over close and reopen
+            self._after.join()  # a predecessor on the same file finishes first: order is kept over close and reopen
             self._after = None
         self._serve()
 
