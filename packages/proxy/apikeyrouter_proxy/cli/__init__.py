@@ -72,6 +72,9 @@ def _failed(failure: Exception) -> int:
     if isinstance(failure, RouterError):
         complain(failure.message)
         return USAGE if isinstance(failure, ConfigurationError) else FAILED
+    if type(failure).__name__.startswith("NoArgsIsHelp"):
+        sys.stderr.write(f"{failure}\n")
+        return USAGE
     if isinstance(failure, _ClickError):
         text = str(failure.format_message()) if hasattr(failure, "format_message") else str(failure)
         if text:

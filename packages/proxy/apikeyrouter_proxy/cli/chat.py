@@ -62,7 +62,7 @@ def chat(
         with service.stream(_PATH, body, headers) as (answer, pieces):
             if answer.status >= 400:
                 answer.body = b"".join(pieces)
-                raise CliError(message_of(answer) + _about_decision(answer))
+                raise CliError(message_of(answer, _PATH) + _about_decision(answer))
             if streamed:
                 shown = _Shown()
                 for text in shown.texts(pieces):

@@ -38,7 +38,7 @@ STATE_STYLES = {
     "invalid": "red",
     "retired": "dim",
 }
-_NARROWEST = 100
+_WIDE_ENOUGH = 1000
 
 
 def plain(text: object) -> str:
@@ -105,7 +105,7 @@ def _console() -> Console:
 
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=max(_NARROWEST, 220))
+        console = Console(highlight=False, markup=False, emoji=False, width=_WIDE_ENOUGH)
     return console
 
 

@@ -114,7 +114,15 @@ def _print_decision(decision: dict[str, Any], labels: dict[str, str]) -> None:
     say(decision["explanation"])
     _print_candidates(decision, labels)
     if decision["rejections"]:
-        rows = [[_name(labels, r["key_id"]), r["provider_id"], r["code"], r["reason"]] for r in decision["rejections"]]
+        rows = [
+            [
+                _name(labels, one["key_id"]),
+                one["provider_id"],
+                one["code"],
+                _bare(labels, one["key_id"], one["reason"]),
+            ]
+            for one in decision["rejections"]
+        ]
         print_table(["refused", "provider", "code", "why"], rows)
     if decision["attempts"]:
         tried = [
@@ -156,7 +164,7 @@ def _print_candidates(decision: dict[str, Any], labels: dict[str, str]) -> None:
                 one["provider_id"],
                 _usd(one["score_usd"]),
                 *(_usd(one["terms_usd"].get(name)) for name in terms),
-                styled("selected", "green") if selected else one["reason_not_selected"],
+                styled("selected", "green") if selected else _bare(labels, one["key_id"], one["reason_not_selected"]),
             ]
         )
     print_table(["candidate", "provider", "score (lower is better)", *terms, "outcome"], rows)
@@ -168,6 +176,11 @@ def _labels(service: Service) -> dict[str, str]:
 
 def _name(labels: dict[str, str], key_id: str | None) -> str:
     return "-" if key_id is None else labels.get(key_id, key_id)
+
+
+def _bare(labels: dict[str, str], key_id: str, reason: str) -> str:
+    """A reason without the label that it begins with: the table has it already."""
+    return reason.removeprefix(f"{_name(labels, key_id)}: ")
 
 
 def _usd(amount: Any) -> str:

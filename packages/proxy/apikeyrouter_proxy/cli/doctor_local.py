@@ -98,6 +98,10 @@ async def _try_secrets(opened: StateStore, read: ProxySettings, rows: list[Any])
 
     key = read.encryption_key
     environ = {} if key is None else {"APIKEYROUTER_ENCRYPTION_KEY": key.reveal()}
+    missing = _missing_key_file(opened)
+    if key is None and missing is not None:
+        # Opening would make a new one, which opens nothing.
+        return f"the store's secrets are sealed, and there is neither APIKEYROUTER_ENCRYPTION_KEY nor {missing}"
     try:
         sealer, _ = await open_sealer(opened, environ)
         for row in rows:
@@ -105,6 +109,12 @@ async def _try_secrets(opened: StateStore, read: ProxySettings, rows: list[Any])
     except (SealError, ConfigurationError) as failure:
         return failure.message
     return None
+
+
+def _missing_key_file(opened: StateStore) -> Path | None:
+    path = getattr(opened, "path", None)
+    file = None if path is None else Path(f"{path}.key")
+    return file if file is not None and not file.exists() else None
 
 
 def _room_for(path: Path) -> Finding:

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from apikeyrouter_proxy.cli.console import note
 from apikeyrouter_proxy.cli.http import Answer
 from apikeyrouter_proxy.cli.service import Verbs, encoded
 
@@ -36,6 +37,8 @@ def open_local(environ: Mapping[str, str], dotenv: Path, store: str | None) -> I
 
     changed = {**environ, "APIKEYROUTER_STORE": store} if store else environ
     settings = ProxySettings.from_environ(changed, dotenv)
+    data_key = _data_key_file(settings.store_url)
+    had_data_key = data_key is not None and data_key.exists()
     admin_key = secrets.token_hex(24)
     settings = replace(settings, host="127.0.0.1", require_auth=True, admin_key=Secret(admin_key), log_level="ERROR")
     with asyncio.Runner() as runner:
@@ -45,10 +48,20 @@ def open_local(environ: Mapping[str, str], dotenv: Path, store: str | None) -> I
             life = app.router.lifespan_context(app)
             runner.run(life.__aenter__())
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        if data_key is not None and not had_data_key and data_key.exists():
+            note(f"An encryption key was made: {data_key}. Keep it: without it the stored keys cannot be opened.")
         try:
             yield Local(app, runner, admin_key, f"the store {settings.store_url}")
         finally:
             runner.run(life.__aexit__(None, None, None))
+
+
+def _data_key_file(store_url: str) -> Path | None:
+    """Where a store in a file keeps its encryption key when the environment has none."""
+    from apikeyrouter.infrastructure.state_store import open_store
+
+    path = getattr(open_store(store_url), "path", None)
+    return None if path is None else Path(f"{path}.key")
 
 
 class Local(Verbs):

@@ -88,7 +88,7 @@ class Verbs:
         """See `Service.send`."""
         answer = self.ask(method, path, body)
         if answer.status >= 400:
-            raise CliError(message_of(answer))
+            raise CliError(message_of(answer, path))
         return answer.json()
 
 
@@ -202,8 +202,14 @@ def identify(origin: str) -> dict[str, Any] | None:
     return told if isinstance(told, dict) and told.get("name") == "ApiKeyRouter" else None
 
 
-def message_of(answer: Answer) -> str:
-    """The message of an error answer, whichever of our forms it has."""
+def message_of(answer: Answer, path: str) -> str:
+    """The message of an error answer; where a key is missing or wrong, how to give this program the right one."""
+    if answer.status == 401:
+        if path.startswith(_CLIENT_PREFIX):
+            names, kind = f"{CLIENT_KEY_NAME} to a virtual key of it (`apikeyrouter virtual-keys create NAME`)", "a"
+        else:
+            names, kind = f"{ADMIN_KEY_NAMES[0]} to the one that it was started with", "an admin"
+        return f"The proxy wants {kind} key, and the environment holds none or a wrong one. Set {names}."
     told = answer.json()
     error = told.get("error") if isinstance(told, dict) else None
     if isinstance(error, dict) and isinstance(error.get("message"), str):
