@@ -11,7 +11,8 @@ pytest-asyncio (`asyncio_mode = "auto"`), or call its `test_` coroutines yoursel
         def make_store(self, **limits):
             return MyStore(self.path, **limits)
 
-Law of the suite: it uses nothing but the protocol, so it holds for stores that we have never seen.
+Law of the suite: it uses nothing but the protocol, so it holds for stores that we have never seen. Of the details of a
+health check it reads two counts: `failed_posts` (batches) and `dropped_decisions` (rows).
 """
 
 from __future__ import annotations
