@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -83,7 +84,8 @@ def test_every_route_of_the_application_is_closed_unless_it_is_named_open(locked
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/chat/completions", "/openai/v1/chat/completions", "/v1/embeddings", "/v1/completions"]
+    "path",
+    ["/v1/chat/completions", "/openai/v1/chat/completions", "/v1/embeddings", "/v1/completions"],
 )
 def test_the_token_path_needs_a_key(locked: Locked, path: str) -> None:
     assert locked.served.post(path, CHAT).status == 401
@@ -150,8 +152,6 @@ def test_bodies_are_bounded_with_and_without_a_length(sim_server: Sim) -> None:
             yield b'{"name": "'
             for _ in range(10):
                 yield b"x" * 1000
-
-        import http.client
 
         connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=10)
         connection.request("POST", "/api/v1/virtual-keys", chunks(), encode_chunked=True)

@@ -18,6 +18,7 @@ from apikeyrouter_proxy.virtual_keys import VirtualKeys
 from apikeyrouter_proxy.wire.errors import WireError
 
 ADMIN_KEY = "admin-" + "k" * 20
+ANYWHERE = "0.0.0.0"
 HOST = {b"host": b"127.0.0.1:8000"}
 
 
@@ -85,7 +86,7 @@ async def test_an_admin_key_of_the_environment_closes_the_management_api_only() 
     assert gate.ask(bearer(ADMIN_KEY[:-1] + "z"), admin=True) == "401 invalid_api_key"
 
 
-@pytest.mark.parametrize("settings", [{"host": "0.0.0.0"}, {"require_auth": True}])
+@pytest.mark.parametrize("settings", [{"host": ANYWHERE}, {"require_auth": True}])
 async def test_elsewhere_or_on_demand_a_key_is_always_needed(settings: dict[str, Any]) -> None:
     gate = await Gate(admin_key=Secret(ADMIN_KEY), **settings).open()
     assert gate.ask() == "401 invalid_api_key"
@@ -111,7 +112,7 @@ async def test_three_headers_carry_a_key(header: bytes) -> None:
 
 async def test_unknown_wrong_revoked_and_expired_keys_get_the_same_answer() -> None:
     gate = await Gate().open()
-    expired, expired_token = await gate.keys.create("old", expires_at=gate.clock.utc_now() + timedelta(seconds=1))
+    _, expired_token = await gate.keys.create("old", expires_at=gate.clock.utc_now() + timedelta(seconds=1))
     revoked, revoked_token = await gate.keys.create("gone")
     await gate.keys.revoke(revoked.id)
     gate.clock.advance(5)
@@ -172,7 +173,7 @@ async def test_a_key_makes_host_and_origin_irrelevant() -> None:
 
 
 async def test_wrong_keys_are_slowed_down_per_address_while_right_virtual_keys_pass() -> None:
-    gate = await Gate(admin_key=Secret(ADMIN_KEY), host="0.0.0.0").open()
+    gate = await Gate(admin_key=Secret(ADMIN_KEY), host=ANYWHERE).open()
     view, token = await gate.keys.create("one")
     for _ in range(20):
         assert gate.ask(bearer("guess"), client="203.0.113.9") == "401 invalid_api_key"
@@ -204,16 +205,16 @@ async def test_metrics_are_open_on_this_machine_and_need_an_admin_key_elsewhere(
     gate = await Gate(admin_key=Secret(ADMIN_KEY)).open()
     await gate.keys.create("one")
     assert gate.access.authenticate_metrics(scope, HOST).id == "local"
-    public = await Gate(admin_key=Secret(ADMIN_KEY), host="0.0.0.0").open()
+    public = await Gate(admin_key=Secret(ADMIN_KEY), host=ANYWHERE).open()
     with pytest.raises(WireError):
         public.access.authenticate_metrics(scope, HOST)
     assert public.access.authenticate_metrics(scope, {**HOST, **bearer(ADMIN_KEY)}).id == "admin"
-    shown = await Gate(host="0.0.0.0", metrics_public=True).open()
+    shown = await Gate(host=ANYWHERE, metrics_public=True).open()
     assert shown.access.authenticate_metrics({"client": ("203.0.113.9", 1)}, {}).id == "local"
 
 
 @pytest.mark.parametrize(
-    "settings", [{"host": "0.0.0.0"}, {"host": "192.168.1.5"}, {"host": "::"}, {"require_auth": True}]
+    "settings", [{"host": ANYWHERE}, {"host": "192.168.1.5"}, {"host": "::"}, {"require_auth": True}]
 )
 async def test_an_unprotected_public_start_is_refused_in_words(settings: dict[str, Any]) -> None:
     gate = await Gate(**settings).open()

@@ -13,6 +13,7 @@ from apikeyrouter_proxy.settings import ProxySettings, is_loopback
 
 KEY = "sk-" + "a1" * 12
 OTHER = "sk-" + "b2" * 12
+ANYWHERE = "0.0.0.0"
 ADMIN = "admin-" + "c3" * 10
 
 
@@ -36,7 +37,7 @@ def test_defaults_listen_on_loopback_with_a_database_in_the_user_data_directory(
 def test_every_variable_is_read() -> None:
     settings = ProxySettings.from_environ(
         {
-            "PROXY_HOST": "0.0.0.0",
+            "PROXY_HOST": ANYWHERE,
             "PROXY_PORT": "9000",
             "LOG_LEVEL": "debug",
             "APIKEYROUTER_STORE": "memory:",
@@ -51,7 +52,7 @@ def test_every_variable_is_read() -> None:
             "REQUEST_TIMEOUT": "300",
         }
     )
-    assert (settings.host, settings.port, settings.log_level) == ("0.0.0.0", 9000, "DEBUG")
+    assert (settings.host, settings.port, settings.log_level) == (ANYWHERE, 9000, "DEBUG")
     assert not settings.bound_to_loopback
     assert settings.encryption_key is not None
     assert settings.encryption_key.reveal() == "correct horse"
@@ -210,7 +211,8 @@ def test_a_placeholder_is_ignored_with_a_warning_that_names_the_variable() -> No
 @pytest.mark.parametrize(
     ("host", "local"),
     [("127.0.0.1", True), ("127.8.8.8", True), ("localhost", True), ("::1", True), ("[::1]", True),
-     ("::ffff:127.0.0.1", True), ("0.0.0.0", False), ("::", False), ("192.168.1.5", False), ("localhost.evil.com", False)],
+     ("::ffff:127.0.0.1", True), (ANYWHERE, False), ("::", False), ("192.168.1.5", False),
+     ("localhost.evil.com", False)],
 )  # fmt: skip
 def test_loopback_is_told_from_the_rest(host: str, local: bool) -> None:
     assert is_loopback(host) is local

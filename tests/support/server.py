@@ -62,14 +62,12 @@ class Served:
     def origin(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def ask(
-        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, **more: str
-    ) -> Answer:
-        """One request on a connection of its own. `body`: JSON-able, or bytes as they are. `headers` may replace Host."""
+    def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
+        """One request on a connection of its own. `body`: JSON-able, or bytes. `headers` may replace Host."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        sent = (
-            {"Content-Type": "application/json", **(headers or {}), **more} if data is not None else dict(headers or {})
-        )
+        sent = dict(headers or {})
+        if data is not None:
+            sent.setdefault("Content-Type", "application/json")
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         try:
             connection.request(method, path, data, sent)

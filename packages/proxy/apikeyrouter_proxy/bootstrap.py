@@ -66,10 +66,10 @@ class Proxy:
         simulator, self.simulator = self.simulator, None
         if simulator is None:
             return
-        store = self.router.state_store
-        for key in await self.router.key_manager.list_keys(SIMULATED):
-            await self.router.key_manager.revoke_key(key.id, reason="the simulation is over")
-            await store.flush()
+        store, keys = self.router.state_store, self.router.key_manager
+        over = [await keys.revoke_key(k.id, reason="the simulation is over") for k in await keys.list_keys(SIMULATED)]
+        keys.flush_counters()  # what is posted later would bring a deleted row back
+        for key in over:
             await store.delete_key(key.id)
         await self.providers.remove(self.router, SIMULATED)
         self.models.forget_age()

@@ -42,9 +42,7 @@ class VirtualKeyNotFoundError(RouterError):
     """No virtual key has this id."""
 
     def __init__(self, virtual_key_id: str) -> None:
-        super().__init__(
-            f"No virtual key has the id {virtual_key_id!r}. GET /api/v1/virtual-keys lists all of them."
-        )
+        super().__init__(f"No virtual key has the id {virtual_key_id!r}. GET /api/v1/virtual-keys lists all of them.")
 
 
 class VirtualKey(BaseModel):
