@@ -43,7 +43,8 @@ class Answer:
 
 
 class Unreachable(Exception):
-    """No answer. `kind`: "refused", "dns", "timeout", "tls" or "broken"; `message` in words."""
+    """No answer. `kind`: "refused", "dns", "timeout" and "tls" before a connection was made, "silent" and "broken" on
+    one. `message`: in words."""
 
     def __init__(self, kind: str, message: str) -> None:
         super().__init__(message)
@@ -97,7 +98,8 @@ def stream(
     try:
         with _explained(origin):
             connection.connect()
-            connection.sock.settimeout(timeout_s)
+        connection.sock.settimeout(timeout_s)
+        with _explained(origin, connected=True):
             connection.request(method, path, body, dict(headers or {}))
             reply = connection.getresponse()
         answer = Answer(reply.status, {name.lower(): value for name, value in reply.getheaders()})
@@ -108,7 +110,7 @@ def stream(
 
 def _pieces(reply: http.client.HTTPResponse, origin: str) -> Iterator[bytes]:
     while True:
-        with _explained(origin):
+        with _explained(origin, connected=True):
             piece = reply.read1(_PIECE_BYTES)
         if not piece:
             return
@@ -124,7 +126,7 @@ def _connection(origin: str) -> http.client.HTTPConnection:
 
 
 @contextmanager
-def _explained(origin: str) -> Iterator[None]:
+def _explained(origin: str, *, connected: bool = False) -> Iterator[None]:
     try:
         yield
     except ConnectionRefusedError:
@@ -132,7 +134,7 @@ def _explained(origin: str) -> Iterator[None]:
     except socket.gaierror:
         raise Unreachable("dns", f"The host name in {origin} is not known.") from None
     except TimeoutError:
-        raise Unreachable("timeout", f"{origin} did not answer in time.") from None
+        raise Unreachable("silent" if connected else "timeout", f"{origin} did not answer in time.") from None
     except ssl.SSLError as fault:
         why = getattr(fault, "verify_message", "") or fault.reason or "the TLS handshake failed"
         raise Unreachable("tls", f"No secure connection to {origin}: {why}.") from None

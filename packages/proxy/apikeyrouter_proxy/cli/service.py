@@ -195,7 +195,7 @@ def identify(origin: str) -> dict[str, Any] | None:
     try:
         answer = http.ask(origin, "GET", "/", timeout_s=_IDENTIFY_WITHIN_S)
     except Unreachable as fault:
-        if fault.kind == "broken":  # it listens, and does not speak HTTP
+        if fault.kind in ("broken", "silent"):  # somebody listens there and does not speak HTTP
             return None
         raise
     told = answer.json()
