@@ -80,6 +80,15 @@ class Running:
             ticks += int(_stat_field(pid, 11) or 0) + int(_stat_field(pid, 12) or 0)
         return ticks / _TICKS_PER_S
 
+    def thread_cpu_s(self) -> dict[str, float]:
+        """User and system seconds of each thread of the process itself, by "name/id"."""
+        found = {}
+        for task in Path(f"/proc/{self.process.pid}/task").iterdir():
+            fields = (task / "stat").read_text().rpartition(")")[2].split()
+            name = (task / "comm").read_text().strip()
+            found[f"{name}/{task.name}"] = (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        return found
+
     def rss_mib(self) -> float:
         """Resident memory of the tree in MiB; pages shared between its processes count once each."""
         pages = 0

@@ -55,7 +55,7 @@ def load(target: targets.Target, seconds: float, folder: Path, *, stream: bool) 
 
 
 def by_sampling(port: int, folder: Path, seconds: float, top: int, *, stream: bool) -> str:
-    """py-spy: share of samples by function (self, and anywhere on the stack)."""
+    """py-spy: share of the event loop's samples by function, alone and with callees, and each thread's CPU."""
     target = targets.Ours("ours", processes.free_port(), port, folder / "profile")
     target.start()
     try:
@@ -67,7 +67,9 @@ def by_sampling(port: int, folder: Path, seconds: float, top: int, *, stream: bo
         spy = subprocess.Popen(
             [*command, "-f", "raw", "-o", str(raw)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
+        before = target.running.thread_cpu_s()
         load(target, seconds + 0.5, folder, stream=stream)
+        threads = {name: cpu_s - before.get(name, 0.0) for name, cpu_s in target.running.thread_cpu_s().items()}
         _, errors = spy.communicate(timeout=60)
         if spy.returncode != 0:
             raise RuntimeError(f"py-spy failed: {errors.decode(errors='replace')[-500:]}")
@@ -78,13 +80,17 @@ def by_sampling(port: int, folder: Path, seconds: float, top: int, *, stream: bo
     for line in raw.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
         # Lines of one function count together: "name (file:line)" without its line.
+        if "asyncio/runners.py" not in stack:
+            continue  # threads beside the loop mostly wait, which py-spy cannot always tell from work
         frames = [frame.rpartition(":")[0] + ")" if ":" in frame else frame for frame in stack.split(";")]
         own[frames[-1]] += int(count)
         for frame in set(frames):
             total[frame] += int(count)
     every = max(1, sum(own.values()))
     rows = [[name, f"{count / every:.1%}", f"{total[name] / every:.1%}"] for name, count in own.most_common(top)]
-    return report.columns(["function", "self", "with callees"], rows)
+    busy = sorted(threads.items(), key=lambda item: -item[1])
+    shares = ", ".join(f"{name} {cpu_s / max(1e-9, sum(threads.values())):.0%}" for name, cpu_s in busy)
+    return report.columns(["function", "self", "with callees"], rows) + f"\n\nCPU by thread: {shares}"
 
 
 def by_tracing(port: int, folder: Path, seconds: float, top: int, *, stream: bool) -> str:
