@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from apikeyrouter_proxy.cli.chat import StreamedText
+from apikeyrouter_proxy.cli.console import plain
+from apikeyrouter_proxy.cli.failures import CliError
 from tests.support.command import Ran, run_cli
 from tests.support.processes import ProxyProcess, free_port
 from tests.support.sim import Sim
@@ -66,6 +69,18 @@ def test_chat_reports_a_stream_that_breaks_off(beside: dict[str, str], sim: Sim,
     sim.fault(None, "cut_stream", after_chunks=3)
     ran = run_cli("chat", "Hello!", folder=tmp_path, env=beside, status=1)
     assert "The reply broke off" in ran.err
+
+
+def test_a_stream_without_its_end_is_no_reply() -> None:
+    shown = StreamedText()
+    event = b'data: {"choices": [{"delta": {"content": "Hel"}}]}\n\n'
+    with pytest.raises(CliError, match="broke off"):
+        assert list(shown.texts(iter([event[:20], event[20:]]))) == ["Hel"]
+    assert list(shown.texts(iter([event, b"data: [DONE]\n"]))) == ["Hel"]
+
+
+def test_text_from_outside_cannot_command_the_terminal() -> None:
+    assert plain("a\x1b[2Jb\x9bc\u202ed\r\te\n") == "a\\x1b[2Jb\\x9bc\\x202ed\\x0d\te\n"
 
 
 def test_chat_without_any_key_is_answered_by_the_simulated_provider_and_says_so(tmp_path: Path) -> None:

@@ -92,6 +92,19 @@ def test_serve_takes_a_free_port_says_where_and_ends_with_status_0(tmp_path: Pat
         assert process.wait(30) == 0
 
 
+def test_a_signal_to_stop_lets_running_requests_end(fresh: ProxyProcess, sim: Sim) -> None:
+    sim.fault(None, "latency_s", delay_s=0.7)
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello!"}]}
+    answers: list[int] = []
+    asking = threading.Thread(target=lambda: answers.append(fresh.post("/v1/chat/completions", body)[0]), daemon=True)
+    asking.start()
+    while fresh.get("/api/v1/state")[1]["in_flight"] == 0:
+        pass
+    assert fresh.stop() == 0
+    asking.join(10)
+    assert answers == [200]
+
+
 def test_the_banner_comes_when_requests_are_answered(proxy_server: ProxyProcess) -> None:
     assert f"ApiKeyRouter listens on {proxy_server.origin}" in proxy_server.log
     assert "curl " in proxy_server.log

@@ -20,7 +20,7 @@ from apikeyrouter_proxy.cli.http import Answer
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Objective, Store, Url
 from apikeyrouter_proxy.cli.service import Service, Where, message_of, open_service
 
-__all__ = ["register"]
+__all__ = ["StreamedText", "register"]
 
 _PATH = "/v1/chat/completions"
 _DEFAULT_MODEL = "gpt-4o-mini"
@@ -64,7 +64,7 @@ def chat(
                 answer.body = b"".join(pieces)
                 raise CliError(message_of(answer, _PATH) + _about_decision(answer))
             if streamed:
-                shown = _Shown()
+                shown = StreamedText()
                 for text in shown.texts(pieces):
                     shown.first_s = shown.first_s or clock.monotonic_s()
                     sys.stdout.write(plain(text) if sys.stdout.isatty() else text)
@@ -79,7 +79,7 @@ def chat(
             _tell(service, answer, usage, ttft_s, clock.monotonic_s() - started_s)
 
 
-class _Shown:
+class StreamedText:
     """Reads an event stream. `usage`: of the last chunk. `first_s`: when the first text came."""
 
     def __init__(self) -> None:
