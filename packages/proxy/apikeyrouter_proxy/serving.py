@@ -71,7 +71,7 @@ def serve(settings: ProxySettings | None = None, *, on_listening: Told | None = 
             log_config=None,
             access_log=False,
             server_header=False,
-            # A reverse proxy on this machine says who calls (X-Forwarded-For): its callers are not taken for local ones.
+            # A reverse proxy on this machine says who calls (X-Forwarded-For): its callers do not pass for local ones.
             proxy_headers=True,
             backlog=_BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE_S,
