@@ -277,8 +277,11 @@ def _score_reason(stored: dict[str, Any], chosen: _Kept, kept: Sequence[_Kept]) 
     others = [k for k in kept if k is not chosen]
     if set(weights) == {"cost"}:
         cheapest = min(k.expected_usd for k in others)
-        if chosen.expected_usd <= cheapest:
+        if chosen.expected_usd < cheapest:
             return f"lowest cost ({money}, next ${cheapest:.6f})"
+        if chosen.expected_usd == cheapest:
+            ties = sum(k.expected_usd == cheapest for k in others)
+            return f"lowest cost ({money}, the same as {ties} other{'s' if ties > 1 else ''}; among equals its turn comes first)"
         return f"lowest cost ({money}) among keys above the reliability threshold"
     if set(weights) <= {"reliability", "quality"}:
         return f"most reliable and least loaded ({1 - chosen.p_failure:.1%} expected success; expected cost {money})"
