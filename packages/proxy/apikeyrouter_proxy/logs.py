@@ -19,6 +19,7 @@ import structlog
 
 from apikeyrouter.domain.models.events import KeyMoved, RequestEnded
 from apikeyrouter.domain.resilience.redact import redact
+from apikeyrouter_proxy.providers import SIMULATED
 
 __all__ = ["RequestLog", "configure", "formatter"]
 
@@ -113,6 +114,8 @@ class RequestLog:
     def key_moved(self, event: KeyMoved) -> None:
         """Tells at once: a warning, or information when the key got better or was revoked by hand."""
         level = logging.INFO if event.to_state in _EXPECTED_STATES else logging.WARNING
+        if event.provider_id == SIMULATED:
+            level = logging.DEBUG  # made-up keys come and go with the process
         self._log.log(
             level,
             "Key %s of %s: %s -> %s (%s)",
