@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import signal
 import sys
+
+from bench import processes
+from bench.targets import CACHE
 
 COMMANDS = {
     "http": "bench.http_bench",
@@ -31,8 +35,11 @@ def main(argv: list[str]) -> int:
         print(f"the benchmark {command!r} is not part of this checkout ({name})", file=sys.stderr)
         return 2
     module = importlib.import_module(name)
-    return int(module.main(rest) or 0)
+    with processes.exclusive(CACHE / "lock"):
+        return int(module.main(rest) or 0)
 
 
 if __name__ == "__main__":
+    # An ended run must end what it started, some of which it may be holding still: so the signal becomes an exception.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     sys.exit(main(sys.argv[1:]))

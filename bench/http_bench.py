@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -211,11 +213,12 @@ def main(argv: list[str]) -> int:
     if not arguments.no_setup:
         subprocess.run([str(ROOT / "bench" / "setup.sh")], check=False)
     plan = QUICK if arguments.quick else FULL
-    folder = CACHE / "run"
+    folder = CACHE / f"run-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
     began_s = time.perf_counter()
     result = run(["direct", *names], plan, folder)
     path = report.save("http", result)
+    shutil.rmtree(folder)  # logs and stores are kept only when the run failed
     print()
     print(report.http_table(result))
     print(f"\n{time.perf_counter() - began_s:.0f} s; figures: {path}")

@@ -7,12 +7,14 @@ gateway which forks workers pays for them.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +38,19 @@ def pinned(core: int, command: Sequence[str]) -> list[str]:
 def available_cores() -> list[int]:
     """The cores this process may use."""
     return sorted(os.sched_getaffinity(0))
+
+
+@contextmanager
+def exclusive(lock: Path) -> Iterator[None]:
+    """Waits until no other benchmark of this checkout runs: two at once would measure each other."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another benchmark runs here; waiting for it to end", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def raise_priority() -> bool:

@@ -124,7 +124,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--top", type=int, default=40)
     arguments = parser.parse_args(argv)
     processes.raise_priority()
-    folder = CACHE / "run"
+    folder = CACHE / "run-profile"
     folder.mkdir(parents=True, exist_ok=True)
     profile = by_sampling if shutil.which("py-spy") else by_tracing
     with upstream(folder) as port:
