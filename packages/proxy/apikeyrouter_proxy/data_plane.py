@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -24,6 +25,8 @@ from apikeyrouter_proxy.wire.errors import WireError, of_router_error
 from apikeyrouter_proxy.wire.headers import Headers, upstream_headers, upstream_reply_headers
 
 __all__ = ["OPERATIONS", "DataPlane"]
+
+_log = logging.getLogger("apikeyrouter_proxy")
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -55,7 +58,7 @@ class DataPlane:
             if encoding:
                 body = decoded(body, encoding, self._limit)
             call = self._call(operation, body, scope["headers"], headers, principal)
-            objective = self._objective(headers)
+            objective = self._objective(headers, principal)
             with ClientWatch(receive) as watch:
                 reply = await self._router.serve(call, objective)
                 if reply.stream is None:
@@ -69,17 +72,24 @@ class DataPlane:
             await send_error(send, of_router_error(error), call, error)
         except ClientGone:
             return
+        except Exception:  # noqa: BLE001
+            # The last resort: a fault of ours is answered as one, and told in the log, whatever it is.
+            _log.exception("A request failed by a fault of this proxy.")
+            await send_error(send, WireError(500, "The proxy failed; its log says why.", code="internal_error"), call)
         finally:
             self.in_flight -= 1
 
-    def _objective(self, headers: dict[bytes, bytes]) -> Objective:
-        """`x-akr-objective` names one; `x-akr-keys` (ids or labels, comma-separated) narrows who may serve."""
+    def _objective(self, headers: dict[bytes, bytes], principal: Principal) -> Objective:
+        """`x-akr-objective` names one; `x-akr-keys` (ids or labels, comma-separated) and the caller's own scope narrow
+        who may serve."""
         name = headers.get(b"x-akr-objective")
         objective = self._router.objective(name.decode("latin-1") if name else None)
         keys = headers.get(b"x-akr-keys")
         if keys:
             allowed = frozenset(part.strip() for part in keys.decode("latin-1").split(",") if part.strip())
             objective = dataclasses.replace(objective, allowed_keys=allowed)
+        if principal.providers is not None:
+            objective = dataclasses.replace(objective, allowed_providers=principal.providers)
         return objective
 
     def _call(

@@ -13,6 +13,7 @@ import errno
 import logging
 import math
 import os
+import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
@@ -56,6 +57,8 @@ def serve(settings: ProxySettings | None = None, *, on_listening: Told | None = 
     """
     if settings is None:
         settings = ProxySettings.from_environ(os.environ, Path(".env"))
+    # A core dump of this process would hold every provider secret in the clear.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     listener = bind(settings.host, settings.port)
     with contextlib.closing(listener):
         from apikeyrouter_proxy.app import create_app

@@ -3,7 +3,7 @@
 Main entry: `Guard`. It decides by the raw path, the very text that routing matches: the pages without secrets are open,
 `/v1` needs a client, `/metrics` a scraper, and every other path, known or not, an administrator: a new route is closed
 until somebody opens it here. It also bounds bodies, gives every answer a request id, and answers browsers' preflights.
-Law: the token path (`OPERATIONS`) authenticates by itself, in the data plane; it passes here at the cost of a lookup.
+The token path (`OPERATIONS`) never comes here: it authenticates by itself, in the data plane.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from apikeyrouter_proxy.access import Access
     from apikeyrouter_proxy.principal import Principal
 
-__all__ = ["OPEN_PATHS", "Guard", "principal_of"]
+__all__ = ["OPEN_PATHS", "Guard", "principal_of", "with_headers"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -38,7 +38,6 @@ OPEN_PATHS = frozenset(
 )  # fmt: skip
 """Paths that tell nothing worth hiding."""
 
-_TOKEN_PATH = re.compile(r"(?:/openai)?/v1/(?:chat/completions|completions|embeddings)")
 _CLIENT_PREFIXES = ("/v1/", "/openai/v1/")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 _PRINCIPAL = "apikeyrouter.principal"
@@ -71,16 +70,9 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})
             return
         access: Access = self._state.proxy.access
-        token_path = scope["method"] == "POST" and _TOKEN_PATH.fullmatch(scope["path"]) is not None
-        if token_path and not access.browsers.any_origin:
-            await self._app(scope, receive, send)
-            return
         headers = dict(scope["headers"])
-        if token_path:
-            await self._app(scope, receive, _with_headers(send, access.browsers.cors(headers)))
-            return
         added = [*_HARDENING, (b"x-request-id", _request_id(headers)), *access.browsers.cors(headers)]
-        answer = _with_headers(send, added)
+        answer = with_headers(send, added)
         try:
             if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
                 allowed = access.browsers.preflight(headers)
@@ -137,7 +129,7 @@ def _bounded(receive: Receive, limit: int) -> Receive:
     return counted
 
 
-def _with_headers(send: Send, added: list[tuple[bytes, bytes]]) -> Send:
+def with_headers(send: Send, added: list[tuple[bytes, bytes]]) -> Send:
     """Adds headers to the answer, except those that it sets itself."""
     if not added:
         return send

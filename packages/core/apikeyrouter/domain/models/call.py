@@ -63,8 +63,7 @@ class Call:
 
     `model`: without provider prefix. `provider_id`: serve from this provider only. `body`: JSON in OpenAI's shape of
     the operation, as the caller sent it. `started_s` and `deadline_s`: monotonic seconds. `headers`: the caller's
-    headers that may travel upstream, lower case. `tags`: free labels for policies and metrics. `allowed_keys` and
-    `allowed_providers`: None for no restriction.
+    headers that may travel upstream, lower case. `tags`: free labels for policies and metrics.
     """
 
     request_id: str
@@ -77,7 +76,6 @@ class Call:
     provider_id: str | None = None
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     tags: Mapping[str, Any] = field(default_factory=dict)
-    allowed_providers: frozenset[str] | None = None
 
     @property
     def streams(self) -> bool:

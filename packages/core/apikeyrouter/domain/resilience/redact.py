@@ -21,7 +21,9 @@ _HEX_MIN = 32
 
 _WHOLE = re.compile(
     # vendors' prefixes, also when partly starred out: OpenAI, Anthropic, OpenRouter, Groq, xAI, Hugging Face, Google
-    r"(?<![A-Za-z0-9])(?:sk|pk|rk|gsk|xai|hf|r8|pplx|csk|nvapi|fw|tgp|akr|ghp|glpat)[-_][A-Za-z0-9*._\-]{3,}"
+    r"(?<![A-Za-z0-9])(?:sk|pk|rk|gsk|xai|hf|r8|pplx|csk|nvapi|fw|tgp|ghp|glpat)[-_][A-Za-z0-9*._\-]{3,}"
+    # our own virtual keys; with a hyphen it is the name of one of our headers
+    r"|(?<![A-Za-z0-9])akr_[A-Za-z0-9*._\-]{3,}"
     r"|(?<![A-Za-z0-9])(?:AIza|ya29\.|AKIA|ASIA)[A-Za-z0-9_\-*.]{8,}"
     r"|(?<![A-Za-z0-9])eyJ[A-Za-z0-9_\-]{6,}(?:\.[A-Za-z0-9_\-]*){1,2}"
     r"|(?<![A-Za-z0-9])[A-Za-z0-9]{1,8}\*{3,}[A-Za-z0-9]{0,8}"

@@ -87,10 +87,12 @@ def _verdict(
         return ErrorCategory.ProviderError, 503, "provider_unavailable"
     if classes & _QUOTA or "exhausted" in codes:
         return ErrorCategory.QuotaExceededError, 429, "insufficient_quota"
-    if FailureClass.Auth in classes or codes & {"invalid", "suspect"}:
+    if FailureClass.Auth in classes or codes & {"invalid", "suspect", "permission"}:
         return ErrorCategory.AuthenticationError, 502, "upstream_auth"
     if codes & {"max_cost", "price_unknown"}:
         return ErrorCategory.BudgetExceededError, 402, "max_cost"
+    if codes and codes <= {"policy", "model_not_served"}:
+        return ErrorCategory.ValidationError, 403, "not_allowed"
     return ErrorCategory.ProviderError, 503, "no_eligible_keys"
 
 
