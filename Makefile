@@ -35,7 +35,7 @@ format: $(VENV)/.dev-ready ## Format and sort imports
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev-ready ## Benchmarks, side by side with the peers (see bench/README.md)
-	$(BIN)/python -m bench http
+	$(BIN)/python -m bench
 
 bench-faults: $(VENV)/.dev-ready ## Fault scoreboard over HTTP
 	$(BIN)/python -m bench faults

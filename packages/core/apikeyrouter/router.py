@@ -125,6 +125,8 @@ class ApiKeyRouter:
         if self._loop is loop:
             return
         first = self._loop is None
+        if self._loop is not None and not self._loop.is_closed():
+            self._transport = None  # connections stay with the loop that made them
         self._loop = loop
         try:
             await self.state_store.open()
@@ -138,7 +140,7 @@ class ApiKeyRouter:
         except BaseException:
             self._loop = None
             raise
-        self._transport = self._given_transport or self._new_transport()
+        self._transport = self._given_transport or self._transport or self._new_transport()
         self._pipeline = Pipeline(
             self.directory,
             self.chooser,
@@ -155,13 +157,15 @@ class ApiKeyRouter:
         """Writes what is pending and closes connections and store. The router may be started again."""
         if self._loop is None:
             return
+        same_loop = self._loop is asyncio.get_running_loop()
         self._loop = None
-        if self._flusher is not None:
-            self._flusher.cancel()
-            await asyncio.gather(self._flusher, return_exceptions=True)
-            self._flusher = None
+        flusher, self._flusher = self._flusher, None
+        if flusher is not None and same_loop:  # with an earlier loop its tasks have ended too
+            flusher.cancel()
+            await asyncio.gather(flusher, return_exceptions=True)
         if self._transport is not None:
             await self._transport.aclose()
+            self._transport = None
         self._post()
         await self.state_store.flush()
         await self.state_store.close()

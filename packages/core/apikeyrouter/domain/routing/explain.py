@@ -281,7 +281,8 @@ def _score_reason(stored: dict[str, Any], chosen: _Kept, kept: Sequence[_Kept]) 
             return f"lowest cost ({money}, next ${cheapest:.6f})"
         if chosen.expected_usd == cheapest:
             ties = sum(k.expected_usd == cheapest for k in others)
-            return f"lowest cost ({money}, the same as {ties} other{'s' if ties > 1 else ''}; among equals its turn comes first)"
+            others_named = "1 other" if ties == 1 else f"{ties} others"
+            return f"lowest cost ({money}, the same as {others_named}; among equals its turn comes first)"
         return f"lowest cost ({money}) among keys above the reliability threshold"
     if set(weights) <= {"reliability", "quality"}:
         return f"most reliable and least loaded ({1 - chosen.p_failure:.1%} expected success; expected cost {money})"
