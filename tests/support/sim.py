@@ -107,7 +107,7 @@ class Sim:
 
     def _call(self, method: str, path: str, *, body: Any = None, **query: Any) -> Any:
         given = urllib.parse.urlencode({name: value for name, value in query.items() if value is not None})
-        request = urllib.request.Request(  # noqa: S310  (a URL of our own, on this machine)
+        request = urllib.request.Request(
             f"{self.control_url}{path}" + (f"?{given}" if given else ""),
             data=None if body is None else json.dumps(body).encode(),
             method=method,
