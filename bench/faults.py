@@ -34,6 +34,9 @@ class Result(NamedTuple):
     passed: bool
 
 
+Scenario = Callable[[Sim, ProxyProcess], Result]
+
+
 def _sent(sim: Sim, key: str | None = None) -> int:
     """Chat requests that reached the provider (listing models does not count)."""
     return sum(r["path"].endswith("/chat/completions") for r in sim.requests(key=key))
@@ -43,72 +46,23 @@ def _failures(proxy: ProxyProcess, count: int = REQUESTS) -> int:
     return sum(proxy.post("/v1/chat/completions", CHAT)[0] != 200 for _ in range(count))
 
 
-def rate_limited(sim: Sim, proxy: ProxyProcess) -> Result:
-    """One of three keys answers 429 with Retry-After 20."""
-    bad = sim.keys[0]
-    sim.fault(bad, "rate_limited", retry_after_s=20)
-    failed = _failures(proxy)
-    asked = _sent(sim, bad)
-    return Result(
-        "one key of 3: 429, Retry-After 20",
-        f"{failed} of {REQUESTS} fail; bad key asked {asked}x",
-        "0 fail, <= 1x",
-        "prototype: asked 25x; Portkey by weight: a quarter fail",
-        failed == 0 and asked <= 1,
-    )
+def _one_bad_key(name: str, kind: str, asks_max: int, others: str, **details: object) -> Scenario:
+    """One key of three fails in one way; no user may notice, and the key may be asked `asks_max` times at the most."""
 
+    def scenario(sim: Sim, proxy: ProxyProcess) -> Result:
+        bad = sim.keys[0]
+        sim.fault(bad, kind, **details)
+        failed = _failures(proxy)
+        asked = _sent(sim, bad)
+        return Result(
+            f"one key of 3: {name}",
+            f"{failed} of {REQUESTS} fail; bad key asked {asked}x",
+            f"0 fail, <= {asks_max}x",
+            others,
+            failed == 0 and asked <= asks_max,
+        )
 
-def revoked(sim: Sim, proxy: ProxyProcess) -> Result:
-    """One of three keys is revoked."""
-    bad = sim.keys[0]
-    sim.fault(bad, "revoked")
-    failed = _failures(proxy)
-    asked = _sent(sim, bad)
-    return Result(
-        "one key of 3: revoked (401)",
-        f"{failed} of {REQUESTS} fail; bad key asked {asked}x",
-        "0 fail, <= 2x",
-        "prototype: 28 of 30 fail",
-        failed == 0 and asked <= 2,
-    )
-
-
-def always_500(sim: Sim, proxy: ProxyProcess) -> Result:
-    """One of three keys always answers 500."""
-    bad = sim.keys[0]
-    sim.fault(bad, "server_error", status=500)
-    failed = _failures(proxy)
-    asked = _sent(sim, bad)
-    return Result(
-        "one key of 3: always 500",
-        f"{failed} of {REQUESTS} fail; bad key asked {asked}x",
-        "0 fail, <= 4x",
-        "prototype: tried first 20 of 20 times",
-        failed == 0 and asked <= 4,
-    )
-
-
-def no_credit(sim: Sim, proxy: ProxyProcess) -> Result:
-    """One of three keys is out of credit."""
-    bad = sim.keys[0]
-    sim.fault(bad, "billing")
-    failed = _failures(proxy)
-    asked = _sent(sim, bad)
-    return Result(
-        "one key of 3: insufficient_quota",
-        f"{failed} of {REQUESTS} fail; bad key asked {asked}x",
-        "0 fail, <= 1x",
-        "-",
-        failed == 0 and asked <= 1,
-    )
-
-
-def connection_reset(sim: Sim, proxy: ProxyProcess) -> Result:
-    """One of three keys has its connections reset before a byte."""
-    bad = sim.keys[0]
-    sim.fault(bad, "reset")
-    failed = _failures(proxy)
-    return Result("one key of 3: connection reset", f"{failed} of {REQUESTS} fail", "0 fail", "-", failed == 0)
+    return scenario
 
 
 def client_error(sim: Sim, proxy: ProxyProcess) -> Result:
@@ -160,12 +114,18 @@ def cut_stream(sim: Sim, proxy: ProxyProcess) -> Result:
     )
 
 
-SCENARIOS: list[Callable[[Sim, ProxyProcess], Result]] = [
-    rate_limited,
-    revoked,
-    always_500,
-    no_credit,
-    connection_reset,
+SCENARIOS: list[Scenario] = [
+    _one_bad_key(
+        "429, Retry-After 20",
+        "rate_limited",
+        1,
+        "prototype: asked 25x; Portkey by weight: a quarter fail",
+        retry_after_s=20,
+    ),
+    _one_bad_key("revoked (401)", "revoked", 2, "prototype: 28 of 30 fail"),
+    _one_bad_key("always 500", "server_error", 4, "prototype: tried first 20 of 20 times", status=500),
+    _one_bad_key("insufficient_quota", "billing", 1, "-"),
+    _one_bad_key("connection reset", "reset", 4, "-"),
     client_error,
     all_cooling,
     cut_stream,
