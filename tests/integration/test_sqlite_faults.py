@@ -1,6 +1,6 @@
 """What goes wrong around a SQLite file: each failure is a StateStoreError with advice, and nothing is halved."""
 
-# ruff: noqa: ASYNC240 - a test may look at its own small files
+
 
 from __future__ import annotations
 
