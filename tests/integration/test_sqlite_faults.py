@@ -1,7 +1,5 @@
 """What goes wrong around a SQLite file: each failure is a StateStoreError with advice, and nothing is halved."""
 
-
-
 from __future__ import annotations
 
 import asyncio
