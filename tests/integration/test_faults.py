@@ -46,6 +46,22 @@ async def test_a_revoked_key_costs_no_user_a_failure_and_is_quarantined(sim: Sim
         assert sim.seen(BAD) <= 2
 
 
+async def test_many_revoked_keys_cost_no_user_a_failure(sim: Sim) -> None:
+    async with router_on(sim, 8) as router:
+        for i in range(1, 7):
+            sim.fault(f"sk-test-key-{i}", "revoked" if i % 2 else "billing")
+        await thirty(router)
+        assert sim.seen() == 36, "each bad key is asked once"
+
+
+async def test_faults_of_the_provider_are_bounded_per_request(sim: Sim) -> None:
+    async with router_on(sim, 8) as router:
+        sim.fault(None, "server_error")
+        with pytest.raises(SystemError):
+            await router.route(ask())
+        assert sim.seen() == router.settings.attempts_max == 3
+
+
 async def test_billing_trouble_rests_the_key(sim: Sim) -> None:
     async with router_on(sim, 3) as router:
         sim.fault(BAD, "billing")

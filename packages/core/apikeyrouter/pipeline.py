@@ -36,11 +36,16 @@ from apikeyrouter.streaming import ReplyStream
 
 __all__ = ["Limits", "Pipeline", "Reply"]
 
+_SENDS_MAX = 12
+"""Sends per request, whatever the answers are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`attempts_max`: sends per request at the most. `retry_unanswered`: whether a request that was sent and got no
-    byte back may be sent again; it may then be billed twice, and both are charged to the ledger."""
+    """`attempts_max`: sends per request at the most that a provider's fault may cost (5xx, connections, time-outs);
+    keys that are refused for their own sake do not count, up to 12 sends in all. `retry_unanswered`: whether a request
+    that was sent and got no byte back may be sent again; it may then be billed twice, and both are charged to the
+    ledger."""
 
     attempts_max: int = 3
     retry_unanswered: bool = True
@@ -230,7 +235,7 @@ class Pipeline:
         now_s = self._clock.monotonic_s()
         step = next_step(
             failure,
-            attempts=len(flow.record.attempts),
+            attempts=self._counted(flow),
             attempts_max=self._limits.attempts_max,
             candidates_left=_left_in_play(flow, taken, failure),
             time_left_s=flow.call.deadline_s - now_s,
@@ -241,6 +246,16 @@ class Pipeline:
             budget = taken.candidate.provider.retry_budget
             return step if budget.try_withdraw(now_s) else Step.Stop
         return step
+
+    def _counted(self, flow: _Flow) -> int:
+        """Attempts that count against the limit: those that a provider's fault cost.
+
+        A key that is refused for its own sake (rate limit, credit, revoked) is set aside by that one answer, which
+        costs nothing; a user must not fail because three such keys stood in front. Those have a bound of their own.
+        """
+        if len(flow.failures) >= _SENDS_MAX or self._limits.attempts_max == 1:
+            return self._limits.attempts_max
+        return sum(costs_retry_budget(failure) for _, failure in flow.failures)
 
     def _refused(self, flow: _Flow) -> SystemError:
         """Nobody was left to try: either at once, or after failures."""

@@ -19,7 +19,7 @@ __all__ = ["RetryBudget", "Step", "costs_retry_budget", "next_step"]
 
 _F = FailureClass
 _COSTING = frozenset({_F.Server, _F.Capacity, _F.NotSent, _F.Unanswered, _F.Timeout, _F.BadReply})
-_SILENT = frozenset({_F.Unanswered, _F.Timeout})
+_MAY_BE_BILLED = frozenset({_F.Unanswered, _F.Timeout, _F.BadReply})
 
 
 class Step(StrEnum):
@@ -52,14 +52,20 @@ def next_step(
     `attempts`: sent so far, the failed one included. `candidates_left`: untried candidates that the failure leaves in
     play (after a failure of scope Pool: of other pools; ProviderModel: of other providers or models). `budget`: whether
     a withdrawal succeeded; looked at only if `costs_retry_budget`. `retry_unanswered`: whether a request that was sent
-    and never answered may be sent again, at the risk of paying twice; a reply of 408 is an answer.
+    and never answered, or answered with a success that cannot be read, may be sent again, at the risk of paying twice;
+    a reply of 408 is an answer.
     """
     if not failure.elsewhere or failure.failure_class is FailureClass.MidReply:
         return Step.Stop
     if attempts >= attempts_max or candidates_left <= 0 or not time_left_s > 0.0:
         return Step.Stop
-    silent = failure.failure_class in _SILENT and failure.status is None and failure.billing is not Billing.No
-    if silent and not retry_unanswered:
+    generated = failure.status is None or failure.status < 300
+    if (
+        failure.failure_class in _MAY_BE_BILLED
+        and generated
+        and failure.billing is not Billing.No
+        and not retry_unanswered
+    ):
         return Step.Stop
     if costs_retry_budget(failure) and not budget:
         return Step.Stop

@@ -52,7 +52,9 @@ class RouterSettings(BaseSettings):
     """Level of the logger "apikeyrouter", in any case: DEBUG, INFO, WARNING (or WARN), ERROR, CRITICAL (or FATAL)."""
 
     attempts_max: int = Field(3, ge=1, le=20)
-    """The most sends per request, the first one included; 1 turns failover off."""
+    """The most sends per request that faults of a provider may cost, the first one included; 1 turns failover off.
+
+    Keys that are refused for their own sake (rate limit, credit, revoked) do not count, up to 12 sends in all."""
 
     request_timeout_s: float = Field(600.0, gt=0, le=86_400)
     """Seconds for a whole request, waiting and failover included. Also read from `REQUEST_TIMEOUT`."""
