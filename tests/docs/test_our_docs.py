@@ -170,7 +170,8 @@ def test_every_fence_says_whether_it_is_run(path: Path) -> None:
 def commands(path: Path) -> list[str]:
     """The commands of the blocks that are not run: lines behind a `$`."""
     blocks = [s.code for s in snippets(path) if s.language == "console"]
-    return [line[2:] for code in blocks for line in code.replace("\\\n", " ").splitlines() if line.startswith("$ ")]
+    lines = [line.strip() for code in blocks for line in code.replace("\\\n", " ").splitlines()]
+    return [line[2:] for line in lines if line.startswith("$ ")]
 
 
 def test_commands_that_are_not_run_exist() -> None:
