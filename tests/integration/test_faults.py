@@ -179,6 +179,22 @@ async def test_a_deadline_is_kept(sim: Sim) -> None:
         assert failed.value.status == 504
 
 
+@pytest.mark.parametrize("retry", [True, False])
+async def test_a_key_that_never_answers_is_given_up_in_time(sim: Sim, retry: bool) -> None:
+    config = {"first_byte_timeout_s": 0.2, "retry_unanswered": retry}
+    async with router_on(sim, 2, config=config) as router:
+        sim.fault(BAD, "hang", count=1)
+        if retry:
+            reply = await asyncio.wait_for(router.route(ask()), 5)
+            assert reply.metadata.attempts == 2
+        else:
+            with pytest.raises(SystemError) as failed:
+                await asyncio.wait_for(router.route(ask()), 5)
+            assert failed.value.status == 504
+            assert sim.seen() == 1
+        assert router.ledger.open_holds == 0
+
+
 async def test_rotation_keeps_serving_and_a_wrong_secret_falls_back(sim: Sim) -> None:
     async with router_on(sim, 1) as router:
         (key_id,) = await key_ids(router)

@@ -111,6 +111,7 @@ async def _models_of(router: ApiKeyRouter, record: KeyRecord) -> list[dict[str, 
     outcome: list[dict[str, Any]] | Failure
     try:
         request = adapter.build_models_request(ticket.secret, base_url=record.base_url)
+        request.timeouts = router.timeouts
         request.deadline_s = now_s + router.settings.first_byte_timeout_s
         reply = await router.transport.send(request)
         body = await reply.read()

@@ -19,7 +19,7 @@ from apikeyrouter.attempt import Attempt, Learners
 from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.errors import RouterError, SystemError
-from apikeyrouter.domain.interfaces.transport import HttpReply, HttpRequest, Transport, TransportError
+from apikeyrouter.domain.interfaces.transport import HttpReply, HttpRequest, Timeouts, Transport, TransportError
 from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.resilience.classify import classify_event, classify_reply, classify_transport
 from apikeyrouter.domain.resilience.failures import Failure, FailureClass, Scope, bad_reply
@@ -49,6 +49,7 @@ class Limits:
 
     attempts_max: int = 3
     retry_unanswered: bool = True
+    timeouts: Timeouts = field(default_factory=Timeouts)
 
 
 @dataclass(slots=True)
@@ -157,6 +158,7 @@ class Pipeline:
         reply: HttpReply | None = None
         try:
             request = adapter.build_request(flow.call, attempt.secret, base_url=candidate.record.base_url)
+            request.timeouts = self._limits.timeouts
             reply = await self._send(request)
             attempt.first_byte()
             if reply.status == 200:

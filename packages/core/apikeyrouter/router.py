@@ -25,7 +25,7 @@ from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.price_source import PriceSource
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
 from apikeyrouter.domain.interfaces.state_store import StateStore
-from apikeyrouter.domain.interfaces.transport import Transport
+from apikeyrouter.domain.interfaces.transport import Timeouts, Transport
 from apikeyrouter.domain.keys.learning import Transition
 from apikeyrouter.domain.keys.record import KeyRecord
 from apikeyrouter.domain.ledger.ledger import Ledger
@@ -148,7 +148,7 @@ class ApiKeyRouter:
             self._transport,
             learners=self._learners,
             journal=self.journal,
-            limits=Limits(self.settings.attempts_max, self.settings.retry_unanswered),
+            limits=Limits(self.settings.attempts_max, self.settings.retry_unanswered, self.timeouts),
             new_id=_new_decision_id,
         )
         self._flusher = loop.create_task(self._flush_forever(), name="apikeyrouter-flush")
@@ -174,6 +174,12 @@ class ApiKeyRouter:
     def providers(self) -> Mapping[str, Provider]:
         """Registered providers by id."""
         return self.directory.providers
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """Time limits per phase of one send, as configured."""
+        chosen = self.settings
+        return Timeouts(chosen.connect_timeout_s, chosen.first_byte_timeout_s, chosen.idle_timeout_s)
 
     def now_s(self) -> float:
         """The router's monotonic clock."""
