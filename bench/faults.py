@@ -92,7 +92,7 @@ def all_cooling(sim: Sim, proxy: ProxyProcess) -> Result:
         "all 3 keys cooling 40, 25, 60 s",
         f"429, Retry-After {told[-1][1]}; {asked} asks for 5 requests",
         "429, 25 (+10 %), 3 asks",
-        "LLM-API-Key-Proxy: 500 after 61 s",
+        "-",
         right and asked == 3,
     )
 
@@ -109,7 +109,7 @@ def cut_stream(sim: Sim, proxy: ProxyProcess) -> Result:
         "stream cut after 3 chunks",
         f"in-band error: {said}; sent {asked}x; open holds {state['open_holds']}",
         "said, sent 1x, settled",
-        "4 of 6 gateways end it as a success",
+        "several gateways end it as a success (reported, not measured by us)",
         said and asked == 1 and state["open_holds"] == 0,
     )
 
@@ -119,7 +119,7 @@ SCENARIOS: list[Scenario] = [
         "429, Retry-After 20",
         "rate_limited",
         1,
-        "prototype: asked 25x; Portkey by weight: a quarter fail",
+        "prototype: asked 25x; Portkey by weight: a quarter fail; LLM-API-Key-Proxy: 500 after 61 s",
         retry_after_s=20,
     ),
     _one_bad_key("revoked (401)", "revoked", 2, "prototype: 28 of 30 fail"),

@@ -87,7 +87,12 @@ async def test_the_same_material_is_one_key(sim: Sim) -> None:
 
 async def test_bad_registrations_say_what_is_wrong_and_keep_the_secret(sim: Sim) -> None:
     async with router_on(sim, 1) as router:
-        for material, metadata in [("", None), ("two words", None), ("sk-good-1", {"weight": -1})]:
+        for material, metadata in [
+            ("", None),
+            ("two words", None),
+            ("sk-good-1", {"weight": -1}),
+            *[("sk-good-1", {"rpm": wrong}) for wrong in ("many", 1.5, True, 0, -1, "0")],
+        ]:
             with pytest.raises(KeyRegistrationError) as refused:
                 await router.register_key(material, "openai", metadata=metadata)
             assert "sk-good-1" not in str(refused.value)

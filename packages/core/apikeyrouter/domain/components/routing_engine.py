@@ -37,7 +37,8 @@ class RoutingEngine:
         lines += [f"Not chosen: {a.reason_not_selected}." for a in decision.alternatives_considered]
         lines += [f"Refused ({r.code}): {r.reason}." for r in decision.rejections]
         lines += [
-            f"Attempt with {a.key_id}: {a.outcome} in {a.duration_ms:g} ms. {a.detail}" for a in decision.attempts
+            f"Attempt with {a.key_id}: {a.outcome} in {a.duration_ms:g} ms. {a.detail}".rstrip()
+            for a in decision.attempts
         ]
         if decision.flip:
             lines.append(f"What would change it: {decision.flip}.")

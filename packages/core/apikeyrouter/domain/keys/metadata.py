@@ -114,12 +114,26 @@ def key_terms(metadata: Mapping[str, Any]) -> KeyTerms:
     pool = metadata.get("quota_pool")
     if pool is not None and (not isinstance(pool, str) or not pool.strip()):
         raise KeyRegistrationError("Metadata 'quota_pool' must be a name: keys with the same name share their limits.")
+    for name in ("rpm", "tpm"):
+        _limit(name, metadata.get(name))
     return KeyTerms(
         weight,
         _models(metadata.get("models")),
         pool.strip() if pool else None,
         _base_url(metadata.get("base_url")),
     )
+
+
+def _limit(name: str, value: object) -> None:
+    """Requests or tokens per minute: a whole number from 1, as a number or as text."""
+    if value is None:
+        return
+    text = value if isinstance(value, str) else repr(value) if type(value) is int else ""
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise KeyRegistrationError(
+            f"Metadata {name!r} must be a whole number from 1: how many "
+            f"{'requests' if name == 'rpm' else 'tokens'} the quota pool may use per minute. Leave it out for no limit."
+        )
 
 
 def _base_url(url: object) -> str | None:

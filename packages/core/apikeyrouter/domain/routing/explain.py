@@ -215,7 +215,8 @@ def _alternative(kept: _Kept, chosen: _Kept | None, stored: dict[str, Any]) -> A
     elif stored["turns"]:
         why = f"its turn comes later: {kept.turn:g} served against {chosen.turn:g}"
     else:
-        why = f"scores ${kept.score:.9f} against ${chosen.score:.9f}; lower is better"
+        better = "its turn comes later" if kept.score == chosen.score else "lower is better"
+        why = f"scores ${kept.score:.9f} against ${chosen.score:.9f}; {better}"
     return AlternativeRoute(
         key_id=kept.key_id,
         provider_id=kept.provider_id,
