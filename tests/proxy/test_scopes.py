@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import openai
 import pytest
 
 from tests.support.processes import ProxyProcess, proxy_process
@@ -48,3 +49,8 @@ def test_once_a_virtual_key_exists_everybody_needs_one(guarded: ProxyProcess) ->
     issued(guarded)
     status, answer = guarded.post("/v1/chat/completions", CHAT, {"Authorization": "Bearer any"})
     assert (status, answer["error"]["code"]) == (401, "invalid_api_key")
+    with (
+        openai.OpenAI(base_url=guarded.base_url, api_key="any", max_retries=0) as client,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        client.chat.completions.create(**CHAT)  # type: ignore[call-overload]
