@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi_swagger import patch_fastapi
 
 from apikeyrouter_proxy.bootstrap import Proxy, open_proxy
 from apikeyrouter_proxy.data_plane import OPERATIONS
@@ -65,7 +66,7 @@ def create_app(settings: ProxySettings | None = None, environ: Mapping[str, str]
         if settings is None:  # started by a bare ASGI server: nobody prints the banner
             for note in proxy.notes:
                 _log.warning(note)
-        # What lives now lives as long as the process: keeping it out of collections saves 7-12 % (docs/performance.md).
+        # What lives now lives as long as the process: keeping it out of collections saves 7-12 % of the CPU.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
@@ -80,11 +81,13 @@ def create_app(settings: ProxySettings | None = None, environ: Mapping[str, str]
         title="ApiKeyRouter",
         summary="Which key of which provider serves each LLM request, and why.",
         lifespan=life,
-        docs_url="/docs",
+        docs_url=None,  # served below, from files of our own installation
+        swagger_ui_oauth2_redirect_url=None,
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
     )
     include_routes(app)
+    patch_fastapi(app, docs_url="/docs", redirect_from_root_to_docs=False)
     app.add_middleware(Guard, api=app)
     return app
 

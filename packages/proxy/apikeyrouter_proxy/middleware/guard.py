@@ -33,7 +33,8 @@ Headers = dict[bytes, bytes]
 OPEN_PATHS = frozenset(
     {
         "/", "/healthz", "/livez", "/readyz", "/health", "/health/liveliness", "/health/liveness", "/health/readiness",
-        "/docs", "/docs/oauth2-redirect", "/api/v1/openapi.json", "/favicon.ico",
+        "/docs", "/swagger/swagger-ui-bundle.js", "/swagger/swagger-ui.css",
+        "/swagger/favicon-32x32.png", "/api/v1/openapi.json", "/favicon.ico",
     }
 )  # fmt: skip
 """Paths that tell nothing worth hiding."""

@@ -24,9 +24,18 @@ class KeyRing:
 
     def add(self, records: Iterable[KeyRecord]) -> None:
         """Takes them in, in order of registration."""
-        for record in records:
+        new = list(records)
+        for record in new:
             self._by_id[record.key_id] = record
-        self.reindex()
+        if len(new) != 1:
+            self.reindex()
+        elif new[0].state is not KeyState.Retired:  # registering one key of thousands must not index them all anew
+            self._append(new[0])
+
+    def _append(self, record: KeyRecord) -> None:
+        pool = (record.provider_id, record.pool_id)
+        self._by_provider[record.provider_id] = (*self._by_provider.get(record.provider_id, ()), record)
+        self._by_pool[pool] = (*self._by_pool.get(pool, ()), record)
 
     def reindex(self) -> None:
         """To be called when keys were retired or changed their pool."""
@@ -64,9 +73,8 @@ class KeyRing:
 
     def next_label(self, provider_id: str) -> str:
         """A label that no key of the provider had: `openai-1`, `openai-2` ..."""
-        taken = {r.label for r in self._by_id.values() if r.provider_id == provider_id}
         number = self._numbers.get(provider_id, 0) + 1
-        while f"{provider_id}-{number}" in taken:
+        while any(r.label == f"{provider_id}-{number}" for r in self._by_id.values()):
             number += 1
         self._numbers[provider_id] = number
         return f"{provider_id}-{number}"
