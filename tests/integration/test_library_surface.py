@@ -149,6 +149,21 @@ async def test_the_secondary_names_of_the_contract(sim: Sim) -> None:
         assert (await router.state_store.health_check()).status.value == "healthy"
 
 
+async def test_embeddings_are_routed_and_priced(sim: Sim) -> None:
+    async with router_on(sim, 2) as router:
+        reply = await router.embed("text-embedding-3-small", ["one", "two"], dimensions=8)
+        assert [len(item["embedding"]) for item in reply.raw["data"]] == [8, 8]
+        assert reply.cost.amount > 0
+        assert reply.metadata.tokens_used.output_tokens == 0
+        assert router.ledger.open_holds == 0
+
+
+async def test_the_log_level_of_the_settings_holds(sim: Sim) -> None:
+    ApiKeyRouter(config=RouterSettings(log_level="DEBUG"))
+    assert logging.getLogger("apikeyrouter").level == logging.DEBUG
+    logging.getLogger("apikeyrouter").setLevel(logging.NOTSET)
+
+
 async def test_decisions_can_be_queried_in_the_store(sim: Sim, tmp_path: Path) -> None:
     async with router_on(sim, 1, state_store=SQLiteStateStore(tmp_path / "s.sqlite"), environ={}) as router:
         replies = [await router.route(ask()) for _ in range(3)]

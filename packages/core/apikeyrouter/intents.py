@@ -9,7 +9,7 @@ import msgspec
 from pydantic import ValidationError
 
 from apikeyrouter.domain.errors import ErrorCategory, SystemError
-from apikeyrouter.domain.models.call import Call, Operation, peek
+from apikeyrouter.domain.models.call import Call, Operation, Peek, peek
 from apikeyrouter.domain.models.request_intent import RequestIntent
 from apikeyrouter.domain.models.routing_decision import RoutingDecision
 from apikeyrouter.domain.routing.demand import demand_of
@@ -19,7 +19,7 @@ from apikeyrouter.domain.routing.objectives import Objective
 if TYPE_CHECKING:
     from apikeyrouter.router import ApiKeyRouter
 
-__all__ = ["call_of", "dry_run", "intent_of"]
+__all__ = ["call_of", "dry_run", "embedding_call", "intent_of"]
 
 
 def intent_of(given: RequestIntent | Mapping[str, Any]) -> RequestIntent:
@@ -47,13 +47,7 @@ def call_of(
     if stream:
         wire["stream"] = True
         wire["stream_options"] = {**(wire.get("stream_options") or {}), "include_usage": True}
-    try:
-        body = msgspec.json.encode(wire)
-        peeked = peek(body)
-    except (msgspec.MsgspecError, TypeError) as fault:
-        raise SystemError(
-            ErrorCategory.ValidationError, f"The request cannot be written as JSON: {fault}.", status=400
-        ) from None
+    body, peeked = _encoded(wire)
     return router.new_call(
         Operation.Chat,
         body,
@@ -62,6 +56,22 @@ def call_of(
         timeout_s=intent.timeout_s,
         tags=tags or {},
     )
+
+
+def embedding_call(router: ApiKeyRouter, wire: Mapping[str, Any], provider_id: str | None) -> Call:
+    """An embeddings call. Raises SystemError (ValidationError) for what JSON cannot hold."""
+    body, peeked = _encoded(wire)
+    return router.new_call(Operation.Embeddings, body, peeked, provider_id=provider_id)
+
+
+def _encoded(wire: Mapping[str, Any]) -> tuple[bytes, Peek]:
+    try:
+        body = msgspec.json.encode(wire)
+        return body, peek(body)
+    except (msgspec.MsgspecError, TypeError) as fault:
+        raise SystemError(
+            ErrorCategory.ValidationError, f"The request cannot be written as JSON: {fault}.", status=400
+        ) from None
 
 
 def dry_run(router: ApiKeyRouter, intent: RequestIntent, objective: Objective) -> RoutingDecision:

@@ -45,7 +45,7 @@ from apikeyrouter.infrastructure.config.settings import RouterSettings
 from apikeyrouter.infrastructure.pricing.catalogue import GenaiPriceSource, PriceBook
 from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStore
 from apikeyrouter.inspection import KeyCheck, StateSummary, check_key, list_models, summarize
-from apikeyrouter.intents import call_of, dry_run
+from apikeyrouter.intents import call_of, dry_run, embedding_call
 from apikeyrouter.journal import Journal
 from apikeyrouter.opening import open_sealer
 from apikeyrouter.pipeline import Limits, Pipeline, Reply
@@ -79,6 +79,8 @@ class ApiKeyRouter:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = RouterSettings.from_any(config)
+        if "log_level" in self.settings.model_fields_set:
+            _log.setLevel(self.settings.log_level)
         self.state_store: StateStore = state_store or MemoryStateStore()
         self._clock: Clock = clock or SystemClock()
         self._environ = os.environ if environ is None else environ
@@ -258,15 +260,7 @@ class ApiKeyRouter:
         """
         await self.start()
         call = call_of(self, intent, stream=False, tags=metadata)
-        reply = await self.serve(call, self.objective(objective))
-        return build_response(
-            call,
-            reply,
-            msgspec.json.decode(reply.body),
-            reply.usage,
-            decision=self.journal.render(reply.record),
-            now=self._clock.utc_now(),
-        )
+        return self._response(call, await self.serve(call, self.objective(objective)))
 
     def route_stream(
         self,
@@ -280,6 +274,14 @@ class ApiKeyRouter:
         Raises, at the first chunk, what `route` raises; a stream that breaks off later raises SystemError.
         """
         return RoutedStream(self, intent, objective, metadata)
+
+    async def embed(
+        self, model: str, texts: str | Sequence[Any], *, provider_id: str | None = None, **parameters: Any
+    ) -> SystemResponse:
+        """Embeds texts (or token lists); the vectors are in `response.raw["data"]`. Raises what `route` raises."""
+        await self.start()
+        call = embedding_call(self, {"model": model, "input": texts, **parameters}, provider_id)
+        return self._response(call, await self.serve(call, self.objective(None)))
 
     async def serve(self, call: Call, objective: Objective) -> Reply:
         """The pipeline itself, for callers that speak the wire format. The router must be started."""
@@ -328,6 +330,11 @@ class ApiKeyRouter:
         """Counts of keys, exhausted quota and money spent."""
         await self.start()
         return await summarize(self)
+
+    def _response(self, call: Call, reply: Reply) -> SystemResponse:
+        raw = msgspec.json.decode(reply.body)
+        decision = self.journal.render(reply.record)
+        return build_response(call, reply, raw, reply.usage, decision=decision, now=self._clock.utc_now())
 
     def _dry_run(self, intent: RequestIntent, objective: RoutingObjective | str | None) -> RoutingDecision:
         return dry_run(self, intent, self.objective(objective))
