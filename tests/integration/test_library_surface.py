@@ -76,6 +76,7 @@ async def test_keys_in_a_file_outlive_the_router_and_their_data_key_is_private(
     data_key.unlink()
     with pytest.raises(SealError, match="APIKEYROUTER_ENCRYPTION_KEY"):
         await ApiKeyRouter(SQLiteStateStore(path), environ={}).start()
+    assert not data_key.exists(), "a new data key could not open what is stored"
 
 
 async def test_the_same_material_is_one_key(sim: Sim) -> None:

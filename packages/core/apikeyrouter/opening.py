@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from pathlib import Path
 
-from apikeyrouter.domain.errors import ConfigurationError
+from apikeyrouter.domain.errors import ConfigurationError, SealError
 from apikeyrouter.domain.interfaces.sealer import Sealer
 from apikeyrouter.domain.interfaces.state_store import StateStore
 from apikeyrouter.infrastructure.state_store.keyring import ENVIRONMENT_NAME, Keyring
@@ -32,5 +33,24 @@ async def open_sealer(store: StateStore, environ: Mapping[str, str]) -> tuple[Se
                 )
             ]
         )
+    await _check_data_key(store, environ)
     keyring, note = Keyring.from_environment(environ, salt=salt, beside=store.path)
     return EnvelopeSealer(keyring), note
+
+
+async def _check_data_key(store: StateStore, environ: Mapping[str, str]) -> None:
+    """Raises SealError when stored secrets need a data key file that is gone: a new one could not open them."""
+    missing = _missing_data_key(store, environ)
+    if missing is not None and any(row.sealed_secret for row in await store.load_keys()):
+        raise SealError(
+            f"The data key {missing} is missing, and {store.description} holds secrets that were sealed with it. Put "
+            f"the file back, or set {ENVIRONMENT_NAME} to the key that was in use. Nothing was changed."
+        )
+
+
+def _missing_data_key(store: StateStore, environ: Mapping[str, str]) -> Path | None:
+    """The data key file that this store would use, if it is not there."""
+    if store.path is None or environ.get(ENVIRONMENT_NAME, "").strip():
+        return None
+    data_key = Path(f"{store.path}.key")
+    return None if data_key.exists() else data_key
