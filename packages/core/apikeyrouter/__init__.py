@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AnthropicAdapter": "apikeyrouter.infrastructure.adapters.anthropic_adapter",
     "ApiKeyRouter": "apikeyrouter.router",
     "APIKey": "apikeyrouter.domain.models.api_key",
     "Budget": "apikeyrouter.domain.models.budget",
@@ -42,6 +43,7 @@ _HOMES = {
 
 __all__ = [
     "APIKey",
+    "AnthropicAdapter",
     "ApiKeyRouter",
     "Budget",
     "BudgetExceededError",
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
     from apikeyrouter.domain.models.request_intent import Message, RequestIntent
     from apikeyrouter.domain.models.routing_decision import RoutingObjective
     from apikeyrouter.domain.models.system_response import SystemResponse
+    from apikeyrouter.infrastructure.adapters.anthropic_adapter import AnthropicAdapter
     from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
     from apikeyrouter.infrastructure.config.settings import RouterSettings
     from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStore

@@ -70,7 +70,7 @@ class OpenAIAdapter:
         self._headers = [(k.lower().encode("ascii"), v.encode("latin-1")) for k, v in (headers or {}).items()]
 
     def __repr__(self) -> str:
-        return f"OpenAIAdapter({self.base_url!r}, dialect={self.dialect!r})"
+        return f"{type(self).__name__}({self.base_url!r}, dialect={self.dialect!r})"
 
     def get_capabilities(self) -> ProviderCapabilities:
         """What this server can do, as configured."""
