@@ -1,8 +1,8 @@
 """Anthropic, by way of the endpoint where it speaks OpenAI's format.
 
 Chat completions, streaming and tools work there; what Anthropic documents as ignored is declared as unsupported, so
-that nobody relies on it (https://platform.claude.com/docs/en/api/openai-sdk, read 2026-11-21). The native Messages format,
-with prompt caching, documents and thinking blocks, is another adapter's work.
+that nobody relies on it (https://platform.claude.com/docs/en/api/openai-sdk, read 2026-11-21). The native Messages
+format, with prompt caching, documents and thinking blocks, is another adapter's work.
 """
 
 from __future__ import annotations
