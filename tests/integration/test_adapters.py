@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from apikeyrouter import AnthropicAdapter, ApiKeyRouter, OpenAIAdapter, SystemError
+from apikeyrouter import AnthropicAdapter, ApiKeyRouter, NoEligibleKeysError, OpenAIAdapter, SystemError
 from apikeyrouter.domain.errors import ConfigurationError
+from apikeyrouter.domain.interfaces.provider_adapter import ProviderCapabilities
 from tests.support.routers import ask
 from tests.support.sim import Sim
 
@@ -25,6 +26,24 @@ async def test_models_go_to_the_provider_that_claims_them(sim: Sim) -> None:
         assert sim.requests()[-1]["json"]["model"] == "gpt-4o"
         with pytest.raises(SystemError, match="No registered provider is known to serve"):
             await router.route(ask(model="gemini-2.5-pro"))
+
+
+async def test_what_a_provider_does_not_offer_is_refused_by_name_and_not_sent(sim: Sim) -> None:
+    async with ApiKeyRouter() as router:
+        await router.register_provider("anthropic", AnthropicAdapter(sim.base_url))
+        await router.register_key("sk-two", "anthropic")
+        with pytest.raises(NoEligibleKeysError, match="does not offer embeddings") as refused:
+            await router.embed("claude-embedding", "one")
+        assert (refused.value.status, refused.value.provider_code) == (400, "unsupported_operation")
+        assert sim.seen() == 0
+        silent = ProviderCapabilities(supports_streaming=False)
+        await router.register_provider("silent", OpenAIAdapter(sim.base_url, capabilities=silent))
+        await router.register_key("sk-three", "silent")
+        intent = ask()
+        intent.provider_id = "silent"
+        with pytest.raises(NoEligibleKeysError, match="does not offer streaming"):
+            await anext(router.route_stream(intent))
+        assert (await router.route(intent)).content
 
 
 def test_addresses_come_from_the_environment_as_with_the_sdks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,7 +105,11 @@ class Chooser:
         for candidate in pool:
             if candidate.record.key_id in tried:
                 continue
-            block = blocked(candidate.record, model, now_s) or _breaker_block(candidate, now_s)
+            block = (
+                _capability_block(candidate, demand)
+                or blocked(candidate.record, model, now_s)
+                or _breaker_block(candidate, now_s)
+            )
             if block is None and constrained:
                 block = _constraint_block(candidate, objective, demand, now_s)
             if block is None:
@@ -204,6 +208,14 @@ class Chooser:
 def _floor(objective: Objective, p_failure: float) -> float:
     shortfall = RELIABILITY_THRESHOLD - (1.0 - p_failure)
     return shortfall if objective.floor and shortfall > 0 else 0.0
+
+
+def _capability_block(candidate: Candidate, demand: Demand) -> Block | None:
+    can = candidate.provider.capabilities
+    if demand.operation in can.operations and (can.supports_streaming or not demand.streams):
+        return None
+    what = "streaming" if demand.operation in can.operations else demand.operation.value
+    return Block("capability", f"provider {candidate.provider.provider_id} does not offer {what}", None)
 
 
 def _breaker_block(candidate: Candidate, now_s: float) -> Block | None:

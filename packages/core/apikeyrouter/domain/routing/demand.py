@@ -31,6 +31,8 @@ class Demand:
     output_expected: int
     output_limit: int | None
     choices: int
+    operation: Operation = Operation.Chat
+    streams: bool = False
 
     @property
     def hold_tokens(self) -> int:
@@ -57,7 +59,7 @@ def demand_of(call: Call, lengths: OutputLengths) -> Demand:
     )
     expected = input_tokens_expected(len(body))
     if call.operation is Operation.Embeddings:
-        return Demand(call.model, expected, bound, 0, 0, 0)
+        return Demand(call.model, expected, bound, 0, 0, 0, call.operation)
     choices = max(1, call.peek.n or 1)
     limit = call.peek.output_limit_tokens
     return Demand(
@@ -67,4 +69,6 @@ def demand_of(call: Call, lengths: OutputLengths) -> Demand:
         output_expected=lengths.expected(call.model, limit) * choices,
         output_limit=limit,
         choices=choices,
+        operation=call.operation,
+        streams=call.streams,
     )

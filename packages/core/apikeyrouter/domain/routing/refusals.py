@@ -91,7 +91,9 @@ def _verdict(
         return ErrorCategory.AuthenticationError, 502, "upstream_auth"
     if codes & {"max_cost", "price_unknown"}:
         return ErrorCategory.BudgetExceededError, 402, "max_cost"
-    if codes and codes <= {"policy", "model_not_served"}:
+    if codes == {"capability"}:
+        return ErrorCategory.ValidationError, 400, "unsupported_operation"
+    if codes and codes <= {"policy", "model_not_served", "capability"}:
         return ErrorCategory.ValidationError, 403, "not_allowed"
     return ErrorCategory.ProviderError, 503, "no_eligible_keys"
 
