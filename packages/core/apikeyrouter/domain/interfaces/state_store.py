@@ -6,11 +6,23 @@ never sees a plaintext secret: `StoredKey.sealed_secret` is ciphertext bound to 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from apikeyrouter.domain.interfaces.shared_ledger import (
+    Changes,
+    LeaseAsk,
+    LeaseReply,
+    LeaseWorker,
+    LedgerEntry,
+    Legacy,
+    UsageQuery,
+    UsageRow,
+    WindowTotals,
+    WorkerRow,
+)
 from apikeyrouter.domain.models.api_key import APIKey
 from apikeyrouter.domain.models.health_state import HealthState
 
@@ -31,7 +43,8 @@ class StoredKey:
     """A key's row. Times are Unix seconds (UTC). `document`: JSON-able facts (state machine, metadata, counters).
 
     `sealed_secret`: current secret. `sealed_previous`: the one that a rotation replaced, while it drains.
-    `fingerprint`: keyed hash of the secret, for telling that the same material is registered twice.
+    `fingerprint`: keyed hash of the secret, for telling that the same material is registered twice. `revision`: grows
+    with everything that other processes must know (state, limits, metadata, secret); not with counters.
     """
 
     key_id: str
@@ -44,6 +57,7 @@ class StoredKey:
     created_at_s: float
     updated_at_s: float
     sealed_previous: bytes | None = None
+    revision: int = 0
 
 
 @dataclass(slots=True)
@@ -72,9 +86,10 @@ class StoredDecision:
 
 @dataclass(slots=True)
 class StoredBudget:
-    """A budget and its settled spend. Amounts are whole nano-USD. `window_id`: the period that `spent_nano_usd` is of.
+    """A budget's definition. `limit_nano_usd`: whole nano-USD per period. `rolling`: the period is the last hour, day,
+    7 or 30 days instead of a calendar one. `time_zone`: IANA name whose calendar counts. `name`: for people.
 
-    `status`: "active" or "deleted".
+    `status`: "active" or "deleted". What was spent is in `WindowTotals`, by window.
     """
 
     budget_id: str
@@ -83,11 +98,11 @@ class StoredBudget:
     limit_nano_usd: int
     period: str
     mode: str
-    window_id: str
-    spent_nano_usd: int
     created_at_s: float
-    warning_count: int = 0
     status: str = "active"
+    rolling: bool = False
+    time_zone: str = "UTC"
+    name: str = ""
 
 
 @dataclass(slots=True)
@@ -108,12 +123,14 @@ class StoredVirtualKey:
 
 @dataclass(slots=True)
 class StoreBatch:
-    """Rows that are written together or not at all."""
+    """Rows that are written together or not at all. `usage` is added to what the store has of the same hour and
+    facts."""
 
     keys: Sequence[StoredKey] = ()
     budgets: Sequence[StoredBudget] = ()
     events: Sequence[StoredEvent] = ()
     decisions: Sequence[StoredDecision] = ()
+    usage: Sequence[UsageRow] = ()
 
 
 @dataclass(slots=True)
@@ -166,8 +183,12 @@ class StateStore(Protocol):
         ...
 
     async def apply(self, batch: StoreBatch) -> None:
-        """Writes the whole batch in one step and returns when it is durable. Keys and budgets insert or replace; the
-        two logs keep at most the configured number of rows each, dropping the oldest."""
+        """Writes the whole batch in one step and returns when it is durable.
+
+        A key row replaces the stored one unless its `revision` is smaller (then it is ignored), and publishes a change
+        when its `revision` is greater. Budgets insert or replace and publish a change. The two logs keep at most the
+        configured number of rows each, dropping the oldest.
+        """
         ...
 
     def post(self, batch: StoreBatch) -> None:
@@ -215,8 +236,50 @@ class StateStore(Protocol):
         """Every active budget, oldest first."""
         ...
 
+    async def lease(self, worker: LeaseWorker, asks: Sequence[LeaseAsk]) -> LeaseReply:
+        """Renews the worker and answers its asks, in one durable step, by `domain.ledger.lease_rules.grant`.
+
+        One grant per ask, in order. Spend that became known and presumed charges go to the ledger's entries. Budgets
+        that are unknown or deleted are answered with `gone`. When an ask raised `calls`, a change of kind "lease" is
+        published, with the budget's id.
+        """
+        ...
+
+    async def recover_worker(self, worker_id: str, legacy: Mapping[tuple[str, int], Legacy] | None) -> int | None:
+        """Ends a dead worker, by `lease_rules.recover`; returns what was presumed, or None when there was nothing to do
+        (unknown, or ended already). From then on the worker is fenced.
+
+        `legacy`: its journal by (budget id, window); a window without an entry is charged as granted. None: there is no
+        journal; the worker must have expired by the store's clock, else nothing is done. Publishes "lease" changes.
+        """
+        ...
+
+    async def list_workers(self) -> list[WorkerRow]:
+        """Workers that were not ended, oldest first."""
+        ...
+
+    async def load_windows(self, windows: Sequence[tuple[str, int, int]]) -> list[WindowTotals]:
+        """Totals of (budget id, oldest, newest) windows that exist, both ends included."""
+        ...
+
+    async def query_entries(self, budget_id: str, window: int | None = None, limit: int = 1000) -> list[LedgerEntry]:
+        """The ledger's lines of a budget (or of one window of it), newest first."""
+        ...
+
+    async def query_usage(self, query: UsageQuery) -> list[UsageRow]:
+        """Sums of what was used, one row per group, dearest first. Reads roll-ups, never the decision log."""
+        ...
+
+    async def changes(self, after: int | None, wait_s: float) -> Changes:
+        """What other processes (and this one) changed since the cursor `after`; None: nothing, just the cursor of now.
+
+        Waits up to `wait_s` for the first change, and returns within 200 ms of it. Key rows whose `revision` did not
+        grow, usage, decisions and events publish nothing. Raises StateStoreError.
+        """
+        ...
+
     async def save_virtual_key(self, virtual_key: StoredVirtualKey) -> None:
-        """Inserts or replaces."""
+        """Inserts or replaces, and publishes a change."""
         ...
 
     async def load_virtual_keys(self) -> list[StoredVirtualKey]:
@@ -228,5 +291,6 @@ class StateStore(Protocol):
         ...
 
     async def put_setting(self, name: str, value: bytes, *, only_if_absent: bool = False) -> bytes:
-        """Stores it and returns what is now stored (an existing value wins with `only_if_absent`)."""
+        """Stores it and returns what is now stored (an existing value wins with `only_if_absent`). Publishes a
+        change."""
         ...

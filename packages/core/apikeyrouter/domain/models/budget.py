@@ -8,18 +8,23 @@ from enum import StrEnum
 
 from pydantic import BaseModel, Field
 
+from apikeyrouter.domain.models.cost_estimate import CostEstimate
 from apikeyrouter.domain.models.quota_state import TimeWindow
 
-__all__ = ["Budget", "BudgetScope", "EnforcementMode", "TimeWindow"]
+__all__ = ["Budget", "BudgetCheck", "BudgetScope", "EnforcementMode", "TimeWindow"]
 
 
 class BudgetScope(StrEnum):
-    """What a budget covers. All but Global need a `scope_id`: a provider, key or model."""
+    """What a budget covers. All but Global need a `scope_id`: a provider id, key id, model, virtual key id, team, or a
+    tag ("feature=search")."""
 
     Global = "global"
     PerProvider = "per_provider"
     PerKey = "per_key"
     PerRoute = "per_route"
+    PerVirtualKey = "per_virtual_key"
+    PerTeam = "per_team"
+    PerTag = "per_tag"
 
 
 class EnforcementMode(StrEnum):
@@ -32,8 +37,10 @@ class EnforcementMode(StrEnum):
 class Budget(BaseModel):
     """A spending limit and where it stands. Amounts are US dollars.
 
-    `current_spend`: settled in the running period. `held`: reserved by requests under way. `reset_at`: end of the
-    period.
+    `current_spend`: settled in the running period, by all processes. `held`: reserved by requests under way, and by
+    slices that other processes have leased. `reset_at`: end of a calendar period. `rolling`: the period is the last
+    hour, day, 7 or 30 days. `time_zone`: whose calendar counts. `overrun`: what was spent above its holds, `presumed`:
+    charged although nobody could tell whether the provider did; both are parts of `current_spend`.
     """
 
     id: str
@@ -47,6 +54,11 @@ class Budget(BaseModel):
     created_at: datetime
     reset_at: datetime | None = None
     warning_count: int = 0
+    name: str = ""
+    rolling: bool = False
+    time_zone: str = "UTC"
+    overrun: Decimal = Decimal(0)
+    presumed: Decimal = Decimal(0)
 
     @property
     def remaining_budget(self) -> Decimal:
@@ -72,3 +84,23 @@ class Budget(BaseModel):
     def limit(self) -> Decimal:
         """Alias of `limit_amount`."""
         return self.limit_amount
+
+
+class BudgetCheck(BaseModel):
+    """Whether a request would fit now; nothing is held for it.
+
+    `allowed`: it would be sent at once. `would_wait`: it fits except for what running requests hold, so it would wait
+    for them. `estimate`: what is held for it. `budgets`: every budget that covers it, the tightest first. `violated`:
+    ids of the hard ones without room. `remaining_budget`: of the tightest, None without budgets.
+    `max_output_tokens`: the largest output that would fit, per choice; None when the request fits as it is or no
+    output would. `reason`: a sentence.
+    """
+
+    allowed: bool
+    would_wait: bool = False
+    estimate: CostEstimate
+    budgets: list[Budget] = Field(default_factory=list)
+    violated: list[str] = Field(default_factory=list)
+    remaining_budget: Decimal | None = None
+    max_output_tokens: int | None = None
+    reason: str = ""

@@ -6,14 +6,15 @@ from decimal import Decimal
 
 from pydantic import BaseModel, Field
 
-__all__ = ["CostEstimate"]
+__all__ = ["CostEstimate", "CostReconciliation"]
 
 
 class CostEstimate(BaseModel):
     """An amount of money and where it comes from.
 
     `amount`: US dollars, exact. `confidence`: 0..1; 1.0 when computed from the provider's own usage and a known price.
-    `estimation_method`: "usage" (actual), "upper_bound", "expected" or "unpriced". `breakdown`: dollars per token
+    `estimation_method`: "usage" (actual), "upper_bound", "q95" (exceeded once in twenty), "expected" or "unpriced".
+    `breakdown`: dollars per token
     class.
     """
 
@@ -29,3 +30,24 @@ class CostEstimate(BaseModel):
     def total_tokens_estimate(self) -> int:
         """Input plus output tokens."""
         return self.input_tokens_estimate + self.output_tokens_estimate
+
+
+class CostReconciliation(BaseModel):
+    """Estimates against what requests really cost, for one provider and model, since this process started.
+
+    `requests`: how many. `estimated` and `actual`: US dollars in all, expectation against charge. `mean_error`: mean of
+    (actual - estimated) / actual, 0 is best. `mean_absolute_error`: of its absolute value, less is better.
+    `input_tokens_per_byte`: learned. `above_q95`: share of requests that cost more than their q95 estimate; 0.05 is
+    right. `above_bound`: requests that cost more than their upper bound: 0, or the price list or the provider is wrong.
+    """
+
+    provider_id: str
+    model: str
+    requests: int = 0
+    estimated: Decimal = Decimal(0)
+    actual: Decimal = Decimal(0)
+    mean_error: float = 0.0
+    mean_absolute_error: float = 0.0
+    input_tokens_per_byte: float | None = None
+    above_q95: float = 0.0
+    above_bound: int = 0

@@ -1,0 +1,104 @@
+"""The rules of the shared ledger, as one pure function that every store runs inside one transaction.
+
+Main entry: `grant`, one ask against one window; `recover`, what becomes of a dead worker's slice. A store reads the
+rows, calls the function, and writes the rows back; nothing here knows how.
+Laws (checked by tests/property and by the conformance suite on every store): a hard budget's grants never rise above
+its limit, overruns and restored grants aside, which are facts and not admissions; the same ask twice changes nothing;
+an older ask that arrives late changes nothing; totals stay the sums of their rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from apikeyrouter.domain.interfaces.shared_ledger import LeaseAsk, LeaseGrant, LeaseRow, Legacy, WindowTotals
+
+__all__ = ["ALERT_PERCENTS", "grant", "recover"]
+
+ALERT_PERCENTS = (50, 80, 95, 100)
+"""Posted spend, in percent of the limit, at which a budget says so, once each per window."""
+
+
+def grant(
+    ask: LeaseAsk,
+    row: LeaseRow | None,
+    totals: WindowTotals,
+    *,
+    worker_id: str,
+    limit: int,
+    hard: bool,
+    counted: tuple[int, int] = (0, 0),
+) -> tuple[LeaseRow, WindowTotals, LeaseGrant]:
+    """One ask. Returns row and totals as they shall be stored, and the answer.
+
+    `row`: None when the store has none for this worker. `totals`: of the asked window. `counted`: (spent, granted) of
+    the earlier windows that count against the limit. `limit` is read for soft budgets too (alerts).
+    """
+    before = row or LeaseRow(ask.budget_id, ask.window, worker_id)
+    if row is not None and ask.seq <= row.seq:
+        return row, totals, _answer(ask, row.granted, totals, counted, limit if hard else None, ())
+    after = replace(
+        before,
+        seq=ask.seq,
+        spent=max(before.spent, ask.spent),
+        held=ask.held,
+        overrun=max(before.overrun, ask.overrun),
+    )
+    known = max(before.granted, ask.have)  # a store that lost its last writes is told by whoever holds the slice
+    wanted = max(ask.granted, after.spent)
+    calls = totals.calls
+    if hard and wanted > known:
+        room = max(0, limit - counted[1] - (totals.granted - before.granted + known))
+        after.granted = known + min(wanted - known, room)
+        others_idle = totals.idle - max(0, before.granted - before.spent - before.held)
+        if after.granted < wanted and others_idle > 0:
+            calls += 1
+    else:
+        after.granted = wanted
+    after.granted = max(after.granted, after.spent)  # an overrun happened: it is spend, whatever was granted
+    summed = replace(
+        totals,
+        spent=totals.spent + after.spent - before.spent,
+        held=totals.held + after.held - before.held,
+        granted=totals.granted + after.granted - before.granted,
+        overrun=totals.overrun + after.overrun - before.overrun,
+        calls=calls,
+    )
+    spent = summed.spent + counted[0]
+    reached = sum([spent * 100 >= limit * percent for percent in ALERT_PERCENTS])
+    crossed = ALERT_PERCENTS[totals.alerted : reached]
+    summed.alerted = max(totals.alerted, reached)
+    answer = _answer(ask, after.granted, summed, counted, limit if hard else None, crossed)
+    return after, summed, answer
+
+
+def recover(row: LeaseRow, totals: WindowTotals, legacy: Legacy | None) -> tuple[WindowTotals, int, int]:
+    """Ends the slice of a dead worker; its row is to be deleted. Returns the totals, and what is charged beyond what it
+    had reported: (settled, presumed).
+
+    `legacy`: what its journal says. Without one, all that it was granted may have been spent, and is presumed.
+    """
+    if legacy is None:
+        settled, presumed = 0, max(0, row.granted - row.spent)
+    else:
+        settled, presumed = max(0, legacy.spent - row.spent), legacy.sent
+    charged = row.spent + settled + presumed
+    summed = replace(
+        totals,
+        spent=totals.spent + settled + presumed,
+        held=totals.held - row.held,
+        granted=totals.granted + charged - row.granted,
+        presumed=totals.presumed + presumed,
+    )
+    return summed, settled, presumed
+
+
+def _answer(
+    ask: LeaseAsk,
+    granted: int,
+    totals: WindowTotals,
+    counted: tuple[int, int],
+    limit: int | None,
+    crossed: tuple[int, ...],
+) -> LeaseGrant:
+    return LeaseGrant(ask.budget_id, ask.window, granted, totals, counted, limit, crossed)
