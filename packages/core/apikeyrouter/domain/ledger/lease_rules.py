@@ -49,7 +49,7 @@ def grant(
     calls = totals.calls
     if hard and wanted > known:
         room = max(0, limit - counted[1] - (totals.granted - before.granted + known))
-        after.granted = known + min(wanted - known, room)
+        after.granted = known + min(wanted - known, room) if known + room >= min(ask.least, wanted) else known
         others_idle = totals.idle - max(0, before.granted - before.spent - before.held)
         if after.granted < wanted and others_idle > 0:
             calls += 1
