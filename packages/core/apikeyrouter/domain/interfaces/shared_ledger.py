@@ -51,8 +51,9 @@ class LeaseAsk:
     this worker in this window so far. `held`: what its running requests may still spend. `granted`: how much it wants
     to have been granted in all, `spent` included (less than before: it returns the rest). `have`: what it knows to have
     been granted; a store that lost a write takes it back from here. `least`: unless `granted` can grow to this, it does
-    not grow at all: near the limit two workers must not each sit on half of what a request needs. `overrun`: what settled above its holds so far.
-    `oldest`: windows that start at or after this second count against the limit too (calendar: `window` itself).
+    not grow at all: near the limit two workers must not each sit on half of what a request needs. `overrun`: what
+    settled above its holds so far. `oldest`: windows that start at or after this second count against the limit too
+    (calendar: `window` itself).
     A slice that needs nothing asks for `granted == spent`; its row stays, so that repeating it is harmless.
     """
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-__all__ = ["Account", "Unit", "Window"]
+__all__ = ["Account", "Cells", "Unit", "Window"]
 
 Unit = Literal["requests", "tokens", "nano_usd", "slots"]
 
@@ -48,6 +48,14 @@ class Window(Protocol):
         ...
 
 
+class Cells(Protocol):
+    """Two integers that outlive the process: [0] used, [1] sent. A memoryview of a mapped file is one."""
+
+    def __setitem__(self, index: int, value: int, /) -> None:
+        """Writes one of them."""
+        ...
+
+
 class Account:
     """A limit and what is taken of it.
 
@@ -57,9 +65,15 @@ class Account:
 
     `watch` is called with the account when `used` reaches `watermark`, and when a new window begins; it returns the
     next watermark. Reads of `used` and `held` are as of the last hold: call `refresh(now_s)` first to be exact.
+
+    `sent`: the part of `held` whose requests have left, kept only where `cells` is given: two integers outside this
+    process's memory, (used, sent), that survive its end (`infrastructure/black_box.py`). They are written in an order
+    that never shows less than what may have been spent. `presumed`: part of `used` that nobody could tell to be spent.
+    `on_free` is called with the account after a hold on it was closed; None while nobody waits for room.
     """
 
     __slots__ = (
+        "cells",
         "charges",
         "epoch",
         "hard",
@@ -67,9 +81,12 @@ class Account:
         "id",
         "late",
         "limit",
+        "on_free",
         "overrun",
+        "presumed",
         "ring",
         "rolls_at_s",
+        "sent",
         "unit",
         "used",
         "watch",
@@ -92,6 +109,10 @@ class Account:
         self.held = 0
         self.overrun = 0
         self.late = 0
+        self.sent = 0
+        self.presumed = 0
+        self.cells: Cells | None = None
+        self.on_free: Callable[[Account], None] | None = None
         self.watermark = NEVER
         self.watch: Callable[[Account], int] | None = None
         self.epoch, self.rolls_at_s = window.at(now_s)

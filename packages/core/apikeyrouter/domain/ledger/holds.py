@@ -96,6 +96,10 @@ class Hold:
         if self.state is not _RESERVED:
             raise LedgerError(f"a {self.state} hold cannot be dispatched: only a reserved one can")
         self.state = _DISPATCHED
+        for account, need in self.lines:
+            if account.cells is not None:
+                account.sent += need
+                account.cells[1] = account.sent
 
     def settle(self, actual: Sequence[int]) -> None:
         """Charges what was really used, one amount per line; more than was held is allowed and counted as an overrun.
@@ -118,6 +122,8 @@ class Hold:
         if self.state is not _DISPATCHED:
             raise LedgerError(f"a {self.state} hold cannot be presumed spent: only a dispatched one can")
         self.state = HoldState.Presumed
+        for account, need in self.lines:
+            account.presumed += need if account.charges else 0
         self._close([need for _, need in self.lines])
 
     def release(self, *, unbilled: bool = False) -> None:
@@ -128,6 +134,7 @@ class Hold:
         if self.state is not _RESERVED and not (unbilled and self.state is _DISPATCHED):
             why = "pass unbilled=True if it provably cost nothing" if self.state is _DISPATCHED else "it is closed"
             raise LedgerError(f"a {self.state} hold cannot be released: {why}")
+        was_sent = self.state is _DISPATCHED
         self.state = HoldState.Voided
         self._ledger.open_holds -= 1
         for (account, need), epoch in zip(self.lines, self._epochs, strict=True):
@@ -135,6 +142,10 @@ class Hold:
                 account.held -= need
             else:
                 account.close_elsewhere(epoch, need, 0)
+            if was_sent and account.cells is not None:
+                account.sent -= need
+                account.cells[1] = account.sent
+        self._tell_waiters()
 
     def _close(self, actual: Sequence[int]) -> None:
         ledger = self._ledger
@@ -150,10 +161,21 @@ class Hold:
                 account.used += charge
             else:
                 account.close_elsewhere(epoch, need, charge)
+            if account.cells is not None:
+                account.sent -= need
+                account.cells[0] = account.used  # first: an end between the two charges too much, never too little
+                account.cells[1] = account.sent
             if account.used >= account.watermark:
                 crossed = True
         if crossed:
             self._tell_watchers()
+        self._tell_waiters()
+
+    def _tell_waiters(self) -> None:
+        """After every line is closed: whoever waits for room on one of them may look again."""
+        for account, _ in self.lines:
+            if account.on_free is not None:
+                account.on_free(account)
 
     def _tell_watchers(self) -> None:
         """After every line is closed, so that a watcher sees books that balance."""

@@ -31,8 +31,10 @@ def grant(
 ) -> tuple[LeaseRow, WindowTotals, LeaseGrant]:
     """One ask. Returns row and totals as they shall be stored, and the answer.
 
-    `row`: None when the store has none for this worker. `totals`: of the asked window. `counted`: (spent, granted) of
-    the earlier windows that count against the limit. `limit` is read for soft budgets too (alerts).
+    `row`: None when the store has none for this worker. `totals`: of the asked window. `counted`: (spent, granted), in
+    sum, of the other windows that count against the limit: for `ask.oldest < ask.window` (rolling budgets) every other
+    one that starts at `oldest` or later, later than `window` too, since an ask may arrive after one for the next
+    window; else (calendar) none. `limit` is read for soft budgets too (alerts).
     """
     before = row or LeaseRow(ask.budget_id, ask.window, worker_id)
     if row is not None and ask.seq <= row.seq:
@@ -64,12 +66,16 @@ def grant(
         overrun=totals.overrun + after.overrun - before.overrun,
         calls=calls,
     )
-    spent = summed.spent + counted[0]
-    reached = sum([spent * 100 >= limit * percent for percent in ALERT_PERCENTS])
-    crossed = ALERT_PERCENTS[totals.alerted : reached]
-    summed.alerted = max(totals.alerted, reached)
+    told = max(totals.alerted, alerted)
+    summed.alerted = max(told, _reached(summed.spent + counted[0], limit))
+    crossed = ALERT_PERCENTS[told : summed.alerted]
     answer = _answer(ask, after.granted, summed, counted, limit if hard else None, crossed)
     return after, summed, answer
+
+
+def _reached(spent: int, limit: int) -> int:
+    """How many of the alert percentages `spent` has reached."""
+    return sum([spent * 100 >= limit * percent for percent in ALERT_PERCENTS])
 
 
 def recover(row: LeaseRow, totals: WindowTotals, legacy: Legacy | None) -> tuple[WindowTotals, int, int]:

@@ -1,0 +1,246 @@
+"""The worker's side of the shared ledger: keeps the slices of its budgets in step with the store.
+
+`Lessee.run` is one task: about every 250 ms, and at once when somebody waits, it sends what changed to the store in one
+call and hands the answers to the leases. One call is under way at a time, so what comes up meanwhile goes together in
+the next (group commit).
+
+When the store is not heard for longer than the lease lives (`ttl_s`), hard budgets are frozen: by then the store may
+have given the slices to others. A worker that was given up (`fenced`) starts anew under another id. What dead workers
+left behind is settled from their black boxes (`rescue`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from apikeyrouter.domain.errors import StateStoreError
+from apikeyrouter.domain.interfaces.clock import Clock
+from apikeyrouter.domain.interfaces.shared_ledger import LeaseAsk, LeaseGrant, LeaseWorker
+from apikeyrouter.domain.interfaces.state_store import StateStore
+from apikeyrouter.domain.ledger.accounts import Cells
+from apikeyrouter.domain.ledger.leases import Lease
+
+__all__ = ["Boxes", "Lessee"]
+
+_log = logging.getLogger("apikeyrouter")
+
+SYNC_EVERY_S = 0.25
+HEARTBEAT_S = 3.0
+"""A worker that wants nothing still says so often that its slices are not given up."""
+
+TTL_S = 15.0
+MARGIN_S = 2.0
+"""Hard budgets freeze this long before the store may give the slices up."""
+
+RESCUE_EVERY_S = 2.0
+_RETRY_S = (0.1, 0.2, 0.4, 0.8, 1.0)
+
+
+class Boxes(Protocol):
+    """Black boxes: what survives this process's end. Implementation: `infrastructure.black_box`."""
+
+    def begin(self, worker_id: str) -> None:
+        """Starts the box of a new worker; an earlier one of this process ends."""
+        ...
+
+    def open_cells(self, budget_id: str, window: int) -> Cells | None:
+        """Two integers for this window, or None when there is no box."""
+        ...
+
+    def close_cells(self, budget_id: str, window: int) -> None:
+        """The window is over and the store knows everything."""
+        ...
+
+    async def rescue(self, store: StateStore) -> int:
+        """Settles what dead workers on this machine left; returns how many. Raises StateStoreError."""
+        ...
+
+    def end(self) -> None:
+        """This worker ended in order: its box is not needed."""
+        ...
+
+
+class Lessee:
+    """Leases of one router.
+
+    `on_answer` is told each grant after its lease took it in (alerts, vanished budgets); `on_fenced`, that all leases
+    are void and new ones must be made. `lapse_at_s`: monotonic time
+    after which hard leases must not be used; infinite while nothing is leased.
+    """
+
+    def __init__(
+        self,
+        store: StateStore,
+        clock: Clock,
+        *,
+        boxes: Boxes | None = None,
+        on_answer: Callable[[Lease, LeaseGrant], None],
+        on_fenced: Callable[[], None],
+        host: str = "",
+        ttl_s: float = TTL_S,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._boxes = boxes
+        self._on_answer = on_answer
+        self._on_fenced = on_fenced
+        self._host = host
+        self._ttl_s = ttl_s
+        self._leases: dict[tuple[str, int], Lease] = {}
+        self._kick: asyncio.Event | None = None
+        self._heard_at_s = -1e18
+        self._utc_minus_mono_s = clock.utc_now().timestamp() - clock.monotonic_s()
+        self._rescued_at_s = -1e18
+        self._failures = 0
+        self.failure: StateStoreError | None = None
+        self.worker = self._new_worker()
+        self.workers = 1
+        self.round_trips = 0
+
+    # -- time -------------------------------------------------------------------------------------------------------
+
+    def utc_s(self, now_s: float) -> float:
+        """The store's Unix time at the monotonic time `now_s`."""
+        return now_s + self._utc_minus_mono_s
+
+    @property
+    def lapse_at_s(self) -> float:
+        """When hard leases must stop, unless the store is heard before."""
+        return self._heard_at_s + self._ttl_s - MARGIN_S
+
+    # -- leases -----------------------------------------------------------------------------------------------------
+
+    def add(self, lease: Lease) -> None:
+        """Begins to look after a lease."""
+        if self._boxes is not None:
+            lease.account.cells = self._boxes.open_cells(lease.budget_id, lease.window)
+        self._leases[lease.budget_id, lease.window] = lease
+
+    def drop(self, lease: Lease) -> None:
+        """Forgets a lease whose budget is gone; running requests settle into it, unseen."""
+        lease.account.cells = None
+        if self._leases.pop((lease.budget_id, lease.window), None) is not None and self._boxes is not None:
+            self._boxes.close_cells(lease.budget_id, lease.window)
+
+    def kick(self) -> None:
+        """Asks the store as soon as possible."""
+        if self._kick is not None:
+            self._kick.set()
+
+    def leases(self) -> Iterable[Lease]:
+        """Those looked after, draining ones included."""
+        return self._leases.values()
+
+    def freeze_if_lapsed(self, now_s: float) -> bool:
+        """Freezes hard leases once the store was not heard for too long; True when they are frozen."""
+        if now_s < self.lapse_at_s:
+            return False
+        for lease in self._leases.values():
+            lease.freeze()
+        return True
+
+    # -- the store --------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keeps in step for ever; cancel it to stop, then `aclose`."""
+        self._kick = asyncio.Event()
+        if self._boxes is not None:
+            self._boxes.begin(self.worker.worker_id)
+        while True:
+            await self.step()
+            await self._wait(self._kick)
+
+    async def _wait(self, kick: asyncio.Event) -> None:
+        """Until somebody kicks, or the next regular round; after a failure for a while in any case."""
+        if self._failures:
+            await self._clock.sleep(_RETRY_S[min(self._failures, len(_RETRY_S)) - 1])
+        elif not kick.is_set():
+            sooner = asyncio.ensure_future(kick.wait())
+            later = asyncio.ensure_future(self._clock.sleep(SYNC_EVERY_S))
+            try:
+                await asyncio.wait((sooner, later), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                sooner.cancel()
+                later.cancel()
+        kick.clear()
+
+    async def step(self) -> bool:
+        """One round: asks what there is to ask. True when the store was asked and answered."""
+        now_s = self._clock.monotonic_s()
+        asked = [(lease, ask) for lease in self._leases.values() if (ask := lease.ask(now_s)) is not None]
+        beat = bool(self._leases) and now_s - self._heard_at_s >= HEARTBEAT_S
+        try:
+            if asked or beat:
+                await self._exchange(asked, now_s)
+            if self._boxes is not None and now_s - self._rescued_at_s >= RESCUE_EVERY_S:
+                self._rescued_at_s = now_s
+                if await self._boxes.rescue(self._store):
+                    self.kick()
+        except StateStoreError as error:
+            self._failed(error)
+            return False
+        self._failures = 0
+        self.failure = None
+        return bool(asked or beat)
+
+    async def _exchange(self, asked: list[tuple[Lease, LeaseAsk]], now_s: float) -> None:
+        self.round_trips += 1
+        reply = await self._store.lease(self.worker, [ask for _, ask in asked])
+        after_s = self._clock.monotonic_s()
+        self._utc_minus_mono_s = reply.now_utc_s - (now_s + after_s) / 2
+        if reply.fenced:
+            self._start_anew()
+            return
+        self._heard_at_s = now_s  # the store counts the lease's life from some moment after this
+        self.workers = reply.workers
+        for (lease, ask), grant in zip(asked, reply.grants, strict=True):
+            lease.apply(ask, grant, after_s)
+            self._on_answer(lease, grant)
+        for lease in [one for one in self._leases.values() if one.draining and one.settled]:
+            self.drop(lease)
+
+    def _failed(self, error: StateStoreError) -> None:
+        self._failures += 1
+        if self._failures == 1:
+            _log.warning("The store cannot be reached; budgets run on what they have leased: %s", error.message)
+        self.failure = error
+        for lease in self._leases.values():
+            lease.fail()
+        self.freeze_if_lapsed(self._clock.monotonic_s())
+
+    def _start_anew(self) -> None:
+        """The store gave this worker up and has charged its slices: they are void, and so is the id."""
+        _log.warning("This worker was not heard for too long and was given up by the store; it starts anew.")
+        void = list(self._leases.values())
+        for lease in void:
+            self.drop(lease)
+        self.worker = self._new_worker()
+        if self._boxes is not None:
+            self._boxes.begin(self.worker.worker_id)
+        self._on_fenced()
+        for lease in void:
+            lease.retire()
+
+    def _new_worker(self) -> LeaseWorker:
+        return LeaseWorker(secrets.token_hex(8), self._host, self._ttl_s)
+
+    async def aclose(self) -> None:
+        """Reports everything and gives all slices back. Call it when no request runs any more. A store that cannot be
+        reached is left to the black box."""
+        for lease in self._leases.values():
+            lease.draining = True
+        for _ in range(3):
+            if not self._leases or not await self.step():
+                break
+        if self._leases or self._failures:
+            return
+        try:
+            await self._store.recover_worker(self.worker.worker_id, {})
+        except StateStoreError:
+            return
+        if self._boxes is not None:
+            self._boxes.end()
