@@ -66,7 +66,9 @@ def grant(
         overrun=totals.overrun + after.overrun - before.overrun,
         calls=calls,
     )
-    told = max(totals.alerted, alerted)
+    told = totals.alerted
+    if ask.oldest != ask.window:  # rolling: what earlier windows brought about was told in them
+        told = max(told, _reached(totals.spent + counted[0], limit))
     summed.alerted = max(told, _reached(summed.spent + counted[0], limit))
     crossed = ALERT_PERCENTS[told : summed.alerted]
     answer = _answer(ask, after.granted, summed, counted, limit if hard else None, crossed)
