@@ -21,6 +21,7 @@ A message says what happened, why, and what to do. No message ever contains key 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -141,7 +142,8 @@ class BudgetExceededError(SystemError):
     """A hard budget has no room for this request. Nothing was sent and nothing is held.
 
     Amounts are US dollars. `remaining_budget`: what the tightest violated budget has left, holds of running requests
-    taken off. `cost_estimate`: the most that the request could cost.
+    taken off. `cost_estimate`: the most that the request could cost. `spent`, `held`, `scope`, `scope_id`, `reset_at`:
+    of that budget. `max_output_tokens`: the largest output that would fit now, None when none would.
     """
 
     def __init__(
@@ -152,10 +154,22 @@ class BudgetExceededError(SystemError):
         violated_budgets: Sequence[str],
         cost_estimate: Decimal,
         budget_limit: Decimal,
+        spent: Decimal | None = None,
+        held: Decimal | None = None,
+        scope: str | None = None,
+        scope_id: str | None = None,
+        reset_at: datetime | None = None,
+        max_output_tokens: int | None = None,
         decision: RoutingDecision | None = None,
         retry_after: float | None = None,
     ) -> None:
         self.remaining_budget = remaining_budget
+        self.spent = spent
+        self.held = held
+        self.scope = scope
+        self.scope_id = scope_id
+        self.reset_at = reset_at
+        self.max_output_tokens = max_output_tokens
         self.violated_budgets = list(violated_budgets)
         self.cost_estimate = cost_estimate
         self.budget_limit = budget_limit
@@ -168,7 +182,14 @@ class BudgetExceededError(SystemError):
                 "violated_budgets": list(violated_budgets),
                 "cost_estimate": cost_estimate,
                 "budget_limit": budget_limit,
+                "spent": spent,
+                "held": held,
+                "scope": scope,
+                "scope_id": scope_id,
+                "reset_at": reset_at,
+                "max_output_tokens": max_output_tokens,
             },
+            retryable=retry_after is not None,
             retry_after=retry_after,
             status=402,
             decision=decision,

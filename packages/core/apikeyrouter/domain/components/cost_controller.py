@@ -1,38 +1,32 @@
 """Budgets and prices: what a request may cost, whether that fits, and what was spent.
 
-`CostController` keeps the budgets' accounts; the router takes holds on them through the ledger, together with quota, in
-one step. Settled spend is written behind: `flush` posts what changed since the last time, so the store is never on the
-path of a request.
+`CostController` is what users and the pipeline talk to; `BudgetBook` keeps the budgets and this worker's leases on
+them. The router takes holds on the leases' accounts through the ledger, together with quota, in one step; the store
+hears of it a few times a second.
 
-Laws: a hard budget is never overrun by requests within their bounds, at any concurrency in this process, and never
-refuses what fits; a refusal says which budget, and its numbers; amounts in and out are exact Decimals.
+Laws: a hard budget is never overrun by requests within their bounds, at any concurrency and from any number of
+processes, and never refuses what fits; a refusal says which budget, and its numbers; amounts in and out are exact
+Decimals.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from apikeyrouter.domain.cost.budgets import (
-    BudgetLine,
-    BudgetThresholdReached,
-    PriceUnknown,
-    define_budget,
-    limit_to_nano_usd,
-    mode_of,
-)
+from apikeyrouter.domain.components.budget_book import BudgetBook
+from apikeyrouter.domain.components.lessee import Boxes
+from apikeyrouter.domain.cost.budgets import BudgetThresholdReached, PriceUnknown, define_budget
 from apikeyrouter.domain.cost.estimate import OutputLengths
 from apikeyrouter.domain.cost.price_book import PriceBook
-from apikeyrouter.domain.cost.prices import to_decimal_usd
 from apikeyrouter.domain.cost.quote import quote
 from apikeyrouter.domain.cost.refusals import refusal_error
-from apikeyrouter.domain.errors import BudgetExceededError, BudgetNotFoundError, UnknownPriceError
+from apikeyrouter.domain.errors import BudgetExceededError, UnknownPriceError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
-from apikeyrouter.domain.interfaces.state_store import StateStore, StoreBatch, StoredBudget, StoredEvent
+from apikeyrouter.domain.interfaces.shared_ledger import LedgerEntry, UsageQuery, UsageRow
+from apikeyrouter.domain.interfaces.state_store import StateStore, StoreBatch, StoredEvent
 from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.ledger.holds import Refused
 from apikeyrouter.domain.ledger.ledger import Ledger
@@ -45,15 +39,16 @@ from apikeyrouter.domain.models.routing_decision import RoutingDecision
 __all__ = ["BudgetExceededError", "CostController"]
 
 _CACHE_MAX = 4096
+_NO_TAGS: Mapping[str, object] = {}
 
 Event = BudgetThresholdReached | PriceUnknown
 
 
 class CostController:
-    """Budgets of one router.
+    """Budgets and prices of one router.
 
-    `on_event` is told of passed thresholds and unknown prices, from within a settlement: it must be quick and must not
-    raise. `has_budgets`: whether there is any at all; without budgets the path of a request skips everything here.
+    `on_event` is told of passed thresholds (each once over all processes) and unknown prices: it must be quick and must
+    not raise. `book`: budgets and leases. `has_budgets`: whether there is any at all.
     """
 
     def __init__(
@@ -65,29 +60,28 @@ class CostController:
         *,
         on_event: Callable[[Event], None] | None = None,
         lengths: OutputLengths | None = None,
+        boxes: Boxes | None = None,
+        soft_without_store: bool = True,
     ) -> None:
         self.ledger = ledger
-        self.has_budgets = False
+        self.book = BudgetBook(store, clock, on_alert=self._alert, boxes=boxes, soft_without_store=soft_without_store)
         self._store = store
         self._prices = price_book
         self._clock = clock
         self._on_event = on_event
         self._lengths = lengths or OutputLengths()
-        self._lines: dict[str, BudgetLine] = {}
-        self._accounts: dict[tuple[str, str, str], tuple[Account, ...]] = {}
         self._unpriced: set[tuple[str, str]] = set()
+
+    @property
+    def has_budgets(self) -> bool:
+        """Whether any budget exists."""
+        return self.book.any
 
     # -- budgets ----------------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Loads the budgets of the store that are not known yet, with what the running periods have spent.
-
-        Raises StateStoreError.
-        """
-        for row in await self._store.load_budgets():
-            if row.budget_id not in self._lines:
-                self._lines[row.budget_id] = self._line_of(row)
-        self._changed()
+        """Takes over the store's budgets. Raises StateStoreError."""
+        await self.book.reload()
 
     async def create_budget(
         self,
@@ -96,38 +90,37 @@ class CostController:
         period: TimeWindow = TimeWindow.Daily,
         scope_id: str | None = None,
         enforcement_mode: EnforcementMode = EnforcementMode.Hard,
+        *,
+        rolling: bool = False,
+        time_zone: str = "UTC",
+        name: str = "",
     ) -> Budget:
-        """Creates a budget of `limit` dollars per period; it holds from now on, and survives a restart.
+        """Creates a budget of `limit` dollars per period; it holds from now on, in every process on the store.
 
-        `scope_id`: provider id, key id or model for PerProvider, PerKey and PerRoute; None for Global. Several budgets
-        may cover the same request: each must have room. Raises BudgetDefinitionError, StateStoreError.
+        `scope_id`: provider id, key id, model, virtual key id, team or tag ("feature=search"); None for Global.
+        `rolling`: the last hour, day, 7 or 30 days instead of the calendar's. `time_zone`: whose calendar. Several
+        budgets may cover the same request: each must have room. Raises BudgetDefinitionError, StateStoreError.
         """
-        definition = define_budget(scope, scope_id, limit, period, enforcement_mode)
-        line = BudgetLine(
-            f"budget_{secrets.token_hex(6)}",
-            definition,
-            self._clock,
-            created_at_s=self._clock.utc_now().timestamp(),
-            on_alert=self._alert,
+        return await self.book.create(
+            define_budget(
+                scope,
+                scope_id,
+                limit,
+                period,
+                enforcement_mode,
+                rolling=rolling,
+                time_zone=time_zone,
+                name=name,
+            )
         )
-        await self._write(line, "budget.created")
-        self._lines[line.budget_id] = line
-        self._changed()
-        return line.snapshot(self._clock.monotonic_s())
 
     async def get_budget(self, budget_id: str) -> Budget:
-        """The budget as it stands now. Raises BudgetNotFoundError."""
-        return self._line(budget_id).snapshot(self._clock.monotonic_s())
+        """The budget as it stands now, spend of all processes included. Raises BudgetNotFoundError, StateStoreError."""
+        return await self.book.get(budget_id)
 
     async def list_budgets(self, scope: BudgetScope | None = None, scope_id: str | None = None) -> list[Budget]:
         """Every budget, oldest first, as they stand now; of one scope or scope id only, if given."""
-        now_s = self._clock.monotonic_s()
-        return [
-            line.snapshot(now_s)
-            for line in self._lines.values()
-            if (scope is None or line.definition.scope == scope)
-            and (scope_id is None or line.definition.scope_id == scope_id)
-        ]
+        return await self.book.select(scope, scope_id)
 
     async def update_budget(
         self,
@@ -135,77 +128,43 @@ class CostController:
         *,
         limit: Decimal | int | str | None = None,
         enforcement_mode: EnforcementMode | None = None,
+        name: str | None = None,
     ) -> Budget:
-        """Changes limit or mode; what was spent stays spent, and a lower limit leaves running requests alone.
+        """Changes limit, mode or name; what was spent stays spent, and a lower limit leaves running requests alone.
 
         Raises BudgetNotFoundError, BudgetDefinitionError, StateStoreError.
         """
-        line = self._line(budget_id)
-        before = line.definition
-        after = replace(
-            before,
-            limit_nano_usd=before.limit_nano_usd if limit is None else limit_to_nano_usd(limit),
-            mode=before.mode if enforcement_mode is None else mode_of(enforcement_mode),
-        )
-        line.redefine(after)
-        written = False
-        try:
-            await self._write(line, "budget.updated")
-            written = True
-        finally:  # on cancellation too
-            if not written:
-                line.redefine(before)
-        return line.snapshot(self._clock.monotonic_s())
+        return await self.book.update(budget_id, limit=limit, enforcement_mode=enforcement_mode, name=name)
 
     async def delete_budget(self, budget_id: str) -> None:
-        """Removes a budget; requests under way settle as if it were there. Raises BudgetNotFoundError,
-        StateStoreError."""
-        line = self._line(budget_id)
-        del self._lines[budget_id]  # first, or a flush meanwhile would write it back
-        self._changed()
-        deleted = False
-        try:
-            await self._write(line, "budget.deleted", status="deleted")
-            deleted = True
-        finally:  # on cancellation too
-            if not deleted:
-                self._lines[budget_id] = line
-                self._changed()
+        """Removes a budget; nothing limits what it limited. Raises BudgetNotFoundError, StateStoreError."""
+        await self.book.delete(budget_id)
 
-    def flush(self) -> None:
-        """Posts the budgets whose spend changed since the last call. Call it every now and then, and before closing."""
-        now_s = self._clock.monotonic_s()
-        changed = []
-        for line in self._lines.values():
-            row = line.row(now_s)
-            if row != line.posted:
-                line.posted = row
-                changed.append(row)
-        if changed:
-            self._store.post(StoreBatch(budgets=changed))
+    async def query_spend(self, query: UsageQuery) -> list[UsageRow]:
+        """What was used, summed up by the query's fields, dearest first. Raises StateStoreError."""
+        return await self._store.query_usage(query)
+
+    async def query_entries(self, budget_id: str, limit: int = 1000) -> list[LedgerEntry]:
+        """The ledger's lines of a budget, newest first: what was charged, when, by which worker. Raises
+        StateStoreError."""
+        return await self._store.query_entries(budget_id, limit=limit)
 
     # -- the path of a request --------------------------------------------------------------------------------------
 
-    def accounts_for(self, provider_id: str, key_id: str, model: str) -> tuple[Account, ...]:
+    def accounts_for(
+        self, provider_id: str, key_id: str, model: str, tags: Mapping[str, object] = _NO_TAGS
+    ) -> tuple[Account, ...]:
         """The accounts (nano-USD) that a request must be held on; empty when no budget covers it."""
-        if not self.has_budgets:
-            return ()
-        key = (provider_id, key_id, model)
-        found = self._accounts.get(key)
-        if found is None:
-            if len(self._accounts) >= _CACHE_MAX:
-                self._accounts.clear()
-            found = tuple(line.account for line in self._lines.values() if line.covers(*key))
-            self._accounts[key] = found
-        return found
+        return self.book.accounts_for(provider_id, key_id, model, tags, now_s=self._clock.monotonic_s())
 
-    def has_hard(self, provider_id: str, key_id: str, model: str) -> bool:
+    def has_hard(self, provider_id: str, key_id: str, model: str, tags: Mapping[str, object] = _NO_TAGS) -> bool:
         """Whether a hard budget covers the request, so that its cost must be bounded beforehand."""
-        return any(account.hard for account in self.accounts_for(provider_id, key_id, model))
+        accounts = self.accounts_for(provider_id, key_id, model, tags)
+        return any(line.definition.hard for line in self.book.lines_of(accounts))
 
-    def require_price(self, provider_id: str, key_id: str, model: str) -> None:
+    def require_price(self, provider_id: str, key_id: str, model: str, tags: Mapping[str, object] = _NO_TAGS) -> None:
         """Call it when no price is known: raises UnknownPriceError under a hard budget, else tells it once."""
-        if self.has_hard(provider_id, key_id, model):
+        if self.has_hard(provider_id, key_id, model, tags):
             raise UnknownPriceError(
                 f"No price is known for model {model!r} at provider {provider_id!r}, and a hard budget covers it, so "
                 "what it may cost cannot be bounded. Register the key with metadata such as {'cost_per_1k': '0.01'}, "
@@ -232,17 +191,20 @@ class CostController:
         model: str = "",
         *,
         also: Sequence[Account] = (),
+        largest_output: int | None = None,
         decision: RoutingDecision | None = None,
     ) -> BudgetExceededError:
         """The error for a hold that a budget refused: which budget, limit, spent, held, what the request could cost,
-        and when it resets. `also`: the request's other accounts, so that every budget without room is named."""
-        now_s = self._clock.monotonic_s()
+        and when it resets. `also`: the request's other accounts, so that every budget without room is named.
+        `largest_output`: the most output tokens that would fit."""
+        accounts = dict.fromkeys((refused.account, *also))
         short = [
-            self._lines[account.id]
-            for account in dict.fromkeys((refused.account, *also))
-            if account.id in self._lines and account.hard and (account.free(now_s) or 0) < refused.need
+            line
+            for line in self.book.lines_of(accounts)
+            if line.lease is not None and line.definition.hard and not line.lease.has_room(refused.need)
         ]
-        return refusal_error(refused, short, model=model, now_s=now_s, utc=self._clock.utc_now(), decision=decision)
+        utc_s = self.book.lessee.utc_s(self._clock.monotonic_s())
+        return refusal_error(refused, short, model=model, utc_s=utc_s, largest_output=largest_output, decision=decision)
 
     async def estimate_request_cost(
         self,
@@ -260,42 +222,6 @@ class CostController:
         return quote(intent, price, self._lengths, bound=self.has_hard(provider_id, key_id, intent.model))
 
     # -- inside -----------------------------------------------------------------------------------------------------
-
-    def _line(self, budget_id: str) -> BudgetLine:
-        line = self._lines.get(budget_id)
-        if line is None:
-            raise BudgetNotFoundError(f"No budget has the id {budget_id!r}. `list_budgets()` shows those that exist.")
-        return line
-
-    def _line_of(self, row: StoredBudget) -> BudgetLine:
-        limit = to_decimal_usd(row.limit_nano_usd)
-        return BudgetLine(
-            row.budget_id,
-            define_budget(row.scope, row.scope_id, limit, row.period, row.mode),
-            self._clock,
-            created_at_s=row.created_at_s,
-            on_alert=self._alert,
-            warning_count=row.warning_count,
-            spent=(row.window_id, row.spent_nano_usd),
-        )
-
-    async def _write(self, line: BudgetLine, kind: str, *, status: str = "active") -> None:
-        definition = line.definition
-        about = {
-            "scope": definition.scope.value,
-            "scope_id": definition.scope_id,
-            "limit_nano_usd": definition.limit_nano_usd,
-            "period": definition.period.value,
-            "mode": definition.mode.value,
-        }
-        event = StoredEvent(self._clock.utc_now().timestamp(), kind, line.budget_id, about)
-        row = line.row(self._clock.monotonic_s(), status)
-        await self._store.apply(StoreBatch(budgets=[row], events=[event]))
-        line.posted = row
-
-    def _changed(self) -> None:
-        self._accounts.clear()
-        self.has_budgets = bool(self._lines)
 
     def _alert(self, event: BudgetThresholdReached) -> None:
         about = {"percent": event.percent, "spent_nano_usd": event.spent_nano_usd, "window_id": event.window_id}

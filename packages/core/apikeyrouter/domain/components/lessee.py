@@ -135,12 +135,12 @@ class Lessee:
         """Those looked after, draining ones included."""
         return self._leases.values()
 
-    def freeze_if_lapsed(self, now_s: float) -> bool:
+    def freeze_if_lapsed(self, now_s: float, *, soft_too: bool = False) -> bool:
         """Freezes hard leases once the store was not heard for too long; True when they are frozen."""
         if now_s < self.lapse_at_s:
             return False
         for lease in self._leases.values():
-            lease.freeze()
+            lease.freeze(soft_too=soft_too)
         return True
 
     # -- the store --------------------------------------------------------------------------------------------------

@@ -1,30 +1,28 @@
-"""Budgets as lines of the ledger: a limit in dollars, what it covers, and the account that counts against it.
+"""Budgets as lines of the ledger: a limit in dollars, what it covers, and this worker's lease of the running window.
 
-A `BudgetLine` joins the user's definition, the account that holds are taken on, and the row that the store keeps. It
-tells when settled spend passes 50, 80, 95 and 100 % of the limit, once each per period.
+A `BudgetLine` joins the user's definition, the windows of its period, and the lease that holds are taken on; the lease
+changes with the window, so that a hold settles into the window that it was taken in.
 
-Laws: amounts are whole nano-dollars inside and exact Decimals outside; a row's `window_id` is the period that its spend
-is of, so a restart never carries spend over a border.
+Laws: amounts are whole nano-dollars inside and exact Decimals outside.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
 from apikeyrouter.domain.cost.prices import to_decimal_usd, to_nano_usd
 from apikeyrouter.domain.errors import BudgetDefinitionError
-from apikeyrouter.domain.interfaces.clock import Clock
+from apikeyrouter.domain.interfaces.shared_ledger import WindowTotals
 from apikeyrouter.domain.interfaces.state_store import StoredBudget
-from apikeyrouter.domain.ledger.accounts import NEVER, Account
+from apikeyrouter.domain.ledger.leases import Lease
 from apikeyrouter.domain.models.budget import Budget, BudgetScope, EnforcementMode
 from apikeyrouter.domain.models.quota_state import TimeWindow
-from apikeyrouter.domain.quota.windows import Calendar, Total, calendar_id, calendar_start
+from apikeyrouter.domain.quota.budget_windows import BudgetWindow, Span
 
 __all__ = [
-    "ALERT_PERCENTS",
     "BudgetDefinition",
     "BudgetLine",
     "BudgetThresholdReached",
@@ -33,9 +31,6 @@ __all__ = [
     "limit_to_nano_usd",
     "mode_of",
 ]
-
-ALERT_PERCENTS = (50, 80, 95, 100)
-"""Settled spend, in percent of the limit, at which a budget says so."""
 
 LIMIT_MAX_NANO_USD = 9 * 10**18
 """$9 billion: the most that a 64-bit column of a store holds in nano-dollars."""
@@ -66,16 +61,36 @@ class PriceUnknown:
 
 @dataclass(frozen=True, slots=True)
 class BudgetDefinition:
-    """What the user asked for, checked. `scope_id` is None for Global only; `limit_nano_usd` > 0."""
+    """What the user asked for, checked. `scope_id` is None for Global only; `limit_nano_usd` > 0. `window`: its
+    periods, calendar ones by some time zone, or rolling."""
 
     scope: BudgetScope
     scope_id: str | None
     limit_nano_usd: int
     period: TimeWindow
     mode: EnforcementMode
+    window: BudgetWindow
+    rolling: bool = False
+    time_zone: str = "UTC"
+    name: str = ""
+
+    @property
+    def hard(self) -> bool:
+        """Whether requests that do not fit are refused."""
+        return self.mode is EnforcementMode.Hard
 
 
-def define_budget(scope: object, scope_id: str | None, limit: object, period: object, mode: object) -> BudgetDefinition:
+def define_budget(
+    scope: object,
+    scope_id: str | None,
+    limit: object,
+    period: object,
+    mode: object,
+    *,
+    rolling: bool = False,
+    time_zone: str = "UTC",
+    name: str = "",
+) -> BudgetDefinition:
     """Checks a definition. Enums may be given by their values. Raises BudgetDefinitionError that says what is wrong."""
     try:
         checked = BudgetScope(str(scope)), TimeWindow(str(period))
@@ -87,13 +102,31 @@ def define_budget(scope: object, scope_id: str | None, limit: object, period: ob
         if scope_id is not None:
             raise BudgetDefinitionError("A global budget covers everything: leave scope_id out, or choose a scope.")
     elif not scope_id or not scope_id.strip():
-        what = {
-            BudgetScope.PerProvider: "provider id",
-            BudgetScope.PerKey: "key id",
-            BudgetScope.PerRoute: "model name",
-        }
-        raise BudgetDefinitionError(f"A budget of scope {checked[0]} needs scope_id: the {what[checked[0]]} it covers.")
-    return BudgetDefinition(checked[0], scope_id, limit_to_nano_usd(limit), checked[1], mode_of(mode))
+        raise BudgetDefinitionError(f"A budget of scope {checked[0]} needs scope_id: {_WHAT[checked[0]]} it covers.")
+    elif checked[0] is BudgetScope.PerTag and not all(scope_id.partition("=")):
+        raise BudgetDefinitionError(
+            f"A budget per tag needs scope_id as name=value, such as feature=search: {scope_id}"
+        )
+    try:
+        window = BudgetWindow(checked[1], rolling=rolling, time_zone=time_zone)
+    except ValueError as fault:
+        raise BudgetDefinitionError(str(fault)) from None
+    if len(name) > _NAME_LENGTH_MAX or not name.isprintable():
+        raise BudgetDefinitionError(f"A budget's name has at most {_NAME_LENGTH_MAX} printable characters.")
+    return BudgetDefinition(
+        checked[0], scope_id, limit_to_nano_usd(limit), checked[1], mode_of(mode), window, rolling, time_zone, name
+    )
+
+
+_NAME_LENGTH_MAX = 128
+_WHAT = {
+    BudgetScope.PerProvider: "the provider id that",
+    BudgetScope.PerKey: "the key id that",
+    BudgetScope.PerRoute: "the model name that",
+    BudgetScope.PerVirtualKey: "the id of the virtual key that",
+    BudgetScope.PerTeam: "the team that",
+    BudgetScope.PerTag: "the tag (name=value) that",
+}
 
 
 def mode_of(mode: object) -> EnforcementMode:
@@ -136,99 +169,90 @@ def _dollars(limit: object) -> Decimal:
 
 
 class BudgetLine:
-    """A budget at work. `account` is in nano-USD and unlimited use of it is what soft mode means."""
+    """A budget at work. `lease`: of the running window, made at its first use (`lease_at`)."""
 
-    __slots__ = (
-        "_alerted",
-        "_alerts_of",
-        "_on_alert",
-        "account",
-        "budget_id",
-        "created_at_s",
-        "definition",
-        "posted",
-        "warning_count",
-    )
+    __slots__ = ("budget_id", "created_at_s", "definition", "lease", "span")
 
-    def __init__(
-        self,
-        budget_id: str,
-        definition: BudgetDefinition,
-        clock: Clock,
-        *,
-        created_at_s: float,
-        on_alert: Callable[[BudgetThresholdReached], None],
-        warning_count: int = 0,
-        spent: tuple[str, int] = ("", 0),
-    ) -> None:
-        """`spent`: (window id, nano-USD) from the store; it counts if that window still runs, without new alerts."""
-        period = definition.period
-        window = Total() if period is TimeWindow.Total else Calendar(period, clock)
-        now_s = clock.monotonic_s()
-        hard = definition.mode is EnforcementMode.Hard
-        self.account = Account(budget_id, "nano_usd", definition.limit_nano_usd, window, hard=hard, now_s=now_s)
+    def __init__(self, budget_id: str, definition: BudgetDefinition, *, created_at_s: float) -> None:
         self.budget_id = budget_id
         self.definition = definition
         self.created_at_s = created_at_s
-        self.warning_count = warning_count
-        self.posted: StoredBudget | None = None
-        self._on_alert = on_alert
-        if spent[0] == self.window_id:
-            self.account.adjust_used(spent[1], now_s)
-        self._alerts_of = self.account.epoch
-        self._alerted = self._passed()
-        self.account.watch = self._watch
-        self.account.watermark = self._next_watermark()
+        self.lease: Lease | None = None
+        self.span: Span | None = None
 
-    @property
-    def window_id(self) -> str:
-        """The period that the account counts now."""
-        return calendar_id(self.definition.period, self.account.epoch)
-
-    @property
-    def reset_at(self) -> datetime | None:
-        """When that period ends; None for Total."""
-        period = self.definition.period
-        return None if period is TimeWindow.Total else calendar_start(period, self.account.epoch + 1)
-
-    def covers(self, provider_id: str, key_id: str, model: str) -> bool:
-        """Whether a request like this counts against it."""
-        scope, wanted = self.definition.scope, self.definition.scope_id
+    def covers(self, provider_id: str, key_id: str, model: str, tags: Mapping[str, object]) -> bool:
+        """Whether a request like this counts against it. `tags`: of the call, "virtual_key" and "team" among them."""
+        scope, wanted = self.definition.scope, self.definition.scope_id or ""
         if scope is BudgetScope.Global:
             return True
         if scope is BudgetScope.PerProvider:
             return wanted == provider_id
-        return wanted == (key_id if scope is BudgetScope.PerKey else model)
+        if scope is BudgetScope.PerKey:
+            return wanted == key_id
+        if scope is BudgetScope.PerRoute:
+            return wanted == model
+        if scope is BudgetScope.PerTag:
+            name, _, value = wanted.partition("=")
+            return name in tags and str(tags[name]) == value
+        return tags.get("virtual_key" if scope is BudgetScope.PerVirtualKey else "team") == wanted
+
+    def moved_on(self, utc_s: float) -> bool:
+        """Whether the window that the lease is of has ended. Never true for one that the clock went back behind."""
+        return self.span is None or utc_s >= self.span.ends_utc_s
+
+    def begin_window(self, utc_s: float, now_s: float) -> Lease:
+        """A lease for the window that runs at `utc_s` (the store's time)."""
+        definition = self.definition
+        self.span = span = definition.window.at(utc_s)
+        self.lease = Lease(
+            self.budget_id,
+            span.window,
+            span.oldest,
+            limit=definition.limit_nano_usd,
+            hard=definition.hard,
+            now_s=now_s,
+        )
+        return self.lease
 
     def redefine(self, definition: BudgetDefinition) -> None:
-        """Takes a new limit or mode; spend and running holds stay. Alerts already passed are not repeated."""
+        """Takes a new limit, mode or name; spend and running holds stay."""
         self.definition = definition
-        self.account.limit = definition.limit_nano_usd
-        self.account.hard = definition.mode is EnforcementMode.Hard
-        self._alerted = self._passed()
-        self.account.watermark = self._next_watermark()
+        if self.lease is not None:
+            self.lease.redefine(definition.limit_nano_usd, hard=definition.hard)
 
-    def snapshot(self, now_s: float) -> Budget:
-        """The budget as users see it, at this moment."""
-        self.account.refresh(now_s)
-        definition = self.definition
+    def snapshot(self, windows: list[WindowTotals], utc_s: float) -> Budget:
+        """The budget as users see it. `windows`: what the store has of the windows that count; what this worker has not
+        reported yet is added."""
+        definition, lease = self.definition, self.lease
+        spent = sum([totals.spent for totals in windows])
+        held = sum([totals.held for totals in windows])
+        overrun = sum([totals.overrun for totals in windows])
+        if lease is not None and self.span is not None and not self.moved_on(utc_s):
+            spent = max(spent + lease.unreported_spend, lease.spent)
+            held += lease.unreported_hold
+            overrun += lease.unreported_overrun
+        resets_s = definition.window.resets_at(utc_s)
         return Budget(
             id=self.budget_id,
             scope=definition.scope,
             scope_id=definition.scope_id,
             limit_amount=to_decimal_usd(definition.limit_nano_usd),
-            current_spend=to_decimal_usd(self.account.used),
-            held=to_decimal_usd(self.account.held),
+            current_spend=to_decimal_usd(spent),
+            held=to_decimal_usd(max(0, held)),
             period=definition.period,
             enforcement_mode=definition.mode,
             created_at=datetime.fromtimestamp(self.created_at_s, UTC),
-            reset_at=self.reset_at,
-            warning_count=self.warning_count,
+            reset_at=None if resets_s is None else datetime.fromtimestamp(resets_s, UTC),
+            warning_count=max([totals.alerted for totals in windows], default=0),
+            name=definition.name,
+            rolling=definition.rolling,
+            time_zone=definition.time_zone,
+            overrun=to_decimal_usd(overrun),
+            presumed=to_decimal_usd(sum([totals.presumed for totals in windows])),
         )
 
-    def row(self, now_s: float, status: str = "active") -> StoredBudget:
-        """The row to store at this moment."""
-        self.account.refresh(now_s)
+    def row(self, status: str = "active") -> StoredBudget:
+        """The row to store."""
         definition = self.definition
         return StoredBudget(
             self.budget_id,
@@ -237,42 +261,9 @@ class BudgetLine:
             definition.limit_nano_usd,
             definition.period.value,
             definition.mode.value,
-            self.window_id,
-            self.account.used,
             self.created_at_s,
-            self.warning_count,
             status,
+            definition.rolling,
+            definition.time_zone,
+            definition.name,
         )
-
-    def _passed(self) -> int:
-        """How many of the alert percentages settled spend has reached."""
-        used, limit = self.account.used, self.definition.limit_nano_usd
-        return sum([used * 100 >= limit * percent for percent in ALERT_PERCENTS])
-
-    def _next_watermark(self) -> int:
-        if self._alerted >= len(ALERT_PERCENTS):
-            return NEVER
-        return -(-self.definition.limit_nano_usd * ALERT_PERCENTS[self._alerted] // 100)
-
-    def _watch(self, account: Account) -> int:
-        if account.epoch != self._alerts_of:
-            self._alerts_of, self._alerted = account.epoch, 0
-        passed = self._passed()
-        while self._alerted < passed:
-            percent = ALERT_PERCENTS[self._alerted]
-            self._alerted += 1
-            self.warning_count += 1
-            definition = self.definition
-            self._on_alert(
-                BudgetThresholdReached(
-                    self.budget_id,
-                    definition.scope.value,
-                    definition.scope_id,
-                    definition.mode.value,
-                    percent,
-                    definition.limit_nano_usd,
-                    account.used,
-                    self.window_id,
-                )
-            )
-        return self._next_watermark()

@@ -142,6 +142,10 @@ class Lease:
         """What settled above its holds since."""
         return self.account.overrun - self._reported[2]
 
+    def has_room(self, need: int) -> bool:
+        """Whether `need` fits the whole budget now, whatever this worker's slice has of it."""
+        return not self.hard or self.spent + self.account.held + self.elsewhere + need <= self.limit
+
     def can_ever_fit(self, need: int) -> bool:
         """Whether `need` would fit if everything that is merely held came back."""
         return not self.hard or self.spent + need <= self.limit
@@ -183,18 +187,20 @@ class Lease:
         self.totals, self.counted = grant.totals, grant.counted
         if grant.limit is not None:
             self.limit = grant.limit
-        if self.hard:
-            account.limit = max(grant.granted, account.used + account.held)
+        account.hard = self.hard
+        account.limit = max(grant.granted, account.used + account.held) if self.hard else self.limit
         if grant.totals.calls > self._calls_seen:
             self._calls_seen = grant.totals.calls
             if not self.waiters:
                 self._frugal_until_s = now_s + FRUGAL_S
         self.wake()
 
-    def freeze(self) -> None:
-        """Nothing more may be taken: the store was not heard for too long. Running requests settle."""
-        if self.hard:
+    def freeze(self, *, soft_too: bool = False) -> None:
+        """Nothing more may be taken: the store was not heard for too long. Running requests settle. With `soft_too`
+        soft budgets refuse until the store is heard again."""
+        if self.hard or soft_too:
             self.account.limit = self.account.used + self.account.held
+            self.account.hard = True
 
     def redefine(self, limit: int, *, hard: bool) -> None:
         """The budget has a new limit or mode. Running holds stay."""
