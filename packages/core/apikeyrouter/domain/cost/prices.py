@@ -4,26 +4,32 @@ Main entries: `cost_nano_usd` (usage x price), `price_from_metadata` (contract p
 Prices are nano-USD per million tokens (`ModelPrice`), so a sum of tokens x price is exact in units of 1e-15 dollars; it
 is rounded up to whole nano-dollars once, at the end.
 
-Laws: integers and Decimals only; parts of a total (cached, reasoning, audio tokens) are never charged twice; a price
-class that the provider does not list costs what its total costs.
+Laws: whole numbers and exact fractions only; parts of a total (cached, reasoning, audio) are never charged twice;
+a price class that the provider does not list costs what its total costs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
+from fractions import Fraction
+from math import ceil
 from typing import Any
 
 from apikeyrouter.domain.cost.usage import Usage
-from apikeyrouter.domain.interfaces.price_source import ModelPrice
+from apikeyrouter.domain.interfaces.price_source import Fee, ModelPrice
 
 __all__ = [
+    "INPUT_CLASSES",
+    "OUTPUT_CLASSES",
     "PRICE_FIELDS",
     "cost_breakdown",
     "cost_nano_usd",
     "price_from_metadata",
     "price_in_force",
+    "price_of_tier",
+    "price_times",
     "to_decimal_usd",
     "to_nano_usd",
 ]
@@ -32,6 +38,25 @@ _PER = 1_000_000
 """Prices are per this many tokens."""
 
 _NANO = 10**9
+
+_PART_OF = {
+    "input_audio_seconds": "audio_seconds",
+    "output_audio_seconds": "audio_seconds",
+    "input_annotated_document_pages": "input_document_pages",
+}
+"""Counts that are parts of another count."""
+
+INPUT_CLASSES = frozenset(
+    ("input", "cached_input", "cached_audio", "cached_image", "cache_write", "cache_write_1h", "audio_input",
+     "image_input", "video_input", "input_characters", "input_text_messages", "input_audio_seconds", "input_pixels",
+     "input_document_pages", "input_annotated_document_pages")
+)  # fmt: skip
+"""Names in `cost_breakdown` that stand for what was sent."""
+
+OUTPUT_CLASSES = frozenset(
+    ("output", "audio_output", "image_output", "video_output", "reasoning", "citation", "output_audio_seconds")
+)
+"""Names in `cost_breakdown` that stand for what came back. The others (searches, requests) are neither."""
 
 PRICE_FIELDS = (
     "cost_per_1k",
@@ -48,17 +73,32 @@ PRICE_FIELDS = (
 
 def cost_nano_usd(price: ModelPrice, usage: Usage) -> int:
     """What `usage` costs, in nano-USD, rounded up once. Less is better."""
+    if usage.service_tier and price.tiers:
+        price = price_of_tier(price, usage.service_tier)
     total = sum([tokens * rate for _, tokens, rate in _terms(price, usage)])
+    if price.fees and usage.counts:
+        fees = sum([count * fee.nano_usd / fee.per for fee, count in _fees(price, usage.counts)], Fraction())
+        return price.per_request + ceil(fees + Fraction(total, _PER))
     return price.per_request - (-total // _PER)
 
 
 def cost_breakdown(price: ModelPrice, usage: Usage) -> dict[str, Decimal]:
-    """Dollars per token class, exact: their sum, rounded up to nano-dollars, is `cost_nano_usd`. Empty classes are left
-    out."""
+    """Dollars per token class and fee: their sum, rounded up to nano-dollars, is `cost_nano_usd`. Empty ones are left
+    out. Exact, but for fees by the hour, which are cut at 28 digits."""
+    price = price_of_tier(price, usage.service_tier)
     parts = {name: _exact_usd(tokens * rate, 15) for name, tokens, rate in _terms(price, usage) if tokens}
+    for fee, count in _fees(price, usage.counts or {}):
+        units = count * fee.nano_usd / fee.per
+        parts[fee.what] = (Decimal(units.numerator) / units.denominator).scaleb(-9)
     if price.per_request:
         parts["request"] = to_decimal_usd(price.per_request)
     return parts
+
+
+def price_of_tier(price: ModelPrice, service_tier: str) -> ModelPrice:
+    """The price of a service tier ("batch", "flex", "priority", "fast"). One that the list does not know costs the
+    standard price, so `price` itself."""
+    return next((other for name, other in price.tiers if name == service_tier), price)
 
 
 def _terms(price: ModelPrice, usage: Usage) -> list[tuple[str, int, int]]:
@@ -66,32 +106,73 @@ def _terms(price: ModelPrice, usage: Usage) -> list[tuple[str, int, int]]:
     if price.long_context_over is not None and usage.input_tokens > price.long_context_over:
         price = price_in_force(price, usage.input_tokens)
     plain_in = usage.input_tokens
-    plain_out = usage.output_tokens
     terms: list[tuple[str, int, int]] = []
-    if usage.cached_input_tokens and price.cached_input is not None:
-        terms.append(("cached_input", usage.cached_input_tokens, price.cached_input))
-        plain_in -= usage.cached_input_tokens
+    cached = usage.cached_input_tokens if price.cached_input is not None else 0
+    if cached and price.cached_input is not None:
+        plain_in -= cached
+        for name, tokens, rate in (
+            ("cached_audio", usage.cached_audio_tokens, price.cached_audio),
+            ("cached_image", usage.cached_image_tokens, price.cached_image),
+        ):
+            if tokens and rate is not None:
+                terms.append((name, min(tokens, cached), rate))
+                cached -= terms[-1][1]
+        terms.append(("cached_input", cached, price.cached_input))
+        cached = usage.cached_input_tokens
     if usage.cache_write_tokens and price.cache_write is not None:
         hour = min(usage.cache_write_1h_tokens, usage.cache_write_tokens) if price.cache_write_1h is not None else 0
         if hour and price.cache_write_1h is not None:
             terms.append(("cache_write_1h", hour, price.cache_write_1h))
         terms.append(("cache_write", usage.cache_write_tokens - hour, price.cache_write))
         plain_in -= usage.cache_write_tokens
-    if usage.audio_input_tokens and price.audio_input is not None:
-        # Cached audio cannot be told from cached text here, so what was charged as cached is not charged as audio too.
-        audio = max(0, min(usage.audio_input_tokens, plain_in))
-        terms.append(("audio_input", audio, price.audio_input))
-        plain_in -= audio
-    if usage.audio_output_tokens and price.audio_output is not None:
-        terms.append(("audio_output", usage.audio_output_tokens, price.audio_output))
-        plain_out -= usage.audio_output_tokens
-    if usage.reasoning_tokens and price.reasoning is not None:
-        reasoning = max(0, min(usage.reasoning_tokens, plain_out))
-        terms.append(("reasoning", reasoning, price.reasoning))
-        plain_out -= reasoning
+    if usage.audio_input_tokens or usage.image_input_tokens or usage.video_input_tokens:
+        for name, tokens, known_cached, rate in (
+            ("audio_input", usage.audio_input_tokens, usage.cached_audio_tokens, price.audio_input),
+            ("image_input", usage.image_input_tokens, usage.cached_image_tokens, price.image_input),
+            ("video_input", usage.video_input_tokens, 0, price.video_input),
+        ):
+            if tokens and rate is not None:
+                # What was charged as cached is not charged again; cached audio that nobody counted passes for text.
+                left = max(0, min(tokens - (known_cached if cached else 0), plain_in))
+                terms.append((name, left, rate))
+                plain_in -= left
     terms.append(("input", max(0, plain_in), price.input))
-    terms.append(("output", max(0, plain_out), price.output))
+    _add_output_terms(terms, price, usage)
     return terms
+
+
+def _add_output_terms(terms: list[tuple[str, int, int]], price: ModelPrice, usage: Usage) -> None:
+    plain_out = usage.output_tokens
+    if not (usage.audio_output_tokens or usage.image_output_tokens or usage.video_output_tokens) and (
+        price.reasoning is None and price.citation is None
+    ):
+        terms.append(("output", plain_out, price.output))  # nearly every reply
+        return
+    for name, tokens, rate in (
+        ("audio_output", usage.audio_output_tokens, price.audio_output),
+        ("image_output", usage.image_output_tokens, price.image_output),
+        ("video_output", usage.video_output_tokens, price.video_output),
+        ("reasoning", usage.reasoning_tokens, price.reasoning),
+        ("citation", usage.citation_tokens, price.citation),
+    ):
+        if tokens and rate is not None:
+            part = max(0, min(tokens, plain_out))
+            terms.append((name, part, rate))
+            plain_out -= part
+    terms.append(("output", max(0, plain_out), price.output))
+
+
+def _fees(price: ModelPrice, counts: Mapping[str, int | Decimal]) -> Iterator[tuple[Fee, Fraction]]:
+    """The fees that apply, with what each is charged for. Parts with a fee of their own are not charged twice."""
+    priced = {fee.what for fee in price.fees}
+    for fee in price.fees:
+        parts = [Fraction(counts[part]) for part, whole in _PART_OF.items() if whole == fee.what and part in counts]
+        count = Fraction(counts[fee.what]) if fee.what in counts else sum(parts, Fraction())
+        for part, whole in _PART_OF.items():
+            if whole == fee.what and part in priced:
+                count -= Fraction(counts.get(part, 0))
+        if count > 0:
+            yield fee, max(count, Fraction(fee.at_least))
 
 
 def price_in_force(price: ModelPrice, input_tokens: int) -> ModelPrice:
@@ -157,7 +238,9 @@ def price_from_metadata(metadata: Mapping[str, Any], base: ModelPrice | None) ->
         return None
     multiplier = given.get("cost_multiplier")
     if multiplier is not None:
-        price = _times(price, multiplier)
+        price = price_times(price, multiplier)
+    if base is not None and (rate_in is not None or rate_out is not None):
+        price = replace(price, fees=base.fees)
     window = base.context_window if base is not None else None
     return replace(price, source="key metadata", context_window=window)
 
@@ -167,7 +250,14 @@ def _half_replaced(base: ModelPrice, rate_in: int | None, rate_out: int | None, 
     fee = per_request or base.per_request
     if rate_in is not None:
         return ModelPrice(
-            rate_in, base.output, per_request=fee, audio_output=base.audio_output, reasoning=base.reasoning
+            rate_in,
+            base.output,
+            per_request=fee,
+            audio_output=base.audio_output,
+            image_output=base.image_output,
+            video_output=base.video_output,
+            reasoning=base.reasoning,
+            citation=base.citation,
         )
     long = base.long
     if long is not None and rate_out is not None:
@@ -177,27 +267,39 @@ def _half_replaced(base: ModelPrice, rate_in: int | None, rate_out: int | None, 
         output=base.output if rate_out is None else rate_out,
         long_output=None,
         audio_output=None,
+        image_output=None,
+        video_output=None,
         reasoning=None,
+        citation=None,
         per_request=fee,
         long=long,
+        tiers=(),
     )
 
 
 _SCALED = (
     "input", "output", "cached_input", "cache_write", "per_request", "long_input", "long_output", "cache_write_1h",
-    "audio_input", "audio_output", "reasoning",
+    "audio_input", "audio_output", "reasoning", "cached_audio", "image_input", "cached_image", "image_output",
+    "video_input", "video_output", "citation",
 )  # fmt: skip
 
 
-def _times(price: ModelPrice, multiplier: Decimal) -> ModelPrice:
+def price_times(price: ModelPrice, multiplier: Decimal) -> ModelPrice:
+    """Every price times `multiplier` (0.8 is a discount of 20 %): bands, tiers and fees too. Rounded up."""
     scaled: dict[str, Any] = {}
     for name in _SCALED:
         value = getattr(price, name)
         if value is not None:
-            scaled[name] = int((value * multiplier).to_integral_value(ROUND_CEILING))
+            scaled[name] = _scaled(value, multiplier)
     if price.long is not None:
-        scaled["long"] = _times(price.long, multiplier)
-    return replace(price, **scaled)
+        scaled["long"] = price_times(price.long, multiplier)
+    fees = tuple([replace(fee, nano_usd=_scaled(fee.nano_usd, multiplier)) for fee in price.fees])
+    tiers = tuple([(name, price_times(other, multiplier)) for name, other in price.tiers])
+    return replace(price, fees=fees, tiers=tiers, **scaled)
+
+
+def _scaled(value: int, multiplier: Decimal) -> int:
+    return int((value * multiplier).to_integral_value(ROUND_CEILING))
 
 
 def _rate(given: Mapping[str, Decimal], side: str) -> int | None:

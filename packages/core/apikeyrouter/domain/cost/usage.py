@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 import msgspec
 
-__all__ = ["Usage", "usage_of_openai", "usage_of_openai_object"]
+__all__ = ["Usage", "billed_nano_usd", "possible", "tier_named", "usage_of_openai", "usage_of_openai_object"]
 
 MAX_TOKENS = 2**53
 """Counts above this are nonsense, and would not survive a reader that keeps numbers as doubles."""
@@ -26,9 +27,13 @@ MAX_TOKENS = 2**53
 class Usage:
     """Tokens by class; all >= 0.
 
-    `input_tokens`: all input, cached, cache-write and audio tokens included. `output_tokens`: all output, reasoning and
-    audio included. `cache_write_1h_tokens`: the part of `cache_write_tokens` that lives one hour. `clamped`: the
-    provider's numbers contradicted each other and were cut to what is possible.
+    `input_tokens`: all input, cached, cache-write, audio, image and video tokens included. `output_tokens`: all output,
+    reasoning, citations, audio, images and video included. `cache_write_1h_tokens`: the part of `cache_write_tokens`
+    that lives one hour. `cached_audio_tokens`, `cached_image_tokens`: the parts of `cached_input_tokens`. `clamped`:
+    the provider's numbers contradicted each other and were cut to what is possible.
+    `counts`: what is not sold by tokens, by name ("web_searches", "audio_seconds", "input_document_pages" ...; those of
+    `Fee.what`); None when there is nothing. `service_tier`: "" for standard, else "batch", "flex", "priority", "fast".
+    `billed_nano_usd`: what the provider itself says that it charged (OpenRouter), rounded up; None when it does not.
     """
 
     input_tokens: int = 0
@@ -40,6 +45,16 @@ class Usage:
     audio_output_tokens: int = 0
     cache_write_1h_tokens: int = 0
     clamped: bool = False
+    cached_audio_tokens: int = 0
+    image_input_tokens: int = 0
+    cached_image_tokens: int = 0
+    image_output_tokens: int = 0
+    video_input_tokens: int = 0
+    video_output_tokens: int = 0
+    citation_tokens: int = 0
+    counts: Mapping[str, int | Decimal] | None = None
+    service_tier: str = ""
+    billed_nano_usd: int | None = None
 
     @property
     def total_tokens(self) -> int:
@@ -54,10 +69,13 @@ class _Details(msgspec.Struct, gc=False):
     cache_write_tokens: int | None = None
     audio_tokens: int | None = None
     reasoning_tokens: int | None = None
+    image_tokens: int | None = None
 
 
 class _UsageWire(msgspec.Struct, gc=False):
-    """`prompt_*` and `completion_*` in chat, `input_*` and `output_*` in Responses; the last is DeepSeek's."""
+    """`prompt_*` and `completion_*` in chat, `input_*` and `output_*` in Responses. Then what single servers say:
+    DeepSeek's and Mistral's names for cached tokens, Moonshot's and Together's, Writer's details, Perplexity's searches
+    (which are beside the completion, like its citations), OpenRouter's bill in dollars."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -69,10 +87,19 @@ class _UsageWire(msgspec.Struct, gc=False):
     input_tokens_details: _Details | None = None
     output_tokens_details: _Details | None = None
     prompt_cache_hit_tokens: int | None = None
+    num_cached_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    prompt_token_details: _Details | None = None
+    completion_token_details: _Details | None = None
+    num_search_queries: int | None = None
+    citation_tokens: int | None = None
+    cost: float | None = None
 
 
 class _Inner(msgspec.Struct, gc=False):
     usage: _UsageWire | None = None
+    service_tier: str | None = None
 
 
 class _Body(msgspec.Struct, gc=False):
@@ -81,10 +108,14 @@ class _Body(msgspec.Struct, gc=False):
     usage: _UsageWire | None = None
     response: _Inner | None = None
     x_groq: _Inner | None = None
+    service_tier: str | None = None
 
 
 _decode = msgspec.json.Decoder(_Body).decode
 _NO_DETAILS = _Details()
+
+_STANDARD = frozenset(("", "standard", "default", "auto", "on_demand", "scale", "standard_only"))
+"""Names of the ordinary service tier at OpenAI, Anthropic, Gemini and Groq."""
 
 
 def usage_of_openai(body: bytes) -> Usage | None:
@@ -96,16 +127,36 @@ def usage_of_openai(body: bytes) -> Usage | None:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     found = wire.usage or (wire.response and wire.response.usage) or (wire.x_groq and wire.x_groq.usage)
-    return _from_wire(found) if found else None
+    if not found:
+        return None
+    return _from_wire(found, wire.service_tier or (wire.response.service_tier if wire.response else None))
 
 
 def usage_of_openai_object(reply: Mapping[str, Any]) -> Usage | None:
     """The same from a decoded body. Fields of the wrong type count as absent."""
-    for holder in (reply, reply.get("response"), reply.get("x_groq")):
+    inner = reply.get("response")
+    for holder in (reply, inner, reply.get("x_groq")):
         usage = holder.get("usage") if isinstance(holder, Mapping) else None
         if isinstance(usage, Mapping):
-            return _from_wire(_wire_of(usage))
+            tier = reply.get("service_tier") or (inner.get("service_tier") if isinstance(inner, Mapping) else None)
+            return _from_wire(_wire_of(usage), tier)
     return None
+
+
+def tier_named(said: object) -> str:
+    """A provider's word for the service tier as `Usage.service_tier` has it: "" for the ordinary one."""
+    name = said.strip().lower() if isinstance(said, str) else ""
+    return "" if name in _STANDARD else name
+
+
+def billed_nano_usd(dollars: object) -> int | None:
+    """A provider's own bill in dollars as nano-dollars, rounded up; None when it makes no sense."""
+    if isinstance(dollars, bool) or not isinstance(dollars, int | float):
+        return None
+    amount = Decimal(repr(dollars))
+    if not amount.is_finite() or not 0 <= amount <= MAX_TOKENS:
+        return None
+    return int(amount.scaleb(9).to_integral_value(ROUND_CEILING))
 
 
 def _usage_of_oddity(body: bytes) -> Usage | None:
@@ -123,6 +174,8 @@ def _wire_of(usage: Mapping[str, Any]) -> _UsageWire:
         if name.endswith("_details"):
             if isinstance(value, Mapping):
                 fields[name] = _Details(**{part: _int_or_none(value.get(part)) for part in _Details.__struct_fields__})
+        elif name == "cost":
+            fields[name] = None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
         else:
             fields[name] = _int_or_none(value)
     return _UsageWire(**fields)
@@ -136,42 +189,74 @@ def _int_or_none(value: object) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _from_wire(wire: _UsageWire) -> Usage | None:
+def _from_wire(wire: _UsageWire, service_tier: object = None) -> Usage | None:
     given_in = wire.prompt_tokens if wire.prompt_tokens is not None else wire.input_tokens
     given_out = wire.completion_tokens if wire.completion_tokens is not None else wire.output_tokens
     if given_in is None:
         if given_out is None and wire.total_tokens is None:
             return None
         given_in = (wire.total_tokens or 0) - (given_out or 0) if wire.total_tokens is not None else 0
-    parts_in = wire.prompt_tokens_details or wire.input_tokens_details or _NO_DETAILS
-    parts_out = wire.completion_tokens_details or wire.output_tokens_details or _NO_DETAILS
-    cached = parts_in.cached_tokens if parts_in.cached_tokens is not None else wire.prompt_cache_hit_tokens
-    reasoning = parts_out.reasoning_tokens or 0
+    parts_in = wire.prompt_tokens_details or wire.input_tokens_details or wire.prompt_token_details or _NO_DETAILS
+    parts_out = (
+        wire.completion_tokens_details or wire.output_tokens_details or wire.completion_token_details or _NO_DETAILS
+    )
+    cached = parts_in.cached_tokens
+    if cached is None:
+        others = (wire.prompt_cache_hit_tokens, wire.num_cached_tokens, wire.cached_tokens)
+        cached = next((count for count in others if count is not None), 0)
+    reasoning = parts_out.reasoning_tokens
+    if reasoning is None:
+        reasoning = wire.reasoning_tokens or 0
     output = given_out or 0
     if reasoning > 0 and wire.total_tokens == given_in + output + reasoning:
         output += reasoning  # some servers (xAI) count reasoning beside the completion; the total tells them apart
     usage = Usage(
         given_in,
         output,
-        cached or 0,
+        cached,
         parts_in.cache_write_tokens or 0,
         reasoning,
         parts_in.audio_tokens or 0,
         parts_out.audio_tokens or 0,
     )
-    return _possible(usage)
+    if parts_in.image_tokens or parts_out.image_tokens:
+        usage.image_input_tokens = parts_in.image_tokens or 0
+        usage.image_output_tokens = parts_out.image_tokens or 0
+    if service_tier is not None:
+        usage.service_tier = tier_named(service_tier)
+    if wire.cost is not None:
+        usage.billed_nano_usd = billed_nano_usd(wire.cost)
+    if wire.num_search_queries is not None or wire.citation_tokens is not None:
+        _add_searches(usage, wire.num_search_queries or 0, wire.citation_tokens or 0)
+    return possible(usage)
 
 
-def _possible(usage: Usage) -> Usage:
-    """Cuts what cannot be. Most replies pass the two comparisons at the top."""
+def _add_searches(usage: Usage, searches: int, citations: int) -> None:
+    """Perplexity's: searches have a fee each, and citations are output that the completion does not count."""
+    if searches > 0:
+        usage.counts = {"web_searches": min(searches, MAX_TOKENS)}
+    if citations > 0:
+        usage.citation_tokens = citations
+        usage.output_tokens += citations
+
+
+def possible(usage: Usage) -> Usage:
+    """The same, with what cannot be cut to what can. Most replies pass the comparisons at the top."""
     parts_in = usage.cached_input_tokens + usage.cache_write_tokens
     if (
         0 <= parts_in <= usage.input_tokens <= MAX_TOKENS
         and 0 <= usage.reasoning_tokens <= usage.output_tokens <= MAX_TOKENS
         and 0 <= usage.audio_input_tokens <= usage.input_tokens
         and 0 <= usage.audio_output_tokens <= usage.output_tokens
-        and usage.cached_input_tokens >= 0
-        and usage.cache_write_tokens >= 0
+        and 0 <= usage.image_input_tokens <= usage.input_tokens
+        and 0 <= usage.image_output_tokens <= usage.output_tokens
+        and 0 <= usage.video_input_tokens <= usage.input_tokens
+        and 0 <= usage.video_output_tokens <= usage.output_tokens
+        and 0 <= usage.citation_tokens <= usage.output_tokens
+        and 0 <= usage.cached_audio_tokens + usage.cached_image_tokens <= usage.cached_input_tokens
+        and 0 <= usage.cache_write_1h_tokens <= usage.cache_write_tokens
+        and usage.cached_audio_tokens >= 0
+        and usage.cached_image_tokens >= 0
     ):
         return usage
 
@@ -183,7 +268,16 @@ def _possible(usage: Usage) -> Usage:
     total_out = usage.output_tokens = within(usage.output_tokens, MAX_TOKENS)
     usage.cached_input_tokens = within(usage.cached_input_tokens, total_in)
     usage.cache_write_tokens = within(usage.cache_write_tokens, total_in - usage.cached_input_tokens)
-    usage.reasoning_tokens = within(usage.reasoning_tokens, total_out)
-    usage.audio_input_tokens = within(usage.audio_input_tokens, total_in)
-    usage.audio_output_tokens = within(usage.audio_output_tokens, total_out)
+    usage.cache_write_1h_tokens = within(usage.cache_write_1h_tokens, usage.cache_write_tokens)
+    usage.cached_audio_tokens = within(usage.cached_audio_tokens, usage.cached_input_tokens)
+    usage.cached_image_tokens = within(usage.cached_image_tokens, usage.cached_input_tokens - usage.cached_audio_tokens)
+    for name in ("audio_input_tokens", "image_input_tokens", "video_input_tokens"):
+        setattr(usage, name, within(getattr(usage, name), total_in))
+    for name in _PARTS_OF_OUTPUT:
+        setattr(usage, name, within(getattr(usage, name), total_out))
     return usage
+
+
+_PARTS_OF_OUTPUT = (
+    "reasoning_tokens", "audio_output_tokens", "image_output_tokens", "video_output_tokens", "citation_tokens"
+)  # fmt: skip
