@@ -31,6 +31,7 @@ _ADMIN = (
     "admin.budget.deleted",
     "admin.virtual_key.created",
     "admin.virtual_key.revoked",
+    "admin.webhook.tested",
 )
 _CORE = (
     "key.registered",
@@ -39,6 +40,7 @@ _CORE = (
     "budget.updated",
     "budget.deleted",
     "budget.threshold",
+    "webhook.delivery",
 )
 KINDS = (*_ADMIN, *_CORE)
 """Every kind of event that the log holds."""

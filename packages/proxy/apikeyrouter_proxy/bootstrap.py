@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import dataclass, field
+from random import SystemRandom
 
 from apikeyrouter.domain.errors import KeyRegistrationError, RouterError, StateStoreError
 from apikeyrouter.domain.interfaces.clock import Clock
@@ -31,6 +32,7 @@ from apikeyrouter_proxy.revoked import RetiredMaterial
 from apikeyrouter_proxy.settings import ProxySettings
 from apikeyrouter_proxy.sim_server import SimServer
 from apikeyrouter_proxy.virtual_keys import VirtualKeys
+from apikeyrouter_proxy.webhooks import Webhooks
 
 __all__ = ["Proxy", "open_proxy"]
 
@@ -56,6 +58,7 @@ class Proxy:
     providers: ProviderBook
     retired: RetiredMaterial
     audit: Audit
+    webhooks: Webhooks | None = None
     notes: list[str] = field(default_factory=list)
     simulator: SimServer | None = None
     draining: bool = False
@@ -84,6 +87,8 @@ class Proxy:
             self.housekeeper = None
         await self.models.aclose()
         try:
+            if self.webhooks is not None:
+                await self.webhooks.aclose()
             await self.end_simulation()
         finally:
             self.request_log.flush()
@@ -111,6 +116,8 @@ async def open_proxy(settings: ProxySettings, clock: Clock | None = None) -> Pro
         await proxy.aclose()
         await proxy.router.state_store.close()
         raise
+    if proxy.webhooks is not None:
+        proxy.webhooks.start()
     proxy.housekeeper = asyncio.create_task(_keep_house(proxy), name="apikeyrouter-proxy-housekeeping")
     return proxy
 
@@ -123,15 +130,16 @@ def _build(settings: ProxySettings, clock: Clock) -> Proxy:
         json_lines=json_lines,
         utc_now_iso=lambda: clock.utc_now().isoformat(timespec="milliseconds"),
     )
+    store = open_store(settings.store_url)
+    webhooks = Webhooks(settings.webhook, store, clock, SystemRandom()) if settings.webhook else None
     key = settings.encryption_key
     router = ApiKeyRouter(
-        open_store(settings.store_url),
+        store,
         {**settings.router_config, "log_level": settings.log_level},
-        observers=[metrics, request_log],
+        observers=[metrics, request_log, *([webhooks] if webhooks else [])],
         clock=clock,
         environ={} if key is None else {"APIKEYROUTER_ENCRYPTION_KEY": key.reveal()},
     )
-    store = router.state_store
     virtual_keys = VirtualKeys(store, clock)
     access = Access(settings, virtual_keys, clock)
     return Proxy(
@@ -147,6 +155,7 @@ def _build(settings: ProxySettings, clock: Clock) -> Proxy:
         providers=ProviderBook(store),
         retired=RetiredMaterial(store),
         audit=Audit(store, router.journal),
+        webhooks=webhooks,
     )
 
 

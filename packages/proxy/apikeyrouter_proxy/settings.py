@@ -22,6 +22,7 @@ from apikeyrouter.infrastructure.adapters.openai_adapter import OPENAI_BASE_URL,
 from apikeyrouter.infrastructure.config.settings import RouterSettings
 from apikeyrouter.infrastructure.state_store import default_store_path, open_store
 from apikeyrouter_proxy.env_keys import EnvKey, is_placeholder, read_env_keys, unquoted
+from apikeyrouter_proxy.webhook_target import WebhookTarget, read_target
 
 __all__ = ["ProxySettings", "is_loopback"]
 
@@ -34,6 +35,8 @@ _SECRET_NAMES = (
     "APIKEYROUTER_ENCRYPTION_KEY",
     "OPENAI_API_KEY",
     "OPENAI_API_KEYS",
+    "APIKEYROUTER_WEBHOOK_URL",
+    "APIKEYROUTER_WEBHOOK_SECRET",
 )
 _NUMBERED_FILE = re.compile(r"OPENAI_API_KEY_\d{1,6}_FILE")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -67,7 +70,8 @@ class ProxySettings:
     on loopback. `allowed_hosts`: names under which the proxy may be addressed besides loopback's. `allowed_origins`:
     web pages that may call it. `openai_base_url`: where "openai" lives. `body_limit_bytes`: largest request body.
     `shutdown_timeout_s`: how long running requests may take to end. `metrics_public`: `/metrics` needs no key.
-    `log_format`: "json", "pretty", or "auto" for pretty on a terminal. `router_config`: fields of `RouterSettings`.
+    `log_format`: "json", "pretty", or "auto" for pretty on a terminal. `webhook`: where budget alerts go, None for
+    nowhere. `router_config`: fields of `RouterSettings`.
     `warnings`: what was odd but did not stop the start.
     """
 
@@ -85,6 +89,7 @@ class ProxySettings:
     shutdown_timeout_s: float = 30.0
     body_limit_bytes: int = 10 * _MIB
     metrics_public: bool = False
+    webhook: WebhookTarget | None = None
     env_keys: tuple[EnvKey, ...] = ()
     router_config: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -118,6 +123,12 @@ class ProxySettings:
             shutdown_timeout_s=read("SHUTDOWN_TIMEOUT_SECONDS", 30.0, _number(0, 3600)),
             body_limit_bytes=int(read("APIKEYROUTER_BODY_LIMIT_BYTES", 10.0 * _MIB, _number(1024, 1024 * _MIB))),
             metrics_public=read("APIKEYROUTER_METRICS_PUBLIC", False, _boolean),
+            webhook=read_target(
+                read("APIKEYROUTER_WEBHOOK_URL", "", str),
+                read("APIKEYROUTER_WEBHOOK_SECRET", "", str),
+                allow_private=read("APIKEYROUTER_WEBHOOK_ALLOW_PRIVATE", False, _boolean),
+                faults=faults,
+            ),
             env_keys=tuple(keys),
             router_config=_router_config(env, faults),
             warnings=tuple(warnings),

@@ -20,6 +20,7 @@ def include_routes(app: FastAPI) -> None:
         management_providers,
         management_state,
         management_virtual_keys,
+        management_webhooks,
         openai,
     )
 
@@ -29,6 +30,7 @@ def include_routes(app: FastAPI) -> None:
         management_providers,
         management_budgets,
         management_virtual_keys,
+        management_webhooks,
         management_state,
         health,
     ):
