@@ -10,12 +10,15 @@ Laws: expected <= bound for the same request; both are >= 0; bounds never shrink
 
 from __future__ import annotations
 
+from apikeyrouter.domain.cost.lengths import OutputLengths
+from apikeyrouter.domain.cost.media_tokens import IMAGE_TOKENS, MESSAGE_OVERHEAD_TOKENS, TOOLS_OVERHEAD_TOKENS
 from apikeyrouter.domain.cost.prices import price_in_force
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
 
 __all__ = [
     "UNKNOWN_OUTPUT_TOKENS",
     "OutputLengths",
+    "bound_rates",
     "input_tokens_bound",
     "input_tokens_expected",
     "output_is_bounded",
@@ -23,28 +26,12 @@ __all__ = [
     "upper_bound_nano_usd",
 ]
 
-MESSAGE_OVERHEAD_TOKENS = 8
-"""Role, separators and name of one message, and the primed reply. OpenAI's cookbook ("How to count tokens") counts 3 to
-4 a message, 1 for a name and 3 for the reply; doubled."""
-
-TOOLS_OVERHEAD_TOKENS = 1024
-"""A provider's hidden instructions when tools are given: Anthropic documents 264 to 804 tokens, depending on the
-model."""
-
-IMAGE_TOKENS = 49_152
-"""The dearest image: gpt-4o-mini counts 2,833 + 5,667 a tile, and a picture is scaled to at most 8 tiles (48,169)."""
-
 BYTES_PER_TOKEN = 4
 """The usual ratio for English text and JSON envelopes (OpenAI's help page: "1 token ~= 4 characters")."""
 
 UNKNOWN_OUTPUT_TOKENS = 4096
 """Stands for the output of a request without `max_tokens` for a model of which neither a maximum nor a context window
 is known. It is a guess: see `output_is_bounded`."""
-
-EXPECTED_OUTPUT_TOKENS = 256
-"""Before the first reply of a model. The mean of the Azure LLM inference trace 2023 (conversations) is 211."""
-
-_MODELS_MAX = 1024
 
 # Published maximum output per model family (the providers' model pages). Longest matching prefix first.
 _OUTPUT_MAXIMA: tuple[tuple[str, int], ...] = (
@@ -121,6 +108,12 @@ def upper_bound_nano_usd(price: ModelPrice, input_bound: int, output_bound: int,
     the dearest context band that the bound reaches; output likewise. An actual cost within the bounds is never above
     this.
     """
+    rate_in, rate_out = bound_rates(price, input_bound, text_only=text_only)
+    return price.per_request - (-(input_bound * rate_in + output_bound * rate_out) // 1_000_000)
+
+
+def bound_rates(price: ModelPrice, input_bound: int, *, text_only: bool = False) -> tuple[int, int]:
+    """(input, output) nano-USD per million tokens that `upper_bound_nano_usd` counts with."""
     rate_in, rate_out = _dearest(price, text_only=text_only)
     if price.long_context_over is not None and input_bound > price.long_context_over:
         # every band on the way counts: the real input may end up in any of them
@@ -130,7 +123,7 @@ def upper_bound_nano_usd(price: ModelPrice, input_bound: int, output_bound: int,
             long_in, long_out = _dearest(reached, text_only=text_only)
             rate_in, rate_out = max(rate_in, long_in), max(rate_out, long_out)
             band = band.long
-    return price.per_request - (-(input_bound * rate_in + output_bound * rate_out) // 1_000_000)
+    return rate_in, rate_out
 
 
 def _dearest(price: ModelPrice, *, text_only: bool) -> tuple[int, int]:
@@ -140,30 +133,3 @@ def _dearest(price: ModelPrice, *, text_only: bool) -> tuple[int, int]:
         rate_in = max(rate_in, price.audio_input or 0)
         rate_out = max(rate_out, price.audio_output or 0)
     return rate_in, rate_out
-
-
-class OutputLengths:
-    """How long replies of each model usually are: an exponentially weighted mean over about the last 20.
-
-    The first replies weigh as a plain mean, so that one odd reply does not set the level. Remembers at most 1,024
-    models.
-    """
-
-    __slots__ = ("_means",)
-
-    def __init__(self) -> None:
-        self._means: dict[str, tuple[float, int]] = {}
-
-    def record(self, model: str, output_tokens: int) -> None:
-        """One reply of `model` had this many output tokens."""
-        mean, count = self._means.get(model, (0.0, 0))
-        if count == 0 and len(self._means) >= _MODELS_MAX:
-            del self._means[next(iter(self._means))]
-        count = min(count + 1, 20)
-        self._means[model] = (mean + (output_tokens - mean) / count, count)
-
-    def expected(self, model: str, max_tokens: int | None = None) -> int:
-        """The likely output tokens of one reply, never above `max_tokens`."""
-        known = self._means.get(model)
-        mean = round(known[0]) if known is not None else EXPECTED_OUTPUT_TOKENS
-        return mean if max_tokens is None else max(0, min(mean, max_tokens))

@@ -30,7 +30,7 @@ class _StreamOptions(msgspec.Struct, gc=False):
 
 
 class Peek(msgspec.Struct, gc=False):
-    """What routing reads of a request body. Fields have the wire's names; absent ones are None.
+    """What routing reads of a request body. Fields have the wire's names; absent ones are None, or empty where raw.
 
     Raised by decoding: msgspec.ValidationError (a field of the wrong type), msgspec.DecodeError (no JSON).
     """
@@ -42,6 +42,10 @@ class Peek(msgspec.Struct, gc=False):
     max_completion_tokens: int | None = None
     n: int | None = None
     messages: list[msgspec.Raw] | None = None
+    tools: msgspec.Raw = msgspec.Raw()
+    best_of: int | None = None
+    prompt: msgspec.Raw = msgspec.Raw()
+    prediction: msgspec.Raw = msgspec.Raw()
 
     @property
     def output_limit_tokens(self) -> int | None:

@@ -1,0 +1,150 @@
+"""Making a request fit: the most output that some money still pays for, and the request asking for no more than that.
+
+`largest_output_tokens` is the exact inverse of `upper_bound_nano_usd`; `with_max_tokens` edits the cap in the caller's
+bytes and leaves every other byte alone (unknown members, order, spelling of numbers).
+
+Laws: bound(largest) <= free < bound(largest + 1); a cap is only ever lowered or added, never raised; only members of
+the outermost object count, and of a member given twice both are capped.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from apikeyrouter.domain.cost.estimate import bound_rates
+from apikeyrouter.domain.interfaces.price_source import ModelPrice
+from apikeyrouter.domain.models.call import Peek
+
+__all__ = ["UNLIMITED_OUTPUT_TOKENS", "cap_member", "largest_output_tokens", "with_max_tokens"]
+
+UNLIMITED_OUTPUT_TOKENS = 2**31 - 1
+"""Stands for "any": output is free of charge, or the money pays for more than any model writes."""
+
+
+def largest_output_tokens(
+    price: ModelPrice,
+    input_bound: int,
+    choices: int,
+    free_nano_usd: int,
+    *,
+    extra_output: int = 0,
+    text_only: bool = False,
+) -> int:
+    """The most output tokens per choice whose upper bound still fits into `free_nano_usd`; 0 when none does.
+
+    0 also when even the input does not fit. `extra_output`: output tokens billed whatever the cap is (see `Demand`).
+    At most `UNLIMITED_OUTPUT_TOKENS`.
+    """
+    rate_in, rate_out = bound_rates(price, input_bound, text_only=text_only)
+    # bound = per_request + ceil(x / 10^6) <= free  <=>  x <= (free - per_request) x 10^6
+    left = (free_nano_usd - price.per_request) * 1_000_000 - input_bound * rate_in - extra_output * rate_out
+    if left < 0:
+        return 0
+    if rate_out == 0:
+        return UNLIMITED_OUTPUT_TOKENS
+    return min(left // (rate_out * max(1, choices)), UNLIMITED_OUTPUT_TOKENS)
+
+
+_SPACE = rb"[ \t\r\n]*+"
+_STRING = rb'"(?:[^"\\]++|\\.)*+"'
+_KEY = re.compile(_SPACE + rb"(" + _STRING + rb")" + _SPACE + rb":" + _SPACE, re.DOTALL)
+_SCALAR = re.compile(rb"[^,}\] \t\r\n]++")
+_MARKS = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
+_NEXT = re.compile(_SPACE + rb"([,}])")
+_OPEN = re.compile(_SPACE + rb"\{" + _SPACE)
+
+_CAPS = (b'"max_tokens"', b'"max_completion_tokens"')
+
+# OpenAI's reasoning models refuse `max_tokens` (API reference, "max_tokens: deprecated, not compatible with o-series").
+_REASONS = re.compile(r"(?:.*/)?(?:o\d|gpt-(?:[5-9]|\d\d)|codex|computer-use)")
+
+
+def cap_member(model: str) -> str:
+    """The member that caps the output of a model: `max_completion_tokens` for OpenAI's reasoning families."""
+    return "max_completion_tokens" if _REASONS.match(model) else "max_tokens"
+
+
+def with_max_tokens(body: bytes, peek: Peek, limit: int, *, model: str | None = None) -> bytes:
+    """The request with its output capped at `limit` tokens per choice.
+
+    Lowers the caller's `max_tokens` and `max_completion_tokens` where they are above; if neither is given (or only as
+    null), caps the model's own member. `model`: the model that will serve it, else the one that `peek` names. The body
+    is a JSON object that was peeked without an error; raises ValueError when it is not.
+    """
+    found = [(name, start, end) for name, start, end in _members(body) if name in _CAPS]
+    given = [one for one in found if body[one[1] : one[2]] != b"null"]
+    text = b"%d" % limit
+    if not given:
+        own = cap_member(model or peek.model or "")
+        quoted = f'"{own}"'.encode("ascii")
+        nulls = [one for one in found if one[0] == quoted]
+        if not nulls:
+            return _with_first(body, own, text)
+        for _, start, end in reversed(nulls):
+            body = body[:start] + text + body[end:]
+        return body
+    for _, start, end in reversed(given):
+        if _number(body[start:end]) > limit:
+            body = body[:start] + text + body[end:]
+    return body
+
+
+def _number(text: bytes) -> float:
+    value = msgspec.json.decode(text)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError("a cap on output tokens is not a number")  # noqa: TRY004 - wrong value, not type
+    return value
+
+
+def _with_first(body: bytes, name: str, value: bytes) -> bytes:
+    opened = _OPEN.match(body)
+    if opened is None:
+        raise ValueError("the body is not a JSON object")
+    at = opened.end()
+    comma = b"" if body[at : at + 1] == b"}" else b","
+    return body[:at] + b'"' + name.encode("ascii") + b'":' + value + comma + body[at:]
+
+
+def _members(body: bytes) -> list[tuple[bytes, int, int]]:
+    """(quoted name, start of value, end of value) of the outermost object's members, in order."""
+    opened = _OPEN.match(body)
+    if opened is None:
+        raise ValueError("the body is not a JSON object")
+    members: list[tuple[bytes, int, int]] = []
+    at = opened.end()
+    if body[at : at + 1] == b"}":
+        return members
+    while True:
+        key = _KEY.match(body, at)
+        if key is None:
+            raise ValueError("the body is not a JSON object")
+        name = key.group(1)
+        if b"\\" in name:
+            name = msgspec.json.encode(msgspec.json.decode(name))
+        start = key.end()
+        end = _end_of_value(body, start)
+        members.append((name, start, end))
+        after = _NEXT.match(body, end)
+        if after is None:
+            raise ValueError("the body is not a JSON object")
+        if after.group(1) == b"}":
+            return members
+        at = after.end()
+
+
+def _end_of_value(body: bytes, start: int) -> int:
+    first = body[start : start + 1]
+    if first not in (b"{", b"[", b'"'):
+        scalar = _SCALAR.match(body, start)
+        if scalar is None:
+            raise ValueError("the body is not a JSON object")
+        return scalar.end()
+    depth = 0
+    for mark in _MARKS.finditer(body, start):
+        sign = mark.group()[:1]
+        depth += (sign in b"{[") - (sign in b"}]")
+        if depth == 0:
+            return mark.end()
+    raise ValueError("the body is not a JSON object")
