@@ -106,14 +106,6 @@ class Demand:
         hard budget refuse such a call, or let the operator allow it."""
         return self.bound.unbounded
 
-    def tighten(self) -> bool:
-        """From now on money is bounded by content; whether that is less than before."""
-        before = self.input_bound
-        if self.tight.tokens >= before:
-            return False
-        self._bound = self._tight
-        return True
-
     def improve(self, bound: InputBound) -> None:
         """Takes a bound that was found by other means, such as a tokenizer, if it is lower."""
         if bound.tokens < self.bound.tokens and not bound.unbounded and not self.bound.unbounded:
