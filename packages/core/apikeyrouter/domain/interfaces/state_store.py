@@ -204,12 +204,12 @@ class StateStore(Protocol):
         """Returns when everything posted so far is durable. Raises StateStoreError for what could not be written."""
         ...
 
-    async def load_keys(self) -> list[StoredKey]:
-        """Every key, retired ones too, oldest first."""
+    async def load_keys(self, key_ids: Sequence[str] | None = None) -> list[StoredKey]:
+        """Every key, retired ones too, oldest first; with `key_ids` those of them that exist."""
         ...
 
     async def delete_key(self, key_id: str) -> None:
-        """Forgets a key wholly. Unknown ids are ignored."""
+        """Forgets a key wholly, and publishes a change. Unknown ids are ignored."""
         ...
 
     async def list_keys(self, provider_id: str | None = None) -> list[APIKey]:
