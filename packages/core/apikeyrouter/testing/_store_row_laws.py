@@ -50,6 +50,7 @@ class RowLaws(StoreSuite):
             created_at_s=1_767_225_600.123456,
             updated_at_s=1_767_225_601.5,
             sealed_previous=b"",
+            revision=2**40,
         )
         async with self.opened() as store:
             await store.apply(StoreBatch(keys=[row]))
@@ -80,6 +81,15 @@ class RowLaws(StoreSuite):
             rows = await store.load_keys()
             assert [row.key_id for row in rows] == ["a", "b", "c"]
             assert (rows[1].state, rows[1].version) == ("disabled", 2)
+
+    async def test_named_keys_are_loaded_alone_oldest_first(self) -> None:
+        async with self.opened() as store:
+            await store.apply(StoreBatch(keys=[key_row(text, at_s=at_s) for at_s, text in enumerate(AWKWARD_TEXTS)]))
+            wanted = [AWKWARD_TEXTS[7], "unknown", AWKWARD_TEXTS[1], AWKWARD_TEXTS[7]]
+            assert [row.key_id for row in await store.load_keys(wanted)] == [AWKWARD_TEXTS[1], AWKWARD_TEXTS[7]]
+            assert await store.load_keys(["unknown"]) == await store.load_keys([]) == []
+            await store.apply(StoreBatch(keys=[key_row(f"k{number}") for number in range(2_000)]))
+            assert len(await store.load_keys([f"k{number}" for number in range(5_000)])) == 2_000
 
     async def test_the_last_of_two_rows_with_one_id_wins(self) -> None:
         async with self.opened() as store:
@@ -126,8 +136,10 @@ class RowLaws(StoreSuite):
             assert (await store.load_keys())[0].document == {"tags": ["x"]}
 
     async def test_budgets_read_back_equal_and_deleted_ones_stay_out(self) -> None:
-        first = budget_row("b1", at_s=1, limit_nano_usd=2**62, spent_nano_usd=2**62 - 1, warning_count=3, mode="soft")
-        second = budget_row("b2", at_s=2, scope="per_key", scope_id=AWKWARD_TEXTS[0])
+        first = budget_row("b1", at_s=1, limit_nano_usd=2**62, mode="soft", rolling=True)
+        second = budget_row(
+            "b2", at_s=2, scope="per_key", scope_id=AWKWARD_TEXTS[0], time_zone="Europe/Berlin", name=AWKWARD_TEXTS[5]
+        )
         async with self.opened() as store:
             await store.apply(StoreBatch(budgets=[second, first]))
             assert await store.load_budgets() == [first, second]

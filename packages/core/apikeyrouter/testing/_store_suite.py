@@ -40,6 +40,20 @@ class StoreSuite:
         """
         raise NotImplementedError("derive a class and say how to make your store")
 
+    async def kill_server(self) -> None:
+        """Kills the server behind the store with SIGKILL; returns when it is gone. Override this, and
+        `restart_server`, when there is a server: the laws of killed servers run then."""
+        raise NotImplementedError("this store has no server of its own")
+
+    async def restart_server(self) -> None:
+        """Starts the killed server again on the same data and address; returns when it takes connections."""
+        raise NotImplementedError("this store has no server of its own")
+
+    @property
+    def has_server(self) -> bool:
+        """Whether the suite can kill and restart what stands behind the store."""
+        return type(self).kill_server is not StoreSuite.kill_server
+
     @asynccontextmanager
     async def opened(self, **limits: Any) -> AsyncIterator[StateStore]:
         """A store for one test; closed at its end."""
@@ -49,6 +63,15 @@ class StoreSuite:
             yield store
         finally:
             await store.close()
+
+    @asynccontextmanager
+    async def beside(self, store: StateStore) -> AsyncIterator[StateStore]:
+        """Another object on the place of `store`; `store` itself when nothing is outside it."""
+        if not store.persistent:
+            yield store
+            return
+        async with self.opened() as other:
+            yield other
 
     @asynccontextmanager
     async def reopened(self, store: StateStore) -> AsyncIterator[StateStore]:

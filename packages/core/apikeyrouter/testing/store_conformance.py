@@ -22,9 +22,15 @@ from datetime import UTC
 
 from apikeyrouter.domain.interfaces.state_store import StateQuery, StateStore, StoreBatch
 from apikeyrouter.domain.models.health_state import HealthStatus
+from apikeyrouter.testing._store_book_laws import BookLaws
+from apikeyrouter.testing._store_change_laws import ChangeLaws
+from apikeyrouter.testing._store_ledger_laws import LedgerLaws
 from apikeyrouter.testing._store_log_laws import LogLaws
 from apikeyrouter.testing._store_row_laws import RowLaws
+from apikeyrouter.testing._store_server_laws import ServerLaws
 from apikeyrouter.testing._store_suite import refused
+from apikeyrouter.testing._store_usage_laws import UsageLaws
+from apikeyrouter.testing._store_worker_laws import WorkerLaws
 from apikeyrouter.testing.store_rows import budget_row, decision_row, event_row, key_row, virtual_key_row
 
 __all__ = ["StoreConformance"]
@@ -38,8 +44,9 @@ async def _key_ids(store: StateStore) -> list[str]:
     return [row.key_id for row in await store.load_keys()]
 
 
-class StoreConformance(RowLaws, LogLaws):
-    """Every law of `StateStore`: rows and logs (its bases), batches, posts, opening and closing, concurrency."""
+class StoreConformance(RowLaws, LogLaws, LedgerLaws, BookLaws, WorkerLaws, ChangeLaws, UsageLaws, ServerLaws):
+    """Every law of `StateStore`: rows, logs, money, workers, changes, usage, killed servers (its bases), batches,
+    posts, opening and closing, concurrency. For a store behind a server override `kill_server` and `restart_server`."""
 
     # Opening and closing
 

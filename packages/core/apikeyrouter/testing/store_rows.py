@@ -1,13 +1,14 @@
 """Rows for tests of state stores: valid, complete, and different in every field that is named.
 
-Main entries: `key_row`, `budget_row`, `event_row`, `decision_row`, `virtual_key_row`. All bytes in them are
-made up; none is, or looks like, a secret.
+Main entries: `key_row`, `budget_row`, `event_row`, `decision_row`, `virtual_key_row`, `usage_row`. All bytes in them
+are made up; none is, or looks like, a secret.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from apikeyrouter.domain.interfaces.shared_ledger import UsageRow
 from apikeyrouter.domain.interfaces.state_store import (
     StoredBudget,
     StoredDecision,
@@ -16,7 +17,7 @@ from apikeyrouter.domain.interfaces.state_store import (
     StoredVirtualKey,
 )
 
-__all__ = ["budget_row", "decision_row", "event_row", "key_row", "virtual_key_row"]
+__all__ = ["budget_row", "decision_row", "event_row", "key_row", "usage_row", "virtual_key_row"]
 
 
 def key_row(key_id: str, *, at_s: float = 1_000.0, provider_id: str = "openai", **changes: Any) -> StoredKey:
@@ -41,8 +42,6 @@ def budget_row(budget_id: str, *, at_s: float = 1_000.0, **changes: Any) -> Stor
         "limit_nano_usd": 1_000_000_000,
         "period": "daily",
         "mode": "hard",
-        "window_id": "2026-01-01",
-        "spent_nano_usd": 0,
         "created_at_s": at_s,
     }
     return StoredBudget(budget_id=budget_id, **{**fields, **changes})
@@ -75,3 +74,9 @@ def virtual_key_row(virtual_key_id: str, *, at_s: float = 1_000.0, **changes: An
         "created_at_s": at_s,
     }
     return StoredVirtualKey(virtual_key_id=virtual_key_id, **{**fields, **changes})
+
+
+def usage_row(hour_s: int, *, cost: int = 0, **changes: Any) -> UsageRow:
+    """One request of the hour at `hour_s` that cost `cost` nano-USD; `changes` are fields of `UsageRow`."""
+    fields: dict[str, Any] = {"provider_id": "openai", "key_id": "key_1", "model": "gpt-4", "requests": 1}
+    return UsageRow(hour_s=hour_s, cost_nano_usd=cost, **{**fields, **changes})

@@ -8,6 +8,7 @@ StateStoreError that names its row, before anything is written.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from apikeyrouter.domain.errors import StateStoreError
+from apikeyrouter.domain.interfaces.shared_ledger import UsageQuery, UsageRow
 from apikeyrouter.domain.interfaces.state_store import (
     StateQuery,
     StoreBatch,
@@ -28,6 +30,8 @@ from apikeyrouter.domain.keys.rows import TRANSITION_KIND
 
 __all__ = [
     "DECISIONS",
+    "USAGE_COUNTERS",
+    "USAGE_FACTS",
     "FrozenBatch",
     "Row",
     "budget_of",
@@ -37,6 +41,8 @@ __all__ = [
     "freeze",
     "freeze_virtual_key",
     "key_of",
+    "usage_groups",
+    "usage_of",
     "virtual_key_of",
 ]
 
@@ -46,6 +52,20 @@ Row = tuple[Any, ...]
 DECISIONS = "RoutingDecision"
 """The entity type of `query_state` that means the decision log; every other one means the event log."""
 
+USAGE_FACTS = ("hour_s", "provider_id", "key_id", "model", "virtual_key_id", "team", "tags")
+"""What rows of usage have in common when their counters add up; what answers may be grouped by."""
+
+USAGE_COUNTERS = (
+    "requests",
+    "failures",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "cost_nano_usd",
+    "presumed_nano_usd",
+)
+
+_usage_columns: Callable[[UsageRow], Row] = operator.attrgetter(*USAGE_FACTS, *USAGE_COUNTERS)
 _NO_DOCUMENT = "{}"
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(dict[str, Any])
@@ -60,6 +80,7 @@ class FrozenBatch:
     budgets: list[Row]
     events: list[Row]
     decisions: list[Row]
+    usage: list[Row]
 
 
 def event_kind(query: StateQuery) -> str:
@@ -74,6 +95,7 @@ def freeze(batch: StoreBatch) -> FrozenBatch:
         budgets=_each(_freeze_budget, batch.budgets),
         events=_each(_freeze_event, batch.events),
         decisions=_each(_freeze_decision, batch.decisions),
+        usage=_each(_usage_columns, batch.usage),
     )
 
 
@@ -110,12 +132,14 @@ def _freeze_key(row: StoredKey) -> Row:
         row.created_at_s,
         row.updated_at_s,
         None if row.sealed_previous is None else bytes(row.sealed_previous),
+        row.revision,
     )
 
 
 def key_of(row: Row) -> StoredKey:
     """The key behind a tuple of `freeze`; its document is the caller's own copy."""
-    key_id, provider_id, state, sealed, fingerprint, version, document, created_at_s, updated_at_s, previous = row
+    key_id, provider_id, state, sealed, fingerprint, version, document, created_at_s, updated_at_s = row[:9]
+    previous, revision = row[9:]
     return StoredKey(
         key_id,
         provider_id,
@@ -127,6 +151,7 @@ def key_of(row: Row) -> StoredKey:
         created_at_s,
         updated_at_s,
         previous,
+        revision,
     )
 
 
@@ -138,17 +163,17 @@ def _freeze_budget(row: StoredBudget) -> Row:
         row.limit_nano_usd,
         row.period,
         row.mode,
-        row.window_id,
-        row.spent_nano_usd,
         row.created_at_s,
-        row.warning_count,
         row.status,
+        int(row.rolling),
+        row.time_zone,
+        row.name,
     )
 
 
 def budget_of(row: Row) -> StoredBudget:
     """The budget behind a tuple of `freeze`."""
-    return StoredBudget(*row)
+    return StoredBudget(*row[:8], rolling=bool(row[8]), time_zone=row[9], name=row[10])
 
 
 def _freeze_event(row: StoredEvent) -> Row:
@@ -185,6 +210,19 @@ def _freeze_decision(row: StoredDecision) -> Row:
 def decision_of(row: Row) -> StoredDecision:
     """The decision behind a tuple of `freeze`."""
     return StoredDecision(*row)
+
+
+def usage_of(row: Row) -> UsageRow:
+    """The usage behind a tuple of `freeze`."""
+    return UsageRow(*row)
+
+
+def usage_groups(query: UsageQuery) -> tuple[str, ...]:
+    """The facts to group by, each once. Raises StateStoreError for what is no fact of usage."""
+    strangers = [name for name in query.by if name not in USAGE_FACTS]
+    if strangers:
+        raise StateStoreError(f"Usage cannot be grouped by {strangers[0]!r}; it can be by {', '.join(USAGE_FACTS)}.")
+    return tuple(dict.fromkeys(query.by))
 
 
 def _freeze_virtual_key(row: StoredVirtualKey) -> Row:

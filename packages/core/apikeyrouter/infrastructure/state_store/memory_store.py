@@ -7,11 +7,23 @@ Laws: no call ever waits, so each is atomic among the tasks of one event loop; r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 from apikeyrouter.domain.errors import StateStoreError
 from apikeyrouter.domain.interfaces.clock import Clock
+from apikeyrouter.domain.interfaces.shared_ledger import (
+    Changes,
+    LeaseAsk,
+    LeaseReply,
+    LeaseWorker,
+    LedgerEntry,
+    Legacy,
+    UsageQuery,
+    UsageRow,
+    WindowTotals,
+    WorkerRow,
+)
 from apikeyrouter.domain.interfaces.state_store import (
     StateQuery,
     StoreBatch,
@@ -27,11 +39,13 @@ from apikeyrouter.domain.models.health_state import HealthState, HealthStatus
 from apikeyrouter.infrastructure.clock import SystemClock
 from apikeyrouter.infrastructure.state_store import codec
 from apikeyrouter.infrastructure.state_store.codec import Row
+from apikeyrouter.infrastructure.state_store.memory_feed import MemoryFeed, MemoryUsage
+from apikeyrouter.infrastructure.state_store.memory_ledger import MemoryLedger
 
 __all__ = ["MemoryStateStore"]
 
-_KEY_PROVIDER, _KEY_STATE, _KEY_CREATED_AT = 1, 2, 7
-_BUDGET_CREATED_AT, _BUDGET_STATUS = 8, 10
+_KEY_PROVIDER, _KEY_STATE, _KEY_CREATED_AT, _KEY_REVISION = 1, 2, 7, 10
+_BUDGET_LIMIT, _BUDGET_MODE, _BUDGET_CREATED_AT, _BUDGET_STATUS = 3, 5, 6, 7
 _VIRTUAL_KEY_CREATED_AT = 4
 _EVENT_AT = 0
 _DECISION_REQUEST, _DECISION_AT = 1, 2
@@ -69,7 +83,8 @@ class MemoryStateStore:
     """A `StateStore` in memory.
 
     `max_events`, `max_decisions`: the most rows that each log keeps; 0 keeps none. When a log is full, its oldest tenth
-    goes at once. `clock` dates health checks and views of keys.
+    goes at once; the ledger's entries keep about `max_events` too, by folding. `clock` dates health checks, views of
+    keys and entries, and decides when a worker has expired.
     """
 
     def __init__(self, max_events: int = 10_000, max_decisions: int = 10_000, *, clock: Clock | None = None) -> None:
@@ -80,6 +95,9 @@ class MemoryStateStore:
         self._settings: dict[str, bytes] = {}
         self._events = _Log(max_events, _EVENT_AT)
         self._decisions = _Log(max_decisions, _DECISION_AT)
+        self._feed = MemoryFeed()
+        self._usage = MemoryUsage()
+        self._ledger = MemoryLedger(max_events, self._budget_facts, lambda one: self._feed.publish("lease", one))
         self._event_count = 0
         self._failed_posts = 0
         self._unreported = 0
@@ -145,26 +163,38 @@ class MemoryStateStore:
     def _write(self, batch: StoreBatch) -> None:
         frozen = codec.freeze(batch)
         for row in frozen.keys:
-            self._keys[row[0]] = row
+            before = self._keys.get(row[0])
+            if before is None or row[_KEY_REVISION] >= before[_KEY_REVISION]:
+                self._keys[row[0]] = row
+                if before is None or row[_KEY_REVISION] > before[_KEY_REVISION]:
+                    self._feed.publish("key", row[0])
         for row in frozen.budgets:
             self._budgets[row[0]] = row
+            self._feed.publish("budget", row[0])
         for row in frozen.events:
             self._event_count += 1
             self._events.add(self._event_count, row)
         for row in frozen.decisions:
             self._decisions.add(row[0], row)
+        if frozen.usage:
+            self._usage.add(frozen.usage, self._now_s())
 
-    async def load_keys(self) -> list[StoredKey]:
-        """Every key, oldest first."""
-        return [codec.key_of(row) for row in _oldest_first(self._keys.values(), _KEY_CREATED_AT)]
+    def _now_s(self) -> float:
+        return self._clock.utc_now().timestamp()
+
+    async def load_keys(self, key_ids: Sequence[str] | None = None) -> list[StoredKey]:
+        """Every key, or those of `key_ids` that exist, oldest first."""
+        found = self._keys.values() if key_ids is None else [self._keys[one] for one in {*key_ids} & {*self._keys}]
+        return [codec.key_of(row) for row in _oldest_first(found, _KEY_CREATED_AT)]
 
     async def delete_key(self, key_id: str) -> None:
         """Forgets the key; unknown ids are ignored."""
-        self._keys.pop(key_id, None)
+        if self._keys.pop(key_id, None) is not None:
+            self._feed.publish("key", key_id)
 
     async def list_keys(self, provider_id: str | None = None) -> list[APIKey]:
         """Keys as users see them, oldest first, retired ones left out."""
-        utc_s = self._clock.utc_now().timestamp()
+        utc_s = self._now_s()
         return [
             view_of_stored(codec.key_of(row), utc_s=utc_s)
             for row in _oldest_first(self._keys.values(), _KEY_CREATED_AT)
@@ -200,9 +230,44 @@ class MemoryStateStore:
         rows = _oldest_first(self._budgets.values(), _BUDGET_CREATED_AT)
         return [codec.budget_of(row) for row in rows if row[_BUDGET_STATUS] == "active"]
 
+    def _budget_facts(self, budget_id: str) -> tuple[int, bool] | None:
+        row = self._budgets.get(budget_id)
+        if row is None or row[_BUDGET_STATUS] != "active":
+            return None
+        return row[_BUDGET_LIMIT], row[_BUDGET_MODE] == "hard"
+
+    async def lease(self, worker: LeaseWorker, asks: Sequence[LeaseAsk]) -> LeaseReply:
+        """Renews the worker and answers its asks."""
+        return self._ledger.lease(worker, asks, self._now_s())
+
+    async def recover_worker(self, worker_id: str, legacy: Mapping[tuple[str, int], Legacy] | None) -> int | None:
+        """Ends a dead worker; returns what was presumed, or None when there was nothing to do."""
+        return self._ledger.recover(worker_id, legacy, self._now_s())
+
+    async def list_workers(self) -> list[WorkerRow]:
+        """Workers that were not ended, oldest first."""
+        return self._ledger.workers(self._now_s())
+
+    async def load_windows(self, windows: Sequence[tuple[str, int, int]]) -> list[WindowTotals]:
+        """Totals of (budget id, oldest, newest) windows that exist."""
+        return self._ledger.windows(windows)
+
+    async def query_entries(self, budget_id: str, window: int | None = None, limit: int = 1000) -> list[LedgerEntry]:
+        """The ledger's lines, newest first."""
+        return self._ledger.entries(budget_id, window, limit)
+
+    async def query_usage(self, query: UsageQuery) -> list[UsageRow]:
+        """Sums of what was used, one row per group, dearest first."""
+        return self._usage.query(query)
+
+    async def changes(self, after: int | None, wait_s: float) -> Changes:
+        """What changed since the cursor `after`; waits up to `wait_s` for the first change."""
+        return await self._feed.changes(after, wait_s)
+
     async def save_virtual_key(self, virtual_key: StoredVirtualKey) -> None:
         """Inserts or replaces."""
         self._virtual_keys[virtual_key.virtual_key_id] = codec.freeze_virtual_key(virtual_key)
+        self._feed.publish("virtual_key", virtual_key.virtual_key_id)
 
     async def load_virtual_keys(self) -> list[StoredVirtualKey]:
         """Every virtual key, oldest first."""
@@ -217,6 +282,7 @@ class MemoryStateStore:
         """Stores the blob, unless one exists and `only_if_absent`; returns what is now stored."""
         if not (only_if_absent and name in self._settings):
             self._settings[name] = bytes(value)
+            self._feed.publish("setting", name)
         return self._settings[name]
 
 
