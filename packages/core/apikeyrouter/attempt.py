@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from random import Random
 
 from apikeyrouter.domain.components.key_manager import KeyManager
-from apikeyrouter.domain.cost.estimate import OutputLengths
+from apikeyrouter.domain.cost.lengths import OutputLengths
 from apikeyrouter.domain.cost.prices import cost_nano_usd
+from apikeyrouter.domain.cost.ratios import InputRatios
+from apikeyrouter.domain.cost.reconcile import Reconciler
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.keys.secret import Secret
-from apikeyrouter.domain.models.call import Call, Operation
+from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.resilience.failures import Billing, Failure, FailureClass
 from apikeyrouter.domain.routing.choose import Taken
 from apikeyrouter.domain.routing.demand import Demand
@@ -31,6 +33,9 @@ _UNHEALTHY = frozenset(
 )  # fmt: skip
 """Failures that speak of the provider's health. Rate limits and quota speak of quota; client errors of the client."""
 
+_NO_BOUND = 2**62
+"""Stands for a bound that nobody asked for: without a hard budget it is not worked out."""
+
 _TOLD = -1
 """A breaker's ticket that no breaker ever gave: what follows counts for nothing there."""
 
@@ -43,6 +48,8 @@ class Learners:
 
     keys: KeyManager
     lengths: OutputLengths
+    ratios: InputRatios
+    reconciler: Reconciler
     clock: Clock
     rng: Random
 
@@ -111,10 +118,10 @@ class Attempt:
         if usage is None:
             self.fact.detail = "no usage reported; charged what was expected"
             usage = Usage(input_tokens=self._demand.input_expected, output_tokens=self._demand.output_expected)
-        elif self._call.operation is not Operation.Embeddings:
-            self._learners.lengths.record(self._call.model, usage.output_tokens)
+        else:
+            self._demand.learn(self.fact.provider_id, usage.input_tokens, usage.output_tokens)
         self._close("ok", status, now_s)
-        self._charge(usage)
+        self._reconcile(self._charge(usage))
         self._learners.keys.succeed(self._ticket, now_s)
         candidate.stats.record(ok=True, now_s=now_s)
         if self.fact.ttft_s is not None:
@@ -144,8 +151,7 @@ class Attempt:
         now_s = self._learners.clock.monotonic_s()
         self._close(reason, None, now_s)
         if partial is None:
-            self._taken.hold.presume()
-            self._note(None, None)
+            self._presume()
         else:
             self._charge(partial)
         self._learners.keys.release(self._ticket)
@@ -168,15 +174,44 @@ class Attempt:
             # charging a whole upper bound for each would exhaust budgets that nobody spent.
             hold.settle([1, 0, *[0] * self._taken.money_lines])
         else:
-            hold.presume()
+            self._presume()
 
-    def _charge(self, usage: Usage) -> None:
+    def _presume(self) -> None:
+        """It was sent, and nobody can tell what it cost: the hold is charged; without budgets, what was expected."""
+        taken = self._taken
+        taken.hold.presume()
+        price = taken.candidate.price
+        if taken.money_lines:
+            presumed = max(need for account, need in taken.hold.lines if account.unit == "nano_usd")
+        else:
+            presumed = 0 if price is None else self._demand.expected_nano_usd(price)
+        self.record.presumed_nano_usd += presumed
+
+    def _reconcile(self, cost: int | None) -> None:
+        """Compares what was estimated with what it cost."""
+        taken, demand = self._taken, self._demand
+        price = taken.candidate.price
+        if price is None or cost is None:
+            return
+        bound = max([n for account, n in taken.hold.lines[2:] if account.hard], default=_NO_BOUND)
+        self._learners.reconciler.record(
+            self.fact.provider_id,
+            self._call.model,
+            demand.expected_nano_usd(price),
+            demand.q95_nano_usd(price, self.fact.provider_id),
+            bound,
+            cost,
+        )
+
+    def _charge(self, usage: Usage) -> int | None:
+        """Settles by usage; returns the cost in nano-USD, None without a price."""
         taken = self._taken
         price = taken.candidate.price
         cost = cost_nano_usd(price, usage) if price is not None else 0
         total = usage.input_tokens + usage.output_tokens
         taken.hold.settle([1, total, *[cost] * taken.money_lines] if taken.money_lines else [1, total])
         self._note(usage, cost if price is not None else None)
+        return cost if price is not None else None
 
     def _note(self, usage: Usage | None, cost: int | None) -> None:
         record = self.record

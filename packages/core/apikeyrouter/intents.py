@@ -82,8 +82,15 @@ def dry_run(router: ApiKeyRouter, intent: RequestIntent, objective: Objective) -
     )
     record.outcome = "dry_run"
     group = router.directory.group_for(call.provider_id, call.model)
+    costs = router.cost_controller
     taken = router.chooser.choose(
-        group, demand_of(call, router.lengths), objective, record, tried=set(), now_s=call.started_s
+        group,
+        demand_of(call, costs.lengths, costs.ratios),
+        objective,
+        record,
+        tried=set(),
+        now_s=call.started_s,
+        tags=call.tags,
     )
     if taken is not None:
         taken.hold.release()

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from apikeyrouter.domain.cost.budgets import BudgetThresholdReached
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.errors import SystemError
 from apikeyrouter.domain.interfaces.clock import Clock
@@ -20,6 +21,7 @@ from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.models.events import KeyMoved, Observer, RequestEnded
 from apikeyrouter.domain.models.routing_decision import RoutingDecision
 from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord, decode, encode, render
+from apikeyrouter.meter import Meter
 
 __all__ = ["Journal"]
 
@@ -47,6 +49,7 @@ class Journal:
         self.observers: list[Observer] = []
         self.dropped = 0
         self.spent_nano_usd = 0
+        self.meter = Meter(store)
 
     def utc_s(self) -> float:
         """Unix seconds, from the monotonic clock: cheap, and steady within one run."""
@@ -60,7 +63,7 @@ class Journal:
         self, call: Call, record: DecisionRecord, fact: AttemptFact, usage: Usage | None, *, outcome: str = "ok"
     ) -> None:
         """A reply was delivered, whole or in part."""
-        self._finish(call, record, outcome)
+        self._finish(call, record, outcome, usage)
         if self.observers:
             self._tell(call, record, fact, outcome=outcome, status=200, usage=usage)
 
@@ -110,15 +113,28 @@ class Journal:
                     break
         return found
 
+    def budget_alert(self, event: BudgetThresholdReached) -> None:
+        """Passes a budget's alert to the observers that care for it."""
+        for observer in self.observers:
+            tell = getattr(observer, "budget_alert", None)
+            if tell is None:
+                continue
+            try:
+                tell(event)
+            except Exception:  # noqa: BLE001 - whatever an observer raises is its own trouble
+                _log.exception("An observer failed on a budget alert; requests are not affected.")
+
     def flush(self) -> None:
-        """Posts finished decisions to the store."""
+        """Posts finished decisions and usage to the store."""
+        self.meter.flush()
         pending, self._pending = self._pending, []
         if pending:
             self._store.post(StoreBatch(decisions=list(_stored(pending))))
 
-    def _finish(self, call: Call, record: DecisionRecord, outcome: str) -> None:
+    def _finish(self, call: Call, record: DecisionRecord, outcome: str, usage: Usage | None = None) -> None:
         record.outcome = outcome
-        self.spent_nano_usd += record.cost_nano_usd or 0
+        self.spent_nano_usd += (record.cost_nano_usd or 0) + record.presumed_nano_usd
+        self.meter.add(call.tags, record, usage, ok=outcome == "ok")
         record.duration_s = self._clock.monotonic_s() - call.started_s
         self._decisions[record.decision_id] = record
         self._by_request[record.request_id] = record.decision_id

@@ -31,6 +31,7 @@ from apikeyrouter.domain.routing.directory import Directory
 from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord
 from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.domain.routing.refusals import failed_error, refused_error
+from apikeyrouter.funding import Funding, Money
 from apikeyrouter.journal import Journal
 from apikeyrouter.streaming import ReplyStream
 
@@ -73,7 +74,7 @@ class _Flow:
     objective: Objective
     record: DecisionRecord
     group: Group
-    demand: Demand
+    money: Money
     tried: set[str] = field(default_factory=set)
     failures: list[tuple[AttemptFact, Failure]] = field(default_factory=list)
     error_body: tuple[bytes, str | None] | None = None
@@ -89,6 +90,7 @@ class Pipeline:
         costs: CostController,
         transport: Transport,
         *,
+        funding: Funding,
         learners: Learners,
         journal: Journal,
         limits: Limits,
@@ -98,6 +100,7 @@ class Pipeline:
         self._chooser = chooser
         self._costs = costs
         self._transport = transport
+        self._funding = funding
         self._learners = learners
         self._clock = learners.clock
         self._journal = journal
@@ -116,7 +119,7 @@ class Pipeline:
         )
         try:
             group = self._directory.group_for(call.provider_id, call.model)
-            flow = _Flow(call, objective, record, group, demand_of(call, self._learners.lengths))
+            flow = _Flow(call, objective, record, group, Money(call, self._demand(call)))
             return await self._until_served(flow)
         except SystemError as error:
             self._journal.failed(call, record, error)
@@ -127,10 +130,17 @@ class Pipeline:
             self._journal.cancelled(call, record)
             raise
 
+    def _demand(self, call: Call) -> Demand:
+        learners = self._learners
+        tenant = str(call.tags.get("virtual_key") or "") if call.tags else ""
+        return demand_of(call, learners.lengths, learners.ratios, tenant=tenant)
+
     async def _until_served(self, flow: _Flow) -> Reply:
         while True:
             taken = self._take(flow)
             if taken is None:
+                if self._chooser.money and await self._find_money(flow):
+                    continue
                 raise self._refused(flow)
             outcome = await self._attempt(flow, taken)
             if isinstance(outcome, Reply):
@@ -142,7 +152,13 @@ class Pipeline:
         """Steps 2 to 5 in one go: see `Chooser`."""
         now_s = self._clock.monotonic_s()
         taken = self._chooser.choose(
-            flow.group, flow.demand, flow.objective, flow.record, tried=flow.tried, now_s=now_s
+            flow.group,
+            flow.money.demand,
+            flow.objective,
+            flow.record,
+            tried=flow.tried,
+            now_s=now_s,
+            tags=flow.call.tags,
         )
         if taken is not None:
             flow.tried.add(taken.scored.key_id)
@@ -150,9 +166,21 @@ class Pipeline:
                 taken.candidate.provider.retry_budget.deposit(now_s)
         return taken
 
+    async def _find_money(self, flow: _Flow) -> bool:
+        """A budget has no room: waits for what is held, or lowers the output limit; see `Funding`."""
+        money, record = flow.money, flow.record
+        try:
+            found = await self._funding.help(money, self._chooser.money)
+        finally:
+            record.waited_s = money.waited_s
+        if money.clamp is not None:
+            flow.call = money.call
+            record.clamp = (money.clamp.asked, money.clamp.given, money.clamp.budget_id)
+        return found
+
     async def _attempt(self, flow: _Flow, taken: Taken) -> Reply | Failure:
         """Step 6. Whatever happens, the attempt is closed, or handed to a stream that will close it."""
-        attempt = Attempt(self._learners, flow.call, taken, flow.demand, flow.record)
+        attempt = Attempt(self._learners, flow.call, taken, flow.money.demand, flow.record)
         candidate = taken.candidate
         adapter = candidate.provider.adapter
         reply: HttpReply | None = None
@@ -210,7 +238,7 @@ class Pipeline:
         attempt.accepted()
         attempt.fact.outcome = "streaming"
         stream = ReplyStream(
-            flow.call, attempt, reply, chunks, reader, first=first, demand=flow.demand, journal=self._journal
+            flow.call, attempt, reply, chunks, reader, first=first, demand=flow.money.demand, journal=self._journal
         )
         return Reply(flow.record, attempt.taken, 200, reply.headers, stream=stream)
 
@@ -261,9 +289,12 @@ class Pipeline:
 
     def _refused(self, flow: _Flow) -> SystemError:
         """Nobody was left to try: either at once, or after failures."""
-        refused = self._chooser.last_refusal
-        if refused is not None and refused.account.unit == "nano_usd" and not flow.failures:
-            return self._costs.refusal_error(refused, flow.call.model)
+        money = self._chooser.money
+        if money and not flow.failures:
+            least = min(money, key=lambda one: one.need)
+            return self._costs.refusal_error(
+                least.refused, flow.call.model, also=least.accounts, largest_output=flow.money.largest_output
+            )
         now_s = self._clock.monotonic_s()
         return refused_error(flow.call.model, flow.record.rejections, flow.failures, now_s)
 

@@ -10,17 +10,19 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
 import msgspec
 
 from apikeyrouter.attempt import Learners
+from apikeyrouter.budget_check import check_budget
 from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.components.key_manager import KeyManager
 from apikeyrouter.domain.components.quota_awareness_engine import QuotaAwarenessEngine
 from apikeyrouter.domain.components.routing_engine import RoutingEngine
-from apikeyrouter.domain.cost.estimate import OutputLengths
+from apikeyrouter.domain.cost.budgets import BudgetThresholdReached
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.price_source import PriceSource
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
@@ -40,8 +42,12 @@ from apikeyrouter.domain.routing.choose import Chooser
 from apikeyrouter.domain.routing.directory import Directory
 from apikeyrouter.domain.routing.objectives import Objective, compile_objective
 from apikeyrouter.domain.routing.provider import Provider
+from apikeyrouter.feed import ChangeFeed
+from apikeyrouter.funding import Funding, FundingRules
+from apikeyrouter.housekeeping import Housekeeping
 from apikeyrouter.infrastructure.clock import SystemClock
 from apikeyrouter.infrastructure.config.settings import RouterSettings
+from apikeyrouter.infrastructure.ledger_boxes import boxes_for
 from apikeyrouter.infrastructure.pricing.catalogue import GenaiPriceSource, PriceBook
 from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStore
 from apikeyrouter.inspection import KeyCheck, StateSummary, check_key, list_models, summarize
@@ -55,7 +61,6 @@ from apikeyrouter.routed_stream import RoutedStream
 __all__ = ["ApiKeyRouter"]
 
 _log = logging.getLogger("apikeyrouter")
-_FLUSH_EVERY_S = 0.25
 
 
 class ApiKeyRouter:
@@ -89,24 +94,29 @@ class ApiKeyRouter:
         self.journal = Journal(self.state_store, self._clock, decisions_max=self.settings.decision_log_max)
         self.journal.observers.extend(observers)
         prices = PriceBook(price_source or GenaiPriceSource())
-        self.lengths = OutputLengths()
-        self.cost_controller = CostController(
-            self.state_store, self.ledger, prices, self._clock, on_event=_tell_about_money, lengths=self.lengths
+        self.cost_controller = costs = CostController(
+            self.state_store,
+            self.ledger,
+            prices,
+            self._clock,
+            on_event=self._money_event,
+            boxes=boxes_for(self.state_store, self._environ),
+            soft_without_store=self.settings.soft_budgets_without_store,
         )
         self.key_manager = KeyManager(self.state_store, self._clock, rng, on_change=self._key_changed)
         self.pools = Pools(self._clock)
-        self.directory = Directory(
-            self.key_manager, self.cost_controller.price_for, self.pools.accounts, self.settings.considered_max
-        )
-        self.chooser = Chooser(self.ledger, self.cost_controller, self.settings.considered_max)
+        self.directory = Directory(self.key_manager, costs.price_for, self.pools.accounts, self.settings.considered_max)
+        self.chooser = Chooser(self.ledger, costs, self.settings.considered_max)
         self.quota_awareness_engine = QuotaAwarenessEngine(self.key_manager, self.pools, self._clock)
         self.routing_engine = RoutingEngine(self._dry_run)
-        self._learners = Learners(self.key_manager, self.lengths, self._clock, rng)
+        self._learners = Learners(self.key_manager, costs.lengths, costs.ratios, costs.reconciler, self._clock, rng)
+        costs.checker = partial(check_budget, self)
+        self.feed = ChangeFeed(self.state_store, self._clock)
+        self._house = Housekeeping(self._clock, self._post, costs.book, self.key_manager, self.feed)
         self._given_transport = transport
         self._transport: Transport | None = None
         self._pipeline: Pipeline | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._flusher: asyncio.Task[None] | None = None
         self._objectives: dict[str | None, Objective] = {}
 
     async def __aenter__(self) -> ApiKeyRouter:
@@ -132,6 +142,7 @@ class ApiKeyRouter:
         self._loop = loop
         try:
             await self.state_store.open()
+            await self.feed.start()  # before anything is loaded, so that no change falls between
             if first:
                 sealer, note = await open_sealer(self.state_store, self._environ)
                 if note:
@@ -141,6 +152,7 @@ class ApiKeyRouter:
                 self.directory.changed()
         except BaseException:
             self._loop = None
+            await self.feed.stop()
             raise
         self._transport = self._given_transport or self._transport or self._new_transport()
         self._pipeline = Pipeline(
@@ -148,12 +160,13 @@ class ApiKeyRouter:
             self.chooser,
             self.cost_controller,
             self._transport,
+            funding=Funding(self.cost_controller, self._clock, self._funding_rules),
             learners=self._learners,
             journal=self.journal,
             limits=Limits(self.settings.attempts_max, self.settings.retry_unanswered, self.timeouts),
             new_id=_new_decision_id,
         )
-        self._flusher = loop.create_task(self._flush_forever(), name="apikeyrouter-flush")
+        self._house.start()
 
     async def aclose(self) -> None:
         """Writes what is pending and closes connections and store. The router may be started again."""
@@ -161,14 +174,11 @@ class ApiKeyRouter:
             return
         same_loop = self._loop is asyncio.get_running_loop()
         self._loop = None
-        flusher, self._flusher = self._flusher, None
-        if flusher is not None and same_loop:  # with an earlier loop its tasks have ended too
-            flusher.cancel()
-            await asyncio.gather(flusher, return_exceptions=True)
         if self._transport is not None:
             await self._transport.aclose()
             self._transport = None
         self._post()
+        await self._house.stop(same_loop=same_loop)
         await self.state_store.flush()
         await self.state_store.close()
 
@@ -363,23 +373,23 @@ class ApiKeyRouter:
     def _post(self) -> None:
         self.journal.flush()
         self.key_manager.flush_counters()
-        self.cost_controller.flush()
 
-    async def _flush_forever(self) -> None:
-        while True:
-            await self._clock.sleep(_FLUSH_EVERY_S)
-            self._post()
+    @property
+    def _funding_rules(self) -> FundingRules:
+        chosen = self.settings
+        return FundingRules(chosen.budget_wait_s, chosen.clamp_output, chosen.clamp_min_tokens)
+
+    def _money_event(self, event: object) -> None:
+        """Budget alerts and unknown prices go to the log; the amounts are in the event itself."""
+        _log.warning("%s", event)
+        if isinstance(event, BudgetThresholdReached):
+            self.journal.budget_alert(event)
 
     def _new_transport(self) -> Transport:
         from apikeyrouter.infrastructure.transport import HttpTransport, TransportLimits
 
         most = self.settings.response_max_bytes
         return HttpTransport(clock=self._clock, limits=TransportLimits(body_bytes=most, decoded_bytes=most))
-
-
-def _tell_about_money(event: object) -> None:
-    """Budget alerts and unknown prices go to the log; the amounts are in the event itself."""
-    _log.warning("%s", event)
 
 
 def _new_request_id() -> str:

@@ -11,12 +11,14 @@ import asyncio
 import dataclasses
 import logging
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
+from apikeyrouter.domain.components.budget_book import BudgetBook
 from apikeyrouter.domain.errors import RouterError
 from apikeyrouter.domain.models.call import Call, Operation
 from apikeyrouter.domain.routing.objectives import Objective
+from apikeyrouter.meter import RESERVED_TAGS
 from apikeyrouter.pipeline import Reply
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter_proxy.access import Access, Principal
@@ -34,6 +36,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 OPERATIONS = {f"{prefix}/{operation.value}": operation for operation in Operation for prefix in ("/v1", "/openai/v1")}
 _WATCH_AFTER_S = 0.02
+_TAGS_MAX, _TAGS_LENGTH_MAX = 8, 512
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 
 
@@ -62,10 +65,10 @@ class DataPlane:
             with ClientWatch(receive) as watch:
                 reply = await self._router.serve(call, objective)
                 if reply.stream is None:
-                    await _send_body(send, call, reply)
+                    await _send_body(send, call, reply, self._router.cost_controller.book)
                 else:
                     watch.now()
-                    await _send_stream(send, call, reply)
+                    await _send_stream(send, call, reply, self._router.cost_controller.book)
         except WireError as error:
             await send_error(send, error, call)
         except RouterError as error:
@@ -108,10 +111,23 @@ class DataPlane:
             peeked,
             headers=upstream_headers(raw_headers),
             request_id=given_id.decode() if given_id and _REQUEST_ID.fullmatch(given_id) else None,
-            tags=principal.tags,
+            tags=_tags(headers, principal),
         )
         principal.check_model(call.model)
         return call
+
+
+def _tags(headers: dict[bytes, bytes], principal: Principal) -> Mapping[str, Any]:
+    """Who asks, and `x-akr-tags` (name=value, comma-separated): what the caller says of itself never goes before what
+    its key says."""
+    given = headers.get(b"x-akr-tags")
+    if not given:
+        return principal.tags
+    pairs = [part.partition("=") for part in given.decode("latin-1")[:_TAGS_LENGTH_MAX].split(",")]
+    tags = {name.strip(): value.strip() for name, _, value in pairs if name.strip() and value.strip()}
+    for name in RESERVED_TAGS:
+        tags.pop(name, None)
+    return {**dict(list(tags.items())[:_TAGS_MAX]), **principal.tags}
 
 
 class ClientWatch:
@@ -154,18 +170,18 @@ class ClientWatch:
             raise ClientGone from None
 
 
-async def _send_body(send: Send, call: Call, reply: Reply) -> None:
-    headers = _explaining(call, reply)
+async def _send_body(send: Send, call: Call, reply: Reply, budgets: BudgetBook) -> None:
+    headers = _explaining(call, reply, budgets)
     headers.append((b"content-length", str(len(reply.body)).encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def _send_stream(send: Send, call: Call, reply: Reply) -> None:
+async def _send_stream(send: Send, call: Call, reply: Reply, budgets: BudgetBook) -> None:
     stream = reply.stream
     if stream is None:
         raise TypeError("a reply without a stream was sent as one")
-    headers = _explaining(call, reply)
+    headers = _explaining(call, reply, budgets)
     headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
     try:
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -176,7 +192,7 @@ async def _send_stream(send: Send, call: Call, reply: Reply) -> None:
         stream.close()
 
 
-def _explaining(call: Call, reply: Reply) -> Headers:
+def _explaining(call: Call, reply: Reply, budgets: BudgetBook) -> Headers:
     """The provider's headers that pass, and ours that say how the reply came about."""
     record = reply.record
     scored = reply.taken.scored
@@ -194,6 +210,25 @@ def _explaining(call: Call, reply: Reply) -> Headers:
     ]
     if record.cost_nano_usd is not None:
         headers.append((b"x-akr-cost", b"%.9f" % (record.cost_nano_usd / 1e9)))
+    if record.clamp is not None:
+        headers.append((b"x-akr-max-tokens", str(record.clamp[1]).encode()))
+    if reply.taken.money_lines:
+        headers += _budget_headers(budgets, reply)
+    return headers
+
+
+def _budget_headers(budgets: BudgetBook, reply: Reply) -> Headers:
+    """The budget that has the least left: its id, limit and rest in US dollars, and the Unix second of its reset."""
+    tightest = budgets.tightest([account for account, _ in reply.taken.hold.lines[2:]])
+    if tightest is None:
+        return []
+    headers = [
+        (b"x-budget-id", tightest.budget_id.encode()),
+        (b"x-budget-limit", b"%.9f" % (tightest.limit / 1e9)),
+        (b"x-budget-remaining", b"%.9f" % (tightest.left / 1e9)),
+    ]
+    if tightest.resets_utc_s is not None:
+        headers.append((b"x-budget-reset", str(int(tightest.resets_utc_s)).encode()))
     return headers
 
 

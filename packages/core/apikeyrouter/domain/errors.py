@@ -5,7 +5,8 @@
     │   ├── NoEligibleKeysError          no key could serve it now; one reason per key, earliest retry_after
     │   ├── BudgetExceededError          a hard budget has no room for it; nothing was sent
     │   ├── ProviderNotRegisteredError   the request names, or implies, a provider that this router does not have
-    │   └── UnknownPriceError            a hard budget applies and the model has no known price
+    │   ├── UnknownPriceError            a hard budget applies and the model has no known price
+    │   └── UnboundedCostError           a hard budget applies and the request's cost has no upper bound
     ├── KeyRegistrationError             key material or metadata cannot be accepted
     ├── KeyNotFoundError                 no key has this id
     ├── InvalidStateTransitionError      a key cannot go from its state by that event
@@ -45,6 +46,7 @@ __all__ = [
     "SealError",
     "StateStoreError",
     "SystemError",
+    "UnboundedCostError",
     "UnknownPriceError",
 ]
 
@@ -222,6 +224,21 @@ class UnknownPriceError(SystemError):
             message,
             provider_code="unknown_price",
             details={"model": model, "provider_id": provider_id},
+            status=402,
+        )
+
+
+class UnboundedCostError(SystemError):
+    """A hard budget applies, and part of the request (`parts`, such as a file by reference) may cost any amount."""
+
+    def __init__(self, message: str, *, model: str, parts: Sequence[str]) -> None:
+        self.model = model
+        self.parts = list(parts)
+        super().__init__(
+            ErrorCategory.BudgetExceededError,
+            message,
+            provider_code="unbounded_cost",
+            details={"model": model, "parts": list(parts)},
             status=402,
         )
 

@@ -8,10 +8,18 @@ whole.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from decimal import Decimal
 
 import msgspec
 
-from apikeyrouter.domain.errors import NoEligibleKeysError, RouterError, StateStoreError, SystemError
+from apikeyrouter.domain.errors import (
+    BudgetExceededError,
+    NoEligibleKeysError,
+    RouterError,
+    StateStoreError,
+    SystemError,
+)
 
 __all__ = ["Headers", "WireError", "error_body", "of_router_error"]
 
@@ -29,12 +37,21 @@ _TYPES = {
     429: "rate_limit_error",
 }
 _STORE_RETRY_S = 1.0
+_PAYMENT_REQUIRED = 402
 
 
-def error_body(message: str, *, status: int, code: str | None = None, param: str | None = None) -> bytes:
-    """The JSON of one error."""
+def error_body(
+    message: str,
+    *,
+    status: int,
+    code: str | None = None,
+    param: str | None = None,
+    facts: Mapping[str, object] | None = None,
+) -> bytes:
+    """The JSON of one error. `facts`: further members of the error object."""
     kind = _TYPES.get(status, "api_error")
-    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+    error = {"message": message, "type": kind, "param": param, "code": code, **(facts or {})}
+    return msgspec.json.encode({"error": error})
 
 
 class WireError(Exception):
@@ -62,7 +79,8 @@ def _retry_headers(status: int, retry_after_s: float | None, *, retryable: bool)
     if retry_after_s is not None:
         headers.append((b"retry-after", str(max(1, math.ceil(retry_after_s))).encode()))
         headers.append((b"retry-after-ms", str(max(1, math.ceil(retry_after_s * 1000))).encode()))
-    elif not retryable and status not in (400, 401, 403, 404, 413, 422):
+    hopeless = retry_after_s is None and not retryable and status not in (400, 401, 403, 404, 413, 422)
+    if hopeless or status == _PAYMENT_REQUIRED:  # SDKs must not hammer on a spent budget, whenever it resets
         headers.append((b"x-should-retry", b"false"))
     return headers
 
@@ -78,6 +96,9 @@ def of_router_error(error: RouterError) -> WireError:
             retry_after_s=error.retry_after,
             retryable=retryable and (error.retry_after is not None or not isinstance(error, NoEligibleKeysError)),
         )
+        if isinstance(error, BudgetExceededError):
+            code = error.provider_code
+            wire.body = error_body(error.message, status=error.status, code=code, facts={"budget": _facts_of(error)})
         if error.provider_body is not None:
             wire.body = error.provider_body
             wire.content_type = (error.provider_content_type or "application/json").encode("latin-1")
@@ -85,3 +106,23 @@ def of_router_error(error: RouterError) -> WireError:
     if isinstance(error, StateStoreError):
         return WireError(503, error.message, code="store_unavailable", retry_after_s=_STORE_RETRY_S, retryable=True)
     return WireError(500, error.message, code="internal_error")
+
+
+def _facts_of(error: BudgetExceededError) -> dict[str, object]:
+    """The refusing budget's figures; amounts are US dollars as text, so that no digit is lost."""
+
+    def usd(amount: Decimal | None) -> str | None:
+        return None if amount is None else f"{amount:f}"
+
+    return {
+        "ids": error.violated_budgets,
+        "scope": error.scope,
+        "scope_id": error.scope_id,
+        "limit_usd": usd(error.budget_limit),
+        "spent_usd": usd(error.spent),
+        "held_usd": usd(error.held),
+        "remaining_usd": usd(error.remaining_budget),
+        "needed_usd": usd(error.cost_estimate),
+        "reset_at": None if error.reset_at is None else error.reset_at.isoformat(),
+        "max_output_tokens": error.max_output_tokens,
+    }

@@ -9,9 +9,10 @@ runs by the store's clock; hard leases are frozen once the store may have given 
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from apikeyrouter.domain.components.lessee import Boxes, Lessee
@@ -32,7 +33,7 @@ from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.ledger.leases import Lease
 from apikeyrouter.domain.models.budget import Budget, BudgetScope, EnforcementMode
 
-__all__ = ["BudgetBook"]
+__all__ = ["BudgetBook", "Standing"]
 
 _CACHE_MAX = 4096
 _RECHECK_S = 60.0
@@ -40,6 +41,17 @@ _RECHECK_S = 60.0
 
 _FROZEN_RECHECK_S = 0.1
 _NO_TAGS: Mapping[str, object] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a budget stands now, as far as this process knows. `limit` and `left` in nano-USD, `left` beside what running
+    requests hold; `resets_utc_s`: Unix seconds, None when it never does or rolls."""
+
+    budget_id: str
+    limit: int
+    left: int
+    resets_utc_s: float | None
 
 
 class BudgetBook:
@@ -108,6 +120,25 @@ class BudgetBook:
     def lines_of(self, accounts: Iterable[Account]) -> list[BudgetLine]:
         """The budgets behind accounts, those that are gone left out."""
         return [self._lines[account.id] for account in accounts if account.id in self._lines]
+
+    def tightest(self, accounts: Iterable[Account]) -> Standing | None:
+        """The budget of these accounts that has the least left, in parts of its limit."""
+        found: tuple[float, BudgetLine, Lease, int] | None = None
+        for account in accounts:
+            line = self._lines.get(account.id)
+            lease = line.lease if line is not None else None
+            if line is None or lease is None:
+                continue
+            left = max(0, lease.limit - lease.spent - lease.account.held - lease.held_elsewhere)
+            share = left / lease.limit
+            if found is None or share < found[0]:
+                found = (share, line, lease, left)
+        if found is None:
+            return None
+        _, line, lease, left = found
+        calendar = line.span is not None and not line.definition.rolling and line.span.ends_utc_s < math.inf
+        ends = line.span.ends_utc_s if calendar and line.span is not None else None
+        return Standing(line.budget_id, lease.limit, left, ends)
 
     def _lease(self, line: BudgetLine, now_s: float) -> Lease:
         utc_s = self.lessee.utc_s(now_s)

@@ -11,18 +11,20 @@ Decimals.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from apikeyrouter.domain.components.budget_book import BudgetBook
 from apikeyrouter.domain.components.lessee import Boxes
 from apikeyrouter.domain.cost.budgets import BudgetThresholdReached, PriceUnknown, define_budget
-from apikeyrouter.domain.cost.estimate import OutputLengths
+from apikeyrouter.domain.cost.lengths import OutputLengths
 from apikeyrouter.domain.cost.price_book import PriceBook
 from apikeyrouter.domain.cost.quote import quote
+from apikeyrouter.domain.cost.ratios import InputRatios
+from apikeyrouter.domain.cost.reconcile import Reconciler
 from apikeyrouter.domain.cost.refusals import refusal_error
-from apikeyrouter.domain.errors import BudgetExceededError, UnknownPriceError
+from apikeyrouter.domain.errors import BudgetExceededError, RouterError, UnknownPriceError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
 from apikeyrouter.domain.interfaces.shared_ledger import LedgerEntry, UsageQuery, UsageRow
@@ -30,8 +32,8 @@ from apikeyrouter.domain.interfaces.state_store import StateStore, StoreBatch, S
 from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.ledger.holds import Refused
 from apikeyrouter.domain.ledger.ledger import Ledger
-from apikeyrouter.domain.models.budget import Budget, BudgetScope, EnforcementMode
-from apikeyrouter.domain.models.cost_estimate import CostEstimate
+from apikeyrouter.domain.models.budget import Budget, BudgetCheck, BudgetScope, EnforcementMode
+from apikeyrouter.domain.models.cost_estimate import CostEstimate, CostReconciliation
 from apikeyrouter.domain.models.quota_state import TimeWindow
 from apikeyrouter.domain.models.request_intent import RequestIntent
 from apikeyrouter.domain.models.routing_decision import RoutingDecision
@@ -42,13 +44,17 @@ _CACHE_MAX = 4096
 _NO_TAGS: Mapping[str, object] = {}
 
 Event = BudgetThresholdReached | PriceUnknown
+Checker = Callable[
+    [RequestIntent | Mapping[str, Any], str | None, str | None, Mapping[str, Any] | None], Awaitable[BudgetCheck]
+]
+"""(request, provider id, key id, tags) -> whether it would fit; the router's, since it knows who could serve."""
 
 
 class CostController:
     """Budgets and prices of one router.
 
     `on_event` is told of passed thresholds (each once over all processes) and unknown prices: it must be quick and must
-    not raise. `book`: budgets and leases. `has_budgets`: whether there is any at all.
+    not raise. `book`: budgets and leases. `checker`: set by the router. `has_budgets`: whether there is any at all.
     """
 
     def __init__(
@@ -69,8 +75,11 @@ class CostController:
         self._prices = price_book
         self._clock = clock
         self._on_event = on_event
-        self._lengths = lengths or OutputLengths()
+        self.lengths = lengths or OutputLengths()
+        self.ratios = InputRatios()
+        self.reconciler = Reconciler()
         self._unpriced: set[tuple[str, str]] = set()
+        self.checker: Checker | None = None
 
     @property
     def has_budgets(self) -> bool:
@@ -140,6 +149,20 @@ class CostController:
         """Removes a budget; nothing limits what it limited. Raises BudgetNotFoundError, StateStoreError."""
         await self.book.delete(budget_id)
 
+    async def check_budget(
+        self,
+        intent: RequestIntent | Mapping[str, Any],
+        provider_id: str | None = None,
+        key_id: str | None = None,
+        *,
+        tags: Mapping[str, Any] | None = None,
+    ) -> BudgetCheck:
+        """Whether a request would fit now; nothing is held for it. Without `key_id`, for the cheapest key that could
+        serve it. Raises KeyNotFoundError, ProviderNotRegisteredError, StateStoreError."""
+        if self.checker is None:
+            raise RouterError("This cost controller belongs to no router, so nobody knows which key would serve.")
+        return await self.checker(intent, provider_id, key_id, tags)
+
     async def query_spend(self, query: UsageQuery) -> list[UsageRow]:
         """What was used, summed up by the query's fields, dearest first. Raises StateStoreError."""
         return await self._store.query_usage(query)
@@ -148,6 +171,10 @@ class CostController:
         """The ledger's lines of a budget, newest first: what was charged, when, by which worker. Raises
         StateStoreError."""
         return await self._store.query_entries(budget_id, limit=limit)
+
+    def reconciliation(self) -> list[CostReconciliation]:
+        """Estimates against charges per provider and model, since this process started."""
+        return self.reconciler.reconciliations(self.ratios)
 
     # -- the path of a request --------------------------------------------------------------------------------------
 
@@ -219,7 +246,7 @@ class CostController:
         `metadata`: the key's, for contract prices.
         """
         price = self.price_for(metadata or {}, provider_id, intent.model)
-        return quote(intent, price, self._lengths, bound=self.has_hard(provider_id, key_id, intent.model))
+        return quote(intent, price, self.lengths, bound=self.has_hard(provider_id, key_id, intent.model))
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

@@ -148,8 +148,7 @@ class Lessee:
     async def run(self) -> None:
         """Keeps in step for ever; cancel it to stop, then `aclose`."""
         self._kick = asyncio.Event()
-        if self._boxes is not None:
-            self._boxes.begin(self.worker.worker_id)
+        self._begin()
         while True:
             await self.step()
             await self._wait(self._kick)
@@ -215,6 +214,10 @@ class Lessee:
     def _start_anew(self) -> None:
         """The store gave this worker up and has charged its slices: they are void, and so is the id."""
         _log.warning("This worker was not heard for too long and was given up by the store; it starts anew.")
+        self._begin()
+
+    def _begin(self) -> None:
+        """A new worker without any lease; those of an earlier one are void."""
         void = list(self._leases.values())
         for lease in void:
             self.drop(lease)

@@ -38,7 +38,7 @@ def refusal_error(
     if tightest is not None and tightest.lease is not None:
         lease = tightest.lease
         limit, spent = lease.limit, lease.spent
-        held = lease.account.held + lease.elsewhere
+        held = lease.account.held + lease.held_elsewhere
         reset_s = _resets_at(tightest, utc_s)
     wait_s: float | None = None
     if refused.need > limit:
@@ -78,7 +78,7 @@ def refusal_error(
 
 def _left(line: BudgetLine) -> int:
     lease = line.lease
-    return 0 if lease is None else lease.limit - lease.spent - lease.account.held - lease.elsewhere
+    return 0 if lease is None else lease.limit - lease.spent - lease.account.held - lease.held_elsewhere
 
 
 def _resets_at(line: BudgetLine, utc_s: float) -> float | None:

@@ -194,7 +194,8 @@ class Changes:
 class UsageRow:
     """Requests of one hour that have everything else in common; counters add up when rows are written.
 
-    `hour_s`: Unix second at which the UTC hour starts. `tags`: JSON object text with sorted keys, "{}" for none.
+    `hour_s`: Unix second at which the UTC hour starts. `requests`: callers' requests that ended at this key.
+    `failures`: sends to it that failed, those that another key took over included. `tags`: JSON object text with sorted keys, "{}" for none.
     `cost_nano_usd`: charged, presumed charges included. Empty text: not known or not applicable.
     """
 

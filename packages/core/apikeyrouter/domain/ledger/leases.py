@@ -128,6 +128,11 @@ class Lease:
         return max(0, pending - own)
 
     @property
+    def held_elsewhere(self) -> int:
+        """What other workers' running requests hold, as last heard. Their idle slices come back when needed."""
+        return max(0, self.totals.held - self._reported[1])
+
+    @property
     def unreported_spend(self) -> int:
         """What this worker settled since its last report."""
         return self.account.used - self._reported[0]
@@ -248,9 +253,13 @@ class Lease:
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
-    def enqueue(self, waiter: Waiter) -> None:
-        """Puts a request at the end of those that wait; `ask` will include its need."""
-        self.waiters.append(waiter)
+    def enqueue(self, waiter: Waiter, *, first: bool = False) -> None:
+        """Puts a request at the end of those that wait (`first`: at the front, since it waited before); `ask` will
+        include its need."""
+        if first:
+            self.waiters.appendleft(waiter)
+        else:
+            self.waiters.append(waiter)
         self.account.on_free = self._freed
 
     def wake(self) -> None:

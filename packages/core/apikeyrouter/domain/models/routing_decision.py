@@ -16,6 +16,7 @@ __all__ = [
     "AlternativeRoute",
     "AttemptRecord",
     "ObjectiveType",
+    "OutputLimit",
     "RejectedRoute",
     "RoutingDecision",
     "RoutingObjective",
@@ -105,12 +106,22 @@ class AttemptRecord(BaseModel):
     detail: str = ""
 
 
+class OutputLimit(BaseModel):
+    """A lowered limit on output tokens per choice: what the caller `asked` for (None: no limit), what was `given`, and
+    the budget that made it so."""
+
+    asked: int | None
+    given: int
+    budget_id: str
+
+
 class RoutingDecision(BaseModel):
     """Who serves a request, who does not, and why.
 
     Scores are US dollars on an absolute scale, lower is better: the money it costs plus what the objective says that
     waiting and failing are worth. `considered`: candidates looked at, of `candidates` that exist. `flip`: the smallest
-    change that would have chosen the runner-up.
+    change that would have chosen the runner-up. `presumed_usd`: charged because nobody could tell whether the provider
+    did. `waited_ms`: for budget that running requests held. `output_limit`: set when a budget shortened the reply.
     """
 
     id: str
@@ -131,6 +142,9 @@ class RoutingDecision(BaseModel):
     flip: str | None = None
     outcome: str = "pending"
     cost_usd: Decimal | None = None
+    presumed_usd: Decimal = Decimal(0)
+    waited_ms: float = 0.0
+    output_limit: OutputLimit | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     explanation: str

@@ -7,10 +7,12 @@ looked at is either kept or has a rejection (L8).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from apikeyrouter.domain.components.cost_controller import CostController
+from apikeyrouter.domain.errors import UnboundedCostError
+from apikeyrouter.domain.interfaces.price_source import ModelPrice
 from apikeyrouter.domain.keys.eligibility import EJECTED, Block, blocked
 from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.ledger.holds import Hold, Refused
@@ -21,7 +23,9 @@ from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.domain.routing.explain import DecisionRecord, Rejection, Scored
 from apikeyrouter.domain.routing.objectives import RELIABILITY_THRESHOLD, Objective
 
-__all__ = ["Chooser", "Taken"]
+__all__ = ["Chooser", "MoneyRefusal", "Taken"]
+
+_NO_TAGS: Mapping[str, object] = {}
 
 
 @dataclass(slots=True)
@@ -37,14 +41,24 @@ class Taken:
     ahead: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class MoneyRefusal:
+    """A candidate that only money kept out. `need`: nano-USD on each of `accounts`, its budgets."""
+
+    price: ModelPrice
+    need: int
+    accounts: tuple[Account, ...]
+    refused: Refused
+
+
 class Chooser:
-    """Picks and takes. `last_refusal`: the ledger's refusal when nothing could be held, for the error's numbers."""
+    """Picks and takes. `money`: the candidates that budgets refused, when nothing could be held."""
 
     def __init__(self, ledger: Ledger, costs: CostController, considered_max: int) -> None:
         self._ledger = ledger
         self._costs = costs
         self._considered_max = considered_max
-        self.last_refusal: Refused | None = None
+        self.money: list[MoneyRefusal] = []
 
     def choose(
         self,
@@ -55,9 +69,13 @@ class Chooser:
         *,
         tried: set[str],
         now_s: float,
+        tags: Mapping[str, object] = _NO_TAGS,
     ) -> Taken | None:
-        """The best candidate that could be held, or None; `record` receives candidates, scores and rejections."""
-        self.last_refusal = None
+        """The best candidate that could be held, or None; `record` receives candidates, scores and rejections.
+
+        `tags`: of the call; budgets per virtual key, team and tag go by them.
+        """
+        self.money = []
         rejections: list[Rejection] = []
         record.rejections = rejections
         kept = self._sift(group, objective, demand, rejections, tried=tried, now_s=now_s)
@@ -71,7 +89,7 @@ class Chooser:
         scored = self._rank(kept, demand, objective, now_s)
         record.kept = [s for s, _ in scored]
         for place, (facts, candidate) in enumerate(scored):
-            taken = self._hold(candidate, facts, demand, group.model)
+            taken = self._hold(candidate, facts, demand, group.model, tags)
             if isinstance(taken, Taken):
                 taken.ahead = ahead
                 group.took(candidate)
@@ -79,7 +97,6 @@ class Chooser:
                 if place:
                     record.kept = [s for s, _ in scored[place:]]
                 return taken
-            self.last_refusal = taken
             rejections.append(_refusal(candidate, taken))
         record.kept = ()
         record.chosen = None
@@ -184,25 +201,56 @@ class Chooser:
         ranked.sort()
         return [(facts, candidate) for _, _, _, facts, candidate in ranked]
 
-    def _hold(self, candidate: Candidate, facts: Scored, demand: Demand, model: str) -> Taken | Refused:
+    def _hold(
+        self, candidate: Candidate, facts: Scored, demand: Demand, model: str, tags: Mapping[str, object]
+    ) -> Taken | Refused:
         requests, tokens = candidate.pool
         lines: list[tuple[Account, int]] = [(requests, 1), (tokens, demand.hold_tokens)]
-        money = 0
+        accounts: tuple[Account, ...] = ()
         if self._costs.has_budgets:
-            accounts = self._costs.accounts_for(facts.provider_id, facts.key_id, model)
+            accounts = self._costs.accounts_for(facts.provider_id, facts.key_id, model, tags)
             if accounts:
                 price = candidate.price
                 if price is None:
-                    self._costs.require_price(facts.provider_id, facts.key_id, model)
-                    need = 0
+                    self._costs.require_price(facts.provider_id, facts.key_id, model, tags)
+                    lines += [(account, 0) for account in accounts]
                 else:
-                    need = demand.most_nano_usd(price)
-                lines += [(account, need) for account in accounts]
-                money = len(accounts)
+                    most = demand.most_nano_usd(price)
+                    lines += [(account, most if account.hard else demand.q95_nano_usd(price)) for account in accounts]
         held = self._ledger.try_hold(lines)
         if isinstance(held, Refused):
+            if held.account.unit == "nano_usd" and candidate.price is not None:
+                self.money.append(MoneyRefusal(candidate.price, held.need, accounts, held))
             return held
-        return Taken(candidate, held, facts, money)
+        return Taken(candidate, held, facts, len(accounts))
+
+
+def _needs(
+    accounts: Iterable[Account], demand: Demand, price: ModelPrice, provider_id: str
+) -> Iterable[tuple[Account, int]]:
+    """What to hold: the provable most on a hard budget, on a soft one what nineteen of twenty requests stay below."""
+    most = likely = -1
+    for account in accounts:
+        if account.hard:
+            if most < 0:
+                most = _bounded(demand, price)
+            yield account, most
+        else:
+            if likely < 0:
+                likely = demand.q95_nano_usd(price, provider_id)
+            yield account, likely
+
+
+def _bounded(demand: Demand, price: ModelPrice) -> int:
+    """The provable most. Raises UnboundedCostError when there is none."""
+    if demand.unbounded:
+        raise UnboundedCostError(
+            f"What this request may cost cannot be bounded ({', '.join(demand.unbounded)}), and a hard budget covers "
+            "it. Send the content itself instead of a reference to it, leave that part out, or make the budget soft.",
+            model=demand.model,
+            parts=demand.unbounded,
+        )
+    return demand.most_nano_usd(price)
 
 
 def _floor(objective: Objective, p_failure: float) -> float:

@@ -15,6 +15,7 @@ from typing import Any
 from apikeyrouter.domain.models.routing_decision import (
     AlternativeRoute,
     AttemptRecord,
+    OutputLimit,
     RejectedRoute,
     RoutingDecision,
 )
@@ -81,9 +82,9 @@ class DecisionRecord:
     """Everything about one decision, as it grows. `kept` is in order of preference, the chosen one first."""
 
     __slots__ = (
-        "at_utc_s", "attempts", "candidates", "chosen", "considered", "cost_nano_usd", "decision_id", "duration_s",
-        "input_tokens", "kept", "model", "objective", "outcome", "output_tokens", "priced", "rejections", "request_id",
-        "stream",
+        "at_utc_s", "attempts", "candidates", "chosen", "clamp", "considered", "cost_nano_usd", "decision_id",
+        "duration_s", "input_tokens", "kept", "model", "objective", "outcome", "output_tokens", "presumed_nano_usd",
+        "priced", "rejections", "request_id", "stream", "waited_s",
     )  # fmt: skip
 
     def __init__(
@@ -107,6 +108,9 @@ class DecisionRecord:
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
         self.duration_s = 0.0
+        self.waited_s = 0.0
+        self.presumed_nano_usd = 0
+        self.clamp: tuple[int | None, int, str] | None = None
 
 
 def encode(record: DecisionRecord) -> dict[str, Any]:
@@ -136,6 +140,9 @@ def encode(record: DecisionRecord) -> dict[str, Any]:
         "in": record.input_tokens,
         "outtok": record.output_tokens,
         "dur": record.duration_s,
+        "waited": record.waited_s,
+        "clamp": record.clamp,
+        "presumed": record.presumed_nano_usd,
     }
 
 
@@ -149,6 +156,7 @@ def decode(stored: dict[str, Any], to_datetime: Any) -> RoutingDecision:
     kept = [_Kept(*row) for row in stored["kept"]]
     chosen = next((k for k in kept if k.key_id == stored["chosen"]), None)
     at: datetime = to_datetime(stored["at"])
+    clamp = stored.get("clamp")
     return RoutingDecision(
         id=stored["id"],
         request_id=stored["rid"],
@@ -182,8 +190,11 @@ def decode(stored: dict[str, Any], to_datetime: Any) -> RoutingDecision:
         flip=_flip(chosen, kept, turns=stored["turns"]),
         outcome=stored["out"],
         cost_usd=None if stored["cost"] is None else Decimal(stored["cost"]).scaleb(-9),
+        presumed_usd=Decimal(stored.get("presumed", 0)).scaleb(-9),
         input_tokens=stored["in"],
         output_tokens=stored["outtok"],
+        waited_ms=round(stored.get("waited", 0.0) * 1000, 3),
+        output_limit=None if clamp is None else OutputLimit(asked=clamp[0], given=clamp[1], budget_id=clamp[2]),
         explanation=_sentence(stored, chosen, kept),
     )
 
@@ -256,7 +267,20 @@ def _sentence(stored: dict[str, Any], chosen: _Kept | None, kept: Sequence[_Kept
     failed = [f"{a[1]} ({a[3]})" for a in stored["att"] if a[3] not in ("ok", "pending")]
     if failed:
         tail += f"; tried before and failed: {', '.join(failed)}"
+    tail += _about_money(stored)
     return f"Selected {chosen.label} because {reason}, {_reliability(stored, chosen)}{tail}."
+
+
+def _about_money(stored: dict[str, Any]) -> str:
+    """What budgets did to the request: a shorter reply, a wait."""
+    said = ""
+    if stored.get("clamp"):
+        asked, given, budget_id = stored["clamp"]
+        was = "no limit" if asked is None else str(asked)
+        said += f"; the output limit was lowered from {was} to {given} tokens to fit budget {budget_id}"
+    if stored.get("waited", 0.0) >= 0.001:
+        said += f"; it waited {stored['waited']:.3f} s for budget that running requests held"
+    return said
 
 
 def _money(usd: float, *, priced: bool) -> str:

@@ -72,6 +72,20 @@ class RouterSettings(BaseSettings):
     """Whether a request that was sent, and got no byte back, is sent again with another key. The first send may then be
     billed as well; the ledger charges both."""
 
+    budget_wait_s: float = Field(30.0, ge=0, le=3_600)
+    """Seconds that a request may wait for budget that running requests hold; 0 refuses it at once."""
+
+    clamp_output: bool = True
+    """Whether `max_tokens` may be lowered when a hard budget has room for a shorter reply only; the decision, the
+    response and a header say so. Off: such requests are refused with the largest output that would fit."""
+
+    clamp_min_tokens: int = Field(16, ge=1, le=1_000_000)
+    """A reply shorter than this is not worth its input: such a request is refused instead."""
+
+    soft_budgets_without_store: bool = True
+    """Whether soft budgets let requests through, counted, while the store cannot be reached. Hard ones never do beyond
+    what this process has leased."""
+
     rotation_overlap_s: float = Field(300.0, ge=0, le=86_400)
     """Seconds that a replaced secret still counts after a rotation; 0: none."""
 

@@ -1,0 +1,171 @@
+"""When a budget has no room: wait for what is merely held, or ask for a shorter reply.
+
+The pipeline calls `Funding.help` after a budget refused a request. If it fits except for what running requests hold, it
+waits for them, in order, no longer than `wait_s` and its deadline; if posted spend leaves no room for all of it but for
+a shorter reply, `max_tokens` is lowered (`clamp`), which the decision, the response and a header tell.
+
+Laws: nothing is sent by this module; a wait ends at the latest at its time, and when it is cancelled the next in line
+is told; a store that cannot be asked is a StateStoreError, never a "no".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from apikeyrouter.domain.components.cost_controller import CostController
+from apikeyrouter.domain.cost.fit import with_max_tokens
+from apikeyrouter.domain.errors import StateStoreError
+from apikeyrouter.domain.interfaces.clock import Clock
+from apikeyrouter.domain.ledger.leases import Answer, Lease, Waiter
+from apikeyrouter.domain.models.call import Call, peek
+from apikeyrouter.domain.routing.choose import MoneyRefusal
+from apikeyrouter.domain.routing.demand import Demand
+
+__all__ = ["Clamp", "Funding", "FundingRules"]
+
+_WAITING_MAX = 1000
+"""Requests that may wait on one budget; more are refused at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class FundingRules:
+    """`wait_s`: the longest wait for held money; 0 refuses at once. `clamp`: whether `max_tokens` may be lowered.
+    `clamp_min_tokens`: a reply shorter than this is not worth its input; such a request is refused."""
+
+    wait_s: float = 30.0
+    clamp: bool = True
+    clamp_min_tokens: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Clamp:
+    """A lowered output limit. `asked`: the caller's, None when there was none. `budget_id`: why."""
+
+    asked: int | None
+    given: int
+    budget_id: str
+
+
+@dataclass(slots=True)
+class Money:
+    """One request's way through the budgets. `largest_output`: for the refusal: what would fit now."""
+
+    call: Call
+    demand: Demand
+    until_s: float | None = None
+    waited_s: float = 0.0
+    waits: int = 0
+    clamp: Clamp | None = None
+    largest_output: int | None = None
+
+
+class Funding:
+    """Finds room, or says that there is none."""
+
+    def __init__(self, costs: CostController, clock: Clock, rules: FundingRules) -> None:
+        self._costs = costs
+        self._clock = clock
+        self._rules = rules
+
+    async def help(self, money: Money, refusals: Sequence[MoneyRefusal]) -> bool:
+        """Whether choosing again is worth while. Changes `money.demand` and `money.call` when it lowers the output.
+
+        Raises StateStoreError when the store cannot be asked for room.
+        """
+        best = min(refusals, key=lambda one: (not self._only_held(one), one.need))
+        leases = self._leases(best)
+        if not leases:
+            return False
+        now_s = self._clock.monotonic_s()
+        if money.until_s is None:
+            money.until_s = min(money.call.deadline_s, now_s + self._rules.wait_s)
+        timed_out = now_s >= money.until_s
+        if not timed_out and all(lease.can_ever_fit(best.need) for lease in leases):
+            answer = await self._wait(leases, best.need, money)
+            if answer is Answer.Failed:
+                raise _store_unreachable(self._costs.book.lessee.failure)
+            if answer is not None:
+                return True
+            timed_out = True
+        return self._shorten(money, best, leases, now=timed_out)
+
+    def _only_held(self, refusal: MoneyRefusal) -> bool:
+        return all(lease.can_ever_fit(refusal.need) for lease in self._leases(refusal))
+
+    def _leases(self, refusal: MoneyRefusal) -> list[Lease]:
+        """Hard ones that cover the refused candidate."""
+        found = [self._costs.book.lease_of(account) for account in refusal.accounts]
+        return [lease for lease in found if lease is not None and lease.account.hard]
+
+    async def _wait(self, leases: list[Lease], need: int, money: Money) -> Answer | None:
+        """Waits until every lease has room; None when the time was over first."""
+        started_s = self._clock.monotonic_s()
+        short = [lease for lease in leases if _free(lease) < need]
+        if not short:
+            return Answer.Room
+        if any(len(lease.waiters) >= _WAITING_MAX for lease in short):
+            return None
+        told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        left = len(short)
+
+        def tell(answer: Answer) -> None:
+            nonlocal left
+            left -= 1
+            if (answer is not Answer.Room or left == 0) and not told.done():
+                told.set_result(answer)
+
+        waiters = [Waiter(need, tell) for _ in short]
+        for lease, waiter in zip(short, waiters, strict=True):
+            lease.enqueue(waiter, first=money.waits > 0)
+        money.waits += 1
+        self._costs.book.lessee.kick()
+        timer = asyncio.ensure_future(self._clock.sleep((money.until_s or started_s) - started_s))
+        try:
+            await asyncio.wait((told, timer), return_when=asyncio.FIRST_COMPLETED)
+            return told.result() if told.done() else None
+        finally:
+            timer.cancel()
+            money.waited_s += self._clock.monotonic_s() - started_s
+            for lease, waiter in zip(short, waiters, strict=True):
+                waiter.tell = None
+                if not told.done():
+                    lease.wake()  # whoever is next in line may fit where this one did not
+
+    def _shorten(self, money: Money, refusal: MoneyRefusal, leases: list[Lease], *, now: bool) -> bool:
+        """Lowers the output limit to what posted spend leaves room for (`now`: to what is free at this moment)."""
+        tightest = min(leases, key=lambda lease: _room(lease, now=now))
+        room = _room(tightest, now=now)
+        largest = money.demand.largest_output(refusal.price, room)
+        limit = money.demand.output_limit
+        money.largest_output = money.demand.largest_output(refusal.price, _room(tightest, now=True))
+        if not self._rules.clamp or largest < max(1, self._rules.clamp_min_tokens):
+            return False
+        if limit is not None and largest >= limit:
+            return not now  # others settled meanwhile: it fits as it is
+        money.demand = money.demand.with_output_limit(largest)
+        body = with_max_tokens(money.call.body, money.call.peek, largest, model=money.call.model)
+        money.call = replace(money.call, body=body, peek=peek(body))
+        asked = money.clamp.asked if money.clamp is not None else limit
+        money.clamp = Clamp(asked, largest, tightest.budget_id)
+        return True
+
+
+def _free(lease: Lease) -> int:
+    account = lease.account
+    return (account.limit or 0) - account.used - account.held
+
+
+def _room(lease: Lease, *, now: bool) -> int:
+    """What is left of the budget once everything that runs has settled for nothing, or (`now`) beside all of it."""
+    room = lease.limit - lease.spent
+    return max(0, room - lease.account.held - lease.elsewhere if now else room)
+
+
+def _store_unreachable(cause: StateStoreError | None) -> StateStoreError:
+    why = f" ({cause.message})" if cause is not None else ""
+    return StateStoreError(
+        "The store that keeps the budgets cannot be reached, and what this process had leased is used up, so the "
+        f"request was not sent{why}. It can be sent again when the store is back."
+    )

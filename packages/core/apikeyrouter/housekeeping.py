@@ -1,0 +1,68 @@
+"""What a running router does besides serving: posts what happened, keeps its leases, follows the store's changes.
+
+`Housekeeping` owns the three tasks and ends them in the right order: what is pending is posted first, then every leased
+slice goes back, then the store may close.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from apikeyrouter.domain.components.budget_book import BudgetBook
+from apikeyrouter.domain.components.key_manager import KeyManager
+from apikeyrouter.domain.interfaces.clock import Clock
+from apikeyrouter.feed import ChangeFeed
+
+__all__ = ["Housekeeping"]
+
+FLUSH_EVERY_S = 0.25
+
+
+class Housekeeping:
+    """Tasks of one router. `post`: writes behind what came together since the last time."""
+
+    def __init__(
+        self, clock: Clock, post: Callable[[], None], book: BudgetBook, keys: KeyManager, feed: ChangeFeed
+    ) -> None:
+        self._clock = clock
+        self._post = post
+        self._book = book
+        self._keys = keys
+        self._feed = feed
+        self._tasks: list[asyncio.Task[None]] = []
+        feed.subscribe("budget", self._budgets_changed)
+        feed.subscribe("lease", self._lease_called)
+        feed.subscribe("key", self._keys_changed)
+
+    def start(self) -> None:
+        """Begins, on the running loop. The feed runs already: it starts before anything is loaded."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(self._post_forever(), name="apikeyrouter-post"),
+            loop.create_task(self._book.lessee.run(), name="apikeyrouter-leases"),
+        ]
+
+    async def stop(self, *, same_loop: bool) -> None:
+        """Ends the tasks and gives the leases back. `same_loop`: False when the tasks ended with an earlier loop."""
+        tasks, self._tasks = self._tasks, []
+        if same_loop:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._feed.stop()
+        await self._book.lessee.aclose()
+
+    async def _post_forever(self) -> None:
+        while True:
+            await self._clock.sleep(FLUSH_EVERY_S)
+            self._post()
+
+    async def _budgets_changed(self, _ids: object) -> None:
+        await self._book.reload()
+
+    async def _lease_called(self, _ids: object) -> None:
+        self._book.lessee.kick()
+
+    async def _keys_changed(self, ids: frozenset[str] | None) -> None:
+        await self._keys.refresh(ids)
