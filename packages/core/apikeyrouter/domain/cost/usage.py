@@ -74,8 +74,9 @@ class _Details(msgspec.Struct, gc=False):
 
 class _UsageWire(msgspec.Struct, gc=False):
     """`prompt_*` and `completion_*` in chat, `input_*` and `output_*` in Responses. Then what single servers say:
-    DeepSeek's and Mistral's names for cached tokens, Moonshot's and Together's, Writer's details, Perplexity's searches
-    (which are beside the completion, like its citations), OpenRouter's bill in dollars."""
+    DeepSeek's name for cached tokens, Moonshot's and Together's, Writer's details, Perplexity's searches and citations,
+    OpenRouter's bill in dollars. Mistral's `num_cached_tokens` is not read: it tells what a server had in memory, while
+    the discount goes by `prompt_tokens_details`, as everywhere."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -87,7 +88,6 @@ class _UsageWire(msgspec.Struct, gc=False):
     input_tokens_details: _Details | None = None
     output_tokens_details: _Details | None = None
     prompt_cache_hit_tokens: int | None = None
-    num_cached_tokens: int | None = None
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     prompt_token_details: _Details | None = None
@@ -202,8 +202,7 @@ def _from_wire(wire: _UsageWire, service_tier: object = None) -> Usage | None:
     )
     cached = parts_in.cached_tokens
     if cached is None:
-        others = (wire.prompt_cache_hit_tokens, wire.num_cached_tokens, wire.cached_tokens)
-        cached = next((count for count in others if count is not None), 0)
+        cached = wire.cached_tokens or 0 if wire.prompt_cache_hit_tokens is None else wire.prompt_cache_hit_tokens
     reasoning = parts_out.reasoning_tokens
     if reasoning is None:
         reasoning = wire.reasoning_tokens or 0
@@ -227,17 +226,18 @@ def _from_wire(wire: _UsageWire, service_tier: object = None) -> Usage | None:
     if wire.cost is not None:
         usage.billed_nano_usd = billed_nano_usd(wire.cost)
     if wire.num_search_queries is not None or wire.citation_tokens is not None:
-        _add_searches(usage, wire.num_search_queries or 0, wire.citation_tokens or 0)
+        _add_searches(usage, wire)
     return possible(usage)
 
 
-def _add_searches(usage: Usage, searches: int, citations: int) -> None:
-    """Perplexity's: searches have a fee each, and citations are output that the completion does not count."""
-    if searches > 0:
-        usage.counts = {"web_searches": min(searches, MAX_TOKENS)}
-    if citations > 0:
-        usage.citation_tokens = citations
-        usage.output_tokens += citations
+def _add_searches(usage: Usage, wire: _UsageWire) -> None:
+    """Perplexity's: searches have a fee each; citations and reasoning are output that the completion does not count."""
+    if wire.num_search_queries is not None and wire.num_search_queries > 0:
+        usage.counts = {"web_searches": min(wire.num_search_queries, MAX_TOKENS)}
+    usage.citation_tokens = max(0, wire.citation_tokens or 0)
+    beside = usage.citation_tokens + max(0, wire.reasoning_tokens or 0)
+    if usage.output_tokens == wire.completion_tokens:
+        usage.output_tokens += beside
 
 
 def possible(usage: Usage) -> Usage:

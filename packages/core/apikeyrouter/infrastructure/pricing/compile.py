@@ -56,6 +56,8 @@ _FEES = {
 }
 """The catalogue's field: what is counted, and how many of it the price is for."""
 
+_TOOLS = frozenset(("web_searches", "social_searches", "storage_searches", "code_executions"))
+
 _PER_REQUEST = "requests_kcount"
 
 _WHISPER_SECONDS_MIN = 10
@@ -68,10 +70,13 @@ _TIER_KEYS = ("service_tier", "processing", "speed")
 def compile_price(model: genai.ModelInfo, utc: datetime, source: str, *, own: bool = True) -> ModelPrice | None:
     """What `model` cost at `utc`, with its bands, tiers and fees; None when it has no price that we can charge.
 
-    `own`: whether the entry belongs to the provider that is asked for: tiers are not handed on to other hosts.
+    `own`: whether the entry belongs to the provider that is asked for. The maker's tiers, and what it asks for searches
+    that it runs itself, are not handed on to other hosts.
     """
     standard = _banded(model.get_prices(utc), model, source, _since(model, utc))
-    if standard is None or not own or not model.price_variants:
+    if standard is not None and not own:
+        return replace(standard, fees=tuple([fee for fee in standard.fees if fee.what not in _TOOLS]))
+    if standard is None or not model.price_variants:
         return standard
     tiers: dict[str, ModelPrice] = {}
     for variant in model.price_variants:
