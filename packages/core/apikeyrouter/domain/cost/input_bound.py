@@ -33,6 +33,16 @@ __all__ = ["InputBound", "tight_input_bound"]
 SCHEMA_OVERHEAD_TOKENS = 256
 """Instructions that come with a response schema. Measured on recorded replies: below 100; more than doubled."""
 
+IMAGE_TOKENS_EXPECTED = 765
+"""A picture of 1,024 x 1,024 at high detail on gpt-4o (OpenAI, "Images and vision")."""
+
+AUDIO_BYTES_PER_TOKEN = 800
+"""mp3 at 128 kbit/s is 16,000 bytes a second, which is 10 (OpenAI) to 32 tokens (Gemini)."""
+
+_LIKELY_FRAME = 16  # 4 tokens a message, in bytes of text
+_LIKELY_TOOLS = 40
+_LIKELY_TOOLS_CLAUDE = 1_300  # Anthropic, "Tool use", system prompt token counts: 264 to 530
+
 REASONING_OVERHEAD_TOKENS = 128
 """Instructions that come with reasoning. Measured on recorded replies of Claude: 29."""
 
@@ -44,17 +54,21 @@ TOOL_OVERHEAD_TOKENS = 16
 """One tool's frame. OpenAI's cookbook ("How to count tokens", functions) counts 7 to 10 and 12 at the end of all."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InputBound:
     """The most input tokens of a request.
 
     `tokens`: the most that its own content can count. `method`: "content", "tokenizer" or "bytes" (not JSON).
     `unbounded`: what may add more, as short names ("file", "tool web_search"); empty where `tokens` is the whole truth.
+    `content_bytes`: what is likely to count, as bytes of plain text: input of `InputRatios`. `media_tokens`: what
+    pictures and sound are likely to count beside.
     """
 
     tokens: int
     method: str
     unbounded: tuple[str, ...] = ()
+    content_bytes: int = 1
+    media_tokens: int = 0
 
 
 def tight_input_bound(body: bytes, model: str = "") -> InputBound:
@@ -63,9 +77,9 @@ def tight_input_bound(body: bytes, model: str = "") -> InputBound:
     try:
         request = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return InputBound(len(body), "bytes", ("not JSON",))
+        return InputBound(len(body), "bytes", ("not JSON",), len(body))
     if not isinstance(request, dict):
-        return InputBound(len(body), "bytes", ("not an object",))
+        return InputBound(len(body), "bytes", ("not an object",), len(body))
     name = name_of(model or str(request.get("model") or ""))
     counter = _Counter(name)
     if searches_by_itself(name):
@@ -74,7 +88,7 @@ def tight_input_bound(body: bytes, model: str = "") -> InputBound:
     if isinstance(others, list):  # whichever of them is free will serve it
         counter.served_by([name, *[name_of(str(other)) for other in others]])
     counter.request(request)
-    return InputBound(counter.tokens, "content", tuple(counter.unbounded))
+    return InputBound(counter.tokens, "content", tuple(counter.unbounded), max(1, counter.likely), counter.media_tokens)
 
 
 _PARAMETERS = frozenset({
@@ -100,6 +114,15 @@ _ELSEWHERE = {
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function", "model", "USER", "CHATBOT"})
 _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 _UNSEEN = frozenset({"type", "cache_control", "prompt_cache_breakpoint"})
+_VALUES = frozenset({"input", "args", "json", "response"})
+"""What a tool was called with or returned, as JSON."""
+
+_OPAQUE = frozenset({
+    "id", "tool_call_id", "call_id", "tool_use_id", "toolUseId", "signature", "thoughtSignature", "encrypted_content",
+    "thought_signature", "status", "index", "namespace",
+})  # fmt: skip
+"""Counted in the bound; in no likely count, since models are not shown them as they are."""
+
 _OWN_TOOLS = frozenset({None, "function", "custom", "namespace"})
 _IMAGE_TYPES = frozenset({"image_url", "input_image", "image"})
 _FILE_TYPES = frozenset({
@@ -118,11 +141,13 @@ def _bytes_of(text: str) -> int:
 class _Counter:
     """Adds up one request."""
 
-    __slots__ = ("name", "tokens", "unbounded")
+    __slots__ = ("likely", "media_tokens", "name", "tokens", "unbounded")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.tokens = hidden_tokens_most(name) + MESSAGE_OVERHEAD_TOKENS
+        self.likely = _LIKELY_FRAME
+        self.media_tokens = 0
         self.unbounded: dict[str, None] = {}
 
     def served_by(self, names: list[str]) -> None:
@@ -163,9 +188,11 @@ class _Counter:
             value = [value]
         if value and isinstance(value[0], int):
             self.tokens += len(value)  # a text as token ids
+            self.likely += 4 * len(value)
             return
         for message in value:
             self.tokens += MESSAGE_OVERHEAD_TOKENS
+            self.likely += _LIKELY_FRAME
             if not isinstance(message, dict):
                 self.messages(message) if isinstance(message, list) else self.content(message)
                 continue
@@ -190,7 +217,9 @@ class _Counter:
     def content(self, value: Any) -> None:
         """Anything that a model is shown."""
         if isinstance(value, str):
-            self.tokens += _bytes_of(value)
+            size = len(value) if value.isascii() else _bytes_of(value)
+            self.tokens += size
+            self.likely += size
         elif isinstance(value, list):
             for part in value:
                 self.tokens += NODE_OVERHEAD_TOKENS
@@ -210,16 +239,27 @@ class _Counter:
                 self.content(value)
             elif member == "arguments" and isinstance(value, str):
                 # JSON in a string: written anew as JSON, or escaped once more
-                self.tokens += _bytes_of(value) + value.count('"') + value.count("\\") + value.count(",")
+                size = _bytes_of(value)
+                self.tokens += size + value.count('"') + value.count("\\") + value.count(",")
+                self.likely += size + _LIKELY_FRAME
+            elif member in _OPAQUE or (member in _VALUES and not isinstance(value, str)):
+                likely = self.likely
+                self.rewritten(value)
+                if member in _OPAQUE:
+                    self.likely = likely
             elif member not in _UNSEEN or (member == "type" and shown is None):
                 self.tokens += _bytes_of(member) + NODE_OVERHEAD_TOKENS
+                likely = self.likely
                 self.content(value)
+                if member == "type":
+                    self.likely = likely
 
     def tools(self, value: Any) -> None:
         """Tool definitions. Those that are run by the provider bring in texts of their own."""
         if not value:
             return
         self.tokens += TOOLS_OVERHEAD_TOKENS
+        self.likely += _LIKELY_TOOLS_CLAUDE if "claude" in self.name else _LIKELY_TOOLS
         for tool in value if isinstance(value, list) else [value]:
             self.tokens += TOOL_OVERHEAD_TOKENS
             self.rewritten(tool)
@@ -236,9 +276,12 @@ class _Counter:
                         self.unbounded[f"tool {member}"] = None
 
     def schema(self, value: Any) -> None:
-        """Where the form of the reply is described; the description is shown to the model."""
+        """Where the form of the reply is described; the description may be shown to the model."""
         self.tokens += SCHEMA_OVERHEAD_TOKENS
+        likely = self.likely
         self.rewritten(value)
+        if self.name.startswith("gemini"):  # only steers the decoding
+            self.likely = likely
 
     def rewritten(self, value: Any) -> None:
         """JSON that the provider writes anew in its own layout."""
@@ -247,12 +290,13 @@ class _Counter:
         # each member and element comes with a colon or a comma, but for the last of its list or object
         commas = encoded.count(b",") + encoded.count(b":") + encoded.count(b"{") + encoded.count(b"[")
         self.tokens += commas * (NODE_OVERHEAD_TOKENS // 2)
+        self.likely += len(encoded) * 4 // 5
 
     def media(self, part: dict[str, Any]) -> bool:
         """Counts a picture, sound or file; False when it is none."""
         kind = part.get("type")
-        if kind in _IMAGE_TYPES or (kind is None and "image" in part and isinstance(part["image"], dict)):
-            self.tokens += image_tokens_most(self.name)
+        if kind in _IMAGE_TYPES or (kind is None and isinstance(part.get("image"), dict)):
+            self.image()
             return True
         if kind == "input_audio" and isinstance(part.get("input_audio"), dict):
             audio = part["input_audio"]
@@ -262,7 +306,7 @@ class _Counter:
         if isinstance(inline, dict):
             self.inline(str(inline.get("mimeType") or inline.get("mime_type") or ""), str(inline.get("data", "")))
             return True
-        if kind in _FILE_TYPES or any(name in part for name in _FILE_MEMBERS):
+        if kind in _FILE_TYPES or any(isinstance(part.get(name), dict) for name in _FILE_MEMBERS):
             source = part.get("source")
             if isinstance(source, dict) and source.get("type") in ("text", "content"):
                 return False  # a document given as text
@@ -270,13 +314,19 @@ class _Counter:
             return True
         return False
 
+    def image(self) -> None:
+        """One picture."""
+        self.tokens += image_tokens_most(self.name)
+        self.media_tokens += IMAGE_TOKENS_EXPECTED
+
     def inline(self, mime: str, data: str) -> None:
         """Media in base64 (Gemini's shape)."""
         size = len(data) * 3 // 4
         if mime.startswith("image/"):
-            self.tokens += image_tokens_most(self.name)
+            self.image()
         elif mime.startswith("text/"):
             self.tokens += size
+            self.likely += size
         elif mime.startswith("audio/"):
             self.audio(size, {"audio/mpeg": "mp3"}.get(mime, mime.removeprefix("audio/")))
         else:
@@ -284,6 +334,7 @@ class _Counter:
 
     def audio(self, size: int, kind: str) -> None:
         """Sound; unbounded where its kind does not say how long it may be."""
+        self.media_tokens += 1 + size // AUDIO_BYTES_PER_TOKEN
         most = audio_tokens_most(size, kind)
         if most is None:
             self.unbounded[f"audio {kind}".rstrip()] = None
@@ -294,4 +345,4 @@ class _Counter:
 _DEFINES = frozenset({
     "function", "name", "functionDeclarations", "function_declarations", "toolSpec", "tool_spec", "cachePoint",
 })  # fmt: skip
-_FILE_MEMBERS = ("fileData", "file_data", "fileUri", "document", "video", "file_id", "s3Location")
+_FILE_MEMBERS = ("fileData", "file_data", "document", "video")

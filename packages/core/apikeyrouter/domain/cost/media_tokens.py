@@ -9,6 +9,8 @@ dearest rule.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 __all__ = [
     "IMAGE_TOKENS",
     "MESSAGE_OVERHEAD_TOKENS",
@@ -79,6 +81,7 @@ _REGIONS = ("us.", "eu.", "apac.", "global.")
 _MAKERS = ("anthropic.", "amazon.", "meta.", "google.", "cohere.", "mistral.", "openai.", "deepseek.", "qwen.")
 
 
+@lru_cache(1024)
 def name_of(model: str) -> str:
     """The model's own name: lower case, without provider prefixes ("openai/", "us.anthropic.")."""
     name = model.rpartition("/")[2].lower()
@@ -105,6 +108,7 @@ def audio_tokens_most(data_bytes: int, kind: str) -> int | None:
     return None if slowest is None else -(-data_bytes * _AUDIO_TOKENS_PER_S // slowest)
 
 
+@lru_cache(1024)
 def hidden_tokens_most(name: str) -> int:
     """The most tokens that a provider adds to each request of this model of its own accord, tools apart."""
     for prefix, tokens in _HIDDEN:
@@ -113,6 +117,7 @@ def hidden_tokens_most(name: str) -> int:
     return _HIDDEN_UNKNOWN
 
 
+@lru_cache(1024)
 def searches_by_itself(name: str) -> bool:
     """Whether the model reads other texts before it answers, and counts them as input."""
     return any(mark in name for mark in _SEARCHING)
