@@ -37,7 +37,7 @@ async def main(path, batch_rows):
             names = [f"key_{n}" for n in range(batch_rows)]
             await store.apply(StoreBatch(
                 keys=[key_row(name, version=mine, sealed_secret=b"s" * 500) for name in names],
-                budgets=[budget_row("b", spent_nano_usd=mine)],
+                budgets=[budget_row("b", limit_nano_usd=mine)],
                 events=[event_row(mine, kind="applied", entity_id=str(mine), of=name) for name in names],
                 decisions=[decision_row(f"d{mine}", at_s=mine, payload=b"p" * 2_000)],
             ))
@@ -107,7 +107,7 @@ async def test_a_killed_process_leaves_a_sound_file_with_everything_that_was_ack
         budgets = await store.load_budgets()
         newest = max(found_applied, default=0)
         assert {row.version for row in keys} <= {newest}
-        assert [row.spent_nano_usd for row in budgets] == ([newest] if newest else [])
+        assert [row.limit_nano_usd for row in budgets] == ([newest] if newest else [])
         decisions = await store.query_decisions(StateQuery("RoutingDecision", limit=1_000))
         assert [row.at_s for row in decisions] == sorted(found_applied, reverse=True)[: len(decisions)]
         assert len(decisions) >= min(len(found_applied), 270)

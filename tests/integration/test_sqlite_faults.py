@@ -204,7 +204,7 @@ class _Faulty(sqlite3.Connection):
 def _batch(version: int) -> StoreBatch:
     return StoreBatch(
         keys=[key_row("a", version=version), key_row("b", version=version)],
-        budgets=[budget_row("c", spent_nano_usd=version)],
+        budgets=[budget_row("c", limit_nano_usd=version)],
         events=[event_row(version)],
         decisions=[decision_row(f"d{version}", at_s=version)],
     )

@@ -173,7 +173,10 @@ def _freeze_budget(row: StoredBudget) -> Row:
 
 def budget_of(row: Row) -> StoredBudget:
     """The budget behind a tuple of `freeze`."""
-    return StoredBudget(*row[:8], rolling=bool(row[8]), time_zone=row[9], name=row[10])
+    budget_id, scope, scope_id, limit_nano_usd, period, mode, created_at_s, status, rolling, time_zone, name = row
+    return StoredBudget(
+        budget_id, scope, scope_id, limit_nano_usd, period, mode, created_at_s, status, bool(rolling), time_zone, name
+    )
 
 
 def _freeze_event(row: StoredEvent) -> Row:

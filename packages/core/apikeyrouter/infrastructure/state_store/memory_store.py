@@ -184,8 +184,9 @@ class MemoryStateStore:
 
     async def load_keys(self, key_ids: Sequence[str] | None = None) -> list[StoredKey]:
         """Every key, or those of `key_ids` that exist, oldest first."""
-        found = self._keys.values() if key_ids is None else [self._keys[one] for one in {*key_ids} & {*self._keys}]
-        return [codec.key_of(row) for row in _oldest_first(found, _KEY_CREATED_AT)]
+        named = None if key_ids is None else set(key_ids)
+        rows = [row for key_id, row in self._keys.items() if named is None or key_id in named]
+        return [codec.key_of(row) for row in _oldest_first(rows, _KEY_CREATED_AT)]
 
     async def delete_key(self, key_id: str) -> None:
         """Forgets the key; unknown ids are ignored."""

@@ -16,7 +16,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +24,18 @@ import msgspec
 
 from apikeyrouter.domain.errors import StateStoreError
 from apikeyrouter.domain.interfaces.clock import Clock
+from apikeyrouter.domain.interfaces.shared_ledger import (
+    Changes,
+    LeaseAsk,
+    LeaseReply,
+    LeaseWorker,
+    LedgerEntry,
+    Legacy,
+    UsageQuery,
+    UsageRow,
+    WindowTotals,
+    WorkerRow,
+)
 from apikeyrouter.domain.interfaces.state_store import (
     StateQuery,
     StoreBatch,
@@ -41,6 +53,7 @@ from apikeyrouter.infrastructure.state_store import codec
 from apikeyrouter.infrastructure.state_store import sqlite_tables as sql
 from apikeyrouter.infrastructure.state_store.codec import FrozenBatch, Row
 from apikeyrouter.infrastructure.state_store.sqlite_file import DatabaseFile
+from apikeyrouter.infrastructure.state_store.sqlite_shared import SQLiteShared
 from apikeyrouter.infrastructure.state_store.writer import GroupWriter, Reader, Work
 
 __all__ = ["SQLiteStateStore"]
@@ -54,7 +67,8 @@ _left_by_fork: list[tuple[GroupWriter, Reader]] = []
 class SQLiteStateStore:
     """A `StateStore` in the SQLite file at `path` (created, with its directory, for its owner only).
 
-    `max_events`, `max_decisions`: the most rows that each log keeps; when a log is full its oldest tenth goes.
+    `max_events`, `max_decisions`: the most rows that each log keeps; when a log is full its oldest tenth goes. The
+    ledger's entries keep about `max_events` too, by folding.
     `max_queued_decisions`: decisions that may wait for the writer; more are dropped and counted in `health_check`.
     `busy_timeout_s`: how long to wait for a lock that another process holds before a StateStoreError.
     `max_file_bytes`: the most that the file may grow to; None: the disk's size. `clock` dates health checks and
@@ -87,6 +101,7 @@ class SQLiteStateStore:
         self._finalizer: weakref.finalize[..., Any] | None = None
         self._before: threading.Thread | None = None
         self._process_id = 0
+        self._shared = SQLiteShared(self._threads, self._read, self._clock, max_events)
 
     @property
     def persistent(self) -> bool:
@@ -170,6 +185,8 @@ class SQLiteStateStore:
         """Writes the whole batch and syncs it to disk; raises StateStoreError when nothing of it was written."""
         frozen = codec.freeze(batch)
         writer, _ = self._threads()
+        if frozen.usage:
+            self._shared.fold_usage_if_due()
         await writer.submit(lambda connection: writer.write(connection, [frozen]))
 
     def post(self, batch: StoreBatch) -> None:
@@ -182,6 +199,8 @@ class SQLiteStateStore:
             return
         if frozen.decisions:
             self._drop_what_does_not_fit(frozen, self._max_queued_decisions - writer.queued_decisions)
+        if frozen.usage:
+            self._shared.fold_usage_if_due()
         writer.post(frozen)
 
     def _drop_what_does_not_fit(self, frozen: FrozenBatch, room: int) -> None:
@@ -195,9 +214,13 @@ class SQLiteStateStore:
         writer, _ = self._threads()
         await writer.submit(None, reports=True)
 
-    async def load_keys(self) -> list[StoredKey]:
-        """Every key, oldest first."""
-        return self._values(codec.key_of, await self._rows(sql.LOAD_KEYS))
+    async def load_keys(self, key_ids: Sequence[str] | None = None) -> list[StoredKey]:
+        """Every key, or those of `key_ids` that exist, oldest first."""
+        if key_ids is None:
+            return self._values(codec.key_of, await self._rows(sql.LOAD_KEYS))
+        names = tuple(key_ids)
+        rows = await self._read(lambda connection: sql.load_named_keys(connection, names))
+        return self._values(codec.key_of, rows)
 
     async def delete_key(self, key_id: str) -> None:
         """Forgets the key; unknown ids are ignored."""
@@ -231,6 +254,34 @@ class SQLiteStateStore:
     async def load_budgets(self) -> list[StoredBudget]:
         """Every active budget, oldest first."""
         return self._values(codec.budget_of, await self._rows(sql.LOAD_BUDGETS))
+
+    async def lease(self, worker: LeaseWorker, asks: Sequence[LeaseAsk]) -> LeaseReply:
+        """Renews the worker and answers its asks, in one transaction; synced to disk when a slice may grow."""
+        return await self._shared.lease(worker, asks)
+
+    async def recover_worker(self, worker_id: str, legacy: Mapping[tuple[str, int], Legacy] | None) -> int | None:
+        """Ends a dead worker; returns what was presumed, or None when there was nothing to do."""
+        return await self._shared.recover_worker(worker_id, legacy)
+
+    async def list_workers(self) -> list[WorkerRow]:
+        """Workers that were not ended, oldest first."""
+        return await self._shared.list_workers()
+
+    async def load_windows(self, windows: Sequence[tuple[str, int, int]]) -> list[WindowTotals]:
+        """Totals of (budget id, oldest, newest) windows that exist."""
+        return await self._shared.load_windows(windows)
+
+    async def query_entries(self, budget_id: str, window: int | None = None, limit: int = 1000) -> list[LedgerEntry]:
+        """The ledger's lines, newest first."""
+        return await self._shared.query_entries(budget_id, window, limit)
+
+    async def query_usage(self, query: UsageQuery) -> list[UsageRow]:
+        """Sums of what was used, one row per group, dearest first."""
+        return await self._shared.query_usage(query)
+
+    async def changes(self, after: int | None, wait_s: float) -> Changes:
+        """What changed since the cursor `after`; waits up to `wait_s` for the first change."""
+        return await self._shared.changes(after, wait_s)
 
     async def save_virtual_key(self, virtual_key: StoredVirtualKey) -> None:
         """Inserts or replaces."""

@@ -14,17 +14,19 @@ from collections.abc import Sequence
 from apikeyrouter.domain.interfaces.state_store import StateQuery
 from apikeyrouter.infrastructure.state_store import codec
 from apikeyrouter.infrastructure.state_store.codec import FrozenBatch, Row
+from apikeyrouter.infrastructure.state_store.sqlite_usage import PUT_USAGE
 
-__all__ = ["Tables", "select_decisions", "select_events"]
+__all__ = ["Tables", "load_named_keys", "select_decisions", "select_events"]
 
 _KEY_COLUMNS = (
     "key_id, provider_id, state, sealed_secret, fingerprint, version, document, created_at_s, updated_at_s, "
-    "sealed_previous"
+    "sealed_previous, revision"
 )
 _BUDGET_COLUMNS = (
-    "budget_id, scope, scope_id, limit_nano_usd, period, mode, window_id, spent_nano_usd, created_at_s, "
-    "warning_count, status"
+    "budget_id, scope, scope_id, limit_nano_usd, period, mode, created_at_s, status, rolling, time_zone, name"
 )
+_KEY_CREATED_AT = 7
+_NAMES_PER_QUESTION = 250
 _EVENT_COLUMNS = "at_s, kind, entity_id, key_id, provider_id, document"
 _DECISION_COLUMNS = "decision_id, request_id, at_s, key_id, provider_id, model, outcome, payload"
 _VIRTUAL_KEY_COLUMNS = "virtual_key_id, role, digest, document, created_at_s, expires_at_s, revoked_at_s"
@@ -42,7 +44,8 @@ def _upsert(table: str, columns: str) -> str:
     return f"{_insert(table, columns)} ON CONFLICT ({identity}) DO UPDATE SET {assignments}"
 
 
-_PUT_KEY = _upsert("keys", _KEY_COLUMNS)
+# The table's triggers publish what others must know (`migrations/0002_shared_ledger.sql`).
+_PUT_KEY = _upsert("keys", _KEY_COLUMNS) + " WHERE excluded.revision >= keys.revision"
 _PUT_BUDGET = _upsert("budgets", _BUDGET_COLUMNS)
 _PUT_EVENT = _insert("events", _EVENT_COLUMNS)
 # A decision that is written again moves to the end of the log, as in the memory store.
@@ -54,6 +57,7 @@ PUT_SETTING_IF_ABSENT = _insert("settings", "name, value") + " ON CONFLICT (name
 GET_SETTING = "SELECT value FROM settings WHERE name = ?"
 DELETE_KEY = "DELETE FROM keys WHERE key_id = ?"
 LOAD_KEYS = f"SELECT {_KEY_COLUMNS} FROM keys ORDER BY created_at_s, seq"  # noqa: S608
+_LOAD_NAMED_KEYS = f"SELECT {_KEY_COLUMNS}, seq FROM keys WHERE key_id IN ({', '.join('?' * _NAMES_PER_QUESTION)})"  # noqa: S608
 LIST_KEYS = (
     f"SELECT {_KEY_COLUMNS} FROM keys WHERE state <> 'retired' AND provider_id = coalesce(?, provider_id) "  # noqa: S608
     "ORDER BY created_at_s, seq"
@@ -64,6 +68,16 @@ GET_DECISION = (
     f"SELECT {_DECISION_COLUMNS} FROM decisions WHERE decision_id = ?1 OR request_id = ?1 "  # noqa: S608
     "ORDER BY decision_id = ?1 DESC, at_s DESC, seq DESC LIMIT 1"
 )
+
+
+def load_named_keys(connection: sqlite3.Connection, key_ids: Sequence[str]) -> list[Row]:
+    """Those of `key_ids` that exist, oldest first."""
+    names, rows = sorted(set(key_ids)), list[Row]()
+    for first in range(0, len(names), _NAMES_PER_QUESTION):
+        some = names[first : first + _NAMES_PER_QUESTION]
+        padded = some + [some[0]] * (_NAMES_PER_QUESTION - len(some))  # one statement for any number of names
+        rows += connection.execute(_LOAD_NAMED_KEYS, padded).fetchall()
+    return [row[:-1] for row in sorted(rows, key=lambda row: (row[_KEY_CREATED_AT], row[-1]))]
 
 
 def select_decisions(query: StateQuery) -> tuple[str, list[object]]:
@@ -144,6 +158,7 @@ class Tables:
         if decisions:
             _put(connection, _PUT_DECISION, decisions)
             self._decisions.inserted(connection, len(decisions))
+        _put(connection, PUT_USAGE, [row for batch in batches for row in batch.usage])
 
 
 def _put(connection: sqlite3.Connection, statement: str, rows: list[Row]) -> None:

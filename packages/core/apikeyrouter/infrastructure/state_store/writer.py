@@ -116,7 +116,9 @@ class _Worker:
 
 
 class Reader(_Worker):
-    """Answers questions, one after the other, on a connection that cannot write."""
+    """Answers questions, one after the other, on a connection that cannot write. `finished`: it takes none any more."""
+
+    finished = False
 
     def submit(self, work: Work[_T]) -> asyncio.Future[_T]:
         """The future result of `work`. Its failure is a StateStoreError."""
@@ -129,6 +131,7 @@ class Reader(_Worker):
         """Done when everything asked so far is answered and the thread has let go of the file."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
+        self.finished = True
         self._queue.put(_Job(None, loop, future, last=True))
         return future
 
@@ -199,14 +202,18 @@ class GroupWriter(_Worker):
         self._decisions_put += len(batch.decisions)
         self._queue.put(batch)
 
+    def post_work(self, work: Work[object]) -> None:
+        """Queues work that nobody waits for; its failure counts as one of a post."""
+        self._jobs_put += 1
+        self._queue.put(_Job(work, None, None))
+
     def post_failure(self, error: StateStoreError) -> None:
         """Queues the news that something posted cannot be stored, in its turn."""
 
         def fail(_: sqlite3.Connection) -> None:
             raise error
 
-        self._jobs_put += 1
-        self._queue.put(_Job(fail, None, None))
+        self.post_work(fail)
 
     def submit(
         self, work: Work[_T] | None, *, durable: bool = True, reports: bool = False, last: bool = False
