@@ -18,9 +18,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from apikeyrouter import __version__
+from apikeyrouter.domain.cost.budgets import BudgetThresholdReached
 from apikeyrouter.domain.models.events import KeyMoved, RequestEnded
 
-__all__ = ["CONTENT_TYPE", "Gauges", "KeyGauge", "Metrics"]
+__all__ = ["CONTENT_TYPE", "BudgetGauge", "Gauges", "KeyGauge", "Metrics"]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OTHER = "other"
@@ -30,6 +31,10 @@ _MODELS_MAX, _MODELS_OF_FAILURES_MAX = 200, 50
 _OUTCOMES_MAX = 60
 """Outcomes may be a provider's own error codes."""
 
+_BUDGETS_MAX = 200
+"""Series per gauge; of more budgets, the hard ones and then the fullest are shown."""
+
+_REFUSED = "budget_exceeded"
 _LABEL_LENGTH_MAX = 128
 _DURATION_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _TTFT_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -94,11 +99,26 @@ class KeyGauge:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetGauge:
+    """A budget at the time of a scrape. Amounts are US dollars. `covers`: name of what it covers, "" for everything."""
+
+    budget_id: str
+    name: str
+    scope: str
+    covers: str
+    mode: str
+    limit: float
+    spent: float
+    held: float
+
+
+@dataclass(frozen=True, slots=True)
 class Gauges:
     """What a scrape reads from the running parts. `connections`: (origin, "idle" | "active" | "waiting") -> count."""
 
     keys: Sequence[KeyGauge] = ()
     keys_usable: int = 0
+    budgets: Sequence[BudgetGauge] = ()
     holds_open: int = 0
     in_flight: int = 0
     connections: Sequence[tuple[str, str, int]] = ()
@@ -114,6 +134,7 @@ class Metrics:
         self._served: dict[tuple[str, str], _Served] = {}
         self._attempts: dict[tuple[str, str], int] = {}
         self._moves: dict[tuple[str, str, str], int] = {}
+        self._alerts: dict[tuple[str, str], int] = {}
         self._models: set[str] = set()
         self._outcomes: set[str] = {"ok"}
         self._registry = CollectorRegistry(auto_describe=False)
@@ -141,6 +162,11 @@ class Metrics:
         """Once per state change."""
         key = (event.provider_id, event.label, event.to_state)
         self._moves[key] = self._moves.get(key, 0) + 1
+
+    def budget_alert(self, event: BudgetThresholdReached) -> None:
+        """Once per budget, period and percentage, over all processes."""
+        key = (event.mode, str(event.percent))
+        self._alerts[key] = self._alerts.get(key, 0) + 1
 
     def exposition(self, gauges: Gauges) -> bytes:
         """The text of a scrape."""
@@ -189,7 +215,26 @@ class Metrics:
         for move, count in self._moves.items():
             moves.add_metric(move, count)
         yield moves
+        yield from self._budget_families()
         yield from _gauge_families(self._gauges)
+
+    def _budget_families(self) -> Iterable[Family]:
+        refusals = CounterMetricFamily(
+            "apikeyrouter_budget_refusals", "Requests refused for want of budget.", labels=["model"]
+        )
+        refused: dict[str, int] = {}
+        for (_, model, _, outcome), series in self._requests.items():
+            if outcome == _REFUSED:
+                refused[model] = refused.get(model, 0) + sum(series.duration.counts)
+        for model, count in refused.items():
+            refusals.add_metric([model], count)
+        yield refusals
+        alerts = CounterMetricFamily(
+            "apikeyrouter_budget_alerts", "Budgets of which so many percent were spent.", labels=["mode", "percent"]
+        )
+        for labels, count in self._alerts.items():
+            alerts.add_metric(labels, count)
+        yield alerts
 
     def _request_families(self) -> Iterable[Family]:
         total = CounterMetricFamily("apikeyrouter_requests", "Finished requests.", labels=_REQUEST)
@@ -241,6 +286,7 @@ def _gauge_families(gauges: Gauges) -> Iterable[Family]:
         busy.add_metric([key.provider_id, key.label, key.key_id], key.in_flight)
     yield state
     yield busy
+    yield from _budget_gauges(gauges.budgets)
     connections = GaugeMetricFamily(
         "apikeyrouter_upstream_connections", "Connections to providers.", labels=["origin", "state"]
     )
@@ -255,3 +301,23 @@ def _gauge_families(gauges: Gauges) -> Iterable[Family]:
         "apikeyrouter_decisions_dropped", "Decisions that could not be queued.", value=gauges.decisions_dropped
     )
     yield InfoMetricFamily("apikeyrouter_build", "Which version this is.", value={"version": __version__})
+
+
+def _budget_gauges(budgets: Sequence[BudgetGauge]) -> Iterable[Family]:
+    labels = ["budget", "name", "scope", "covers", "mode"]
+    limit = GaugeMetricFamily("apikeyrouter_budget_limit_usd", "US dollars per period.", labels=labels)
+    spent = GaugeMetricFamily("apikeyrouter_budget_spent_usd", "Charged in the running period.", labels=labels)
+    held = GaugeMetricFamily("apikeyrouter_budget_held_usd", "Set aside in the running period.", labels=labels)
+    for one in sorted(budgets, key=_urgency)[:_BUDGETS_MAX]:
+        values = [one.budget_id, *(text[:_LABEL_LENGTH_MAX] for text in (one.name, one.scope, one.covers, one.mode))]
+        limit.add_metric(values, one.limit)
+        spent.add_metric(values, one.spent)
+        held.add_metric(values, one.held)
+    yield limit
+    yield spent
+    yield held
+    yield GaugeMetricFamily("apikeyrouter_budgets", "Budgets, those without series included.", value=len(budgets))
+
+
+def _urgency(budget: BudgetGauge) -> tuple[bool, float, str]:
+    return budget.mode != "hard", -(budget.spent + budget.held) / budget.limit, budget.budget_id

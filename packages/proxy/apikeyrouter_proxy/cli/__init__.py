@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import typer
 
-from apikeyrouter_proxy.cli import chat, decisions, doctor, keys, serve, sim, virtual_keys
+from apikeyrouter_proxy.cli import budgets, chat, decisions, doctor, keys, serve, sim, spend, virtual_keys
 from apikeyrouter_proxy.cli.failures import FAILED, USAGE, CliError
 
 __all__ = ["app", "main"]
@@ -36,6 +36,8 @@ serve.register(app)
 sim.register(app)
 keys.register(app)
 virtual_keys.register(app)
+budgets.register(app)
+spend.register(app)
 decisions.register(app)
 chat.register(app)
 doctor.register(app)

@@ -23,6 +23,7 @@ from apikeyrouter.domain.errors import (
     SystemError,
 )
 from apikeyrouter.domain.resilience.redact import redact
+from apikeyrouter_proxy.names import UnknownNameError
 from apikeyrouter_proxy.virtual_keys import VirtualKeyNotFoundError
 from apikeyrouter_proxy.wire.errors import WireError, error_body, of_router_error
 
@@ -43,6 +44,7 @@ _STATUS: list[tuple[type[RouterError], int, str]] = [
     (KeyNotFoundError, 404, "key_not_found"),
     (BudgetNotFoundError, 404, "budget_not_found"),
     (VirtualKeyNotFoundError, 404, "virtual_key_not_found"),
+    (UnknownNameError, 404, "not_found"),
     (NotFoundError, 404, "not_found"),
     (ConflictError, 409, "conflict"),
     (InvalidStateTransitionError, 409, "invalid_state"),

@@ -10,8 +10,10 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from apikeyrouter import __version__
+from apikeyrouter.domain.errors import StateStoreError
 from apikeyrouter.domain.models.health_state import HealthStatus
-from apikeyrouter_proxy.metrics import CONTENT_TYPE, Gauges, KeyGauge
+from apikeyrouter_proxy.metrics import CONTENT_TYPE, BudgetGauge, Gauges, KeyGauge
+from apikeyrouter_proxy.names import Names
 from apikeyrouter_proxy.routes.common import RunningProxy
 
 __all__ = ["router"]
@@ -92,6 +94,7 @@ async def metrics(proxy: RunningProxy) -> Response:
     gauges = Gauges(
         keys=[KeyGauge(k.id, k.label, k.provider_id, k.state.value, k.in_flight) for k in keys],
         keys_usable=await _usable(proxy),
+        budgets=await _budgets(proxy),
         holds_open=proxy.router.ledger.open_holds,
         in_flight=proxy.data_plane.in_flight,
         connections=_connections(proxy),
@@ -105,6 +108,28 @@ async def _usable(proxy: RunningProxy) -> int:
     """Keys that may serve now."""
     keys = proxy.router.key_manager
     return sum([len(await keys.get_eligible_keys(provider_id)) for provider_id in proxy.router.providers])
+
+
+async def _budgets(proxy: RunningProxy) -> list[BudgetGauge]:
+    """None while the store does not answer: the rest of the metrics is worth more then."""
+    try:
+        budgets = await proxy.router.cost_controller.list_budgets()
+    except StateStoreError:
+        return []
+    names = await Names.of(proxy)
+    return [
+        BudgetGauge(
+            budget.id,
+            budget.name,
+            budget.scope.value,
+            names.of_scope(budget.scope, budget.scope_id) or "",
+            budget.enforcement_mode.value,
+            float(budget.limit_amount),
+            float(budget.current_spend),
+            float(budget.held),
+        )
+        for budget in budgets
+    ]
 
 
 def _connections(proxy: RunningProxy) -> list[tuple[str, str, int]]:

@@ -1,42 +1,100 @@
-"""Management API: budgets. Amounts are US dollars, as text in answers, so that no digit is lost."""
+"""Management API: budgets. Amounts are US dollars, as digits in text in answers, so that none is lost."""
 
 from __future__ import annotations
 
-from decimal import Decimal
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
-from pydantic import Field
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
-from apikeyrouter.domain.models.budget import Budget, BudgetScope, EnforcementMode, TimeWindow
+from apikeyrouter.domain.cost.prices import to_decimal_usd
+from apikeyrouter.domain.models.budget import Budget, BudgetCheck, BudgetScope, EnforcementMode, TimeWindow
+from apikeyrouter.intents import intent_of
+from apikeyrouter_proxy.budget_forms import Dollars, Limit, Period, Zone
+from apikeyrouter_proxy.names import Names, scope_id_of
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
 
-__all__ = ["router"]
+__all__ = ["BudgetView", "router"]
 
 router = APIRouter(prefix="/api/v1/budgets", tags=["budgets"])
 
+_INTENT_FIELDS = frozenset({"model", "messages", "provider_id", "parameters", "timeout_s"})
+_LIMIT = "US dollars per period, above zero: 10, 10.50 or $10; counted in billionths of a dollar."
+
 
 class BudgetView(Budget):
-    """A budget and what is left of it. `remaining`: limit - spent - held. `used_ratio`: spent over limit."""
+    """A budget and where it stands in its running period, over all processes on the store. Amounts are US dollars."""
 
-    remaining: Decimal
-    used_ratio: float
+    limit_amount: Dollars = Field(description="The most that may be spent in a period.")
+    current_spend: Dollars = Field(description="Charged in the running period.")
+    held: Dollars = Field(description="Set aside for requests under way, and by other processes for theirs.")
+    overrun: Dollars = Field(description="Part of current_spend that went above what was set aside for it.")
+    presumed: Dollars = Field(description="Part of current_spend that nobody could tell whether it was billed.")
+    remaining: Dollars = Field(description="limit_amount - current_spend - held, not below zero.")
+    used_ratio: float = Field(description="current_spend / limit_amount; above 1 after an overrun.")
+    scope_name: str | None = Field(description="What it covers as people call it: a key's label, a virtual key's name.")
 
 
 class NewBudget(Body):
     """A budget to create."""
 
-    scope: BudgetScope = BudgetScope.Global
-    scope_id: str | None = Field(None, description="Provider id, key id or model; absent for a global budget.")
-    limit: Decimal = Field(gt=0, description="US dollars per period.")
-    period: TimeWindow = TimeWindow.Daily
-    enforcement_mode: EnforcementMode = EnforcementMode.Hard
+    scope: BudgetScope = Field(BudgetScope.Global, description="What it covers.")
+    scope_id: str | None = Field(
+        None,
+        max_length=256,
+        description="A provider's id, a key's id or label, a model, a virtual key's id or name, a team, or a tag as "
+        "name=value; absent for a global budget.",
+    )
+    limit: Limit = Field(description=_LIMIT)
+    period: Period = Field(TimeWindow.Daily, description="hourly, daily, weekly, monthly, or total: for good.")
+    enforcement_mode: EnforcementMode = Field(
+        EnforcementMode.Hard, description="hard: what might not fit is refused (402). soft: it is told, not refused."
+    )
+    rolling: bool = Field(False, description="The last hour, day, 7 or 30 days instead of the calendar's.")
+    time_zone: Zone = Field("UTC", max_length=64, description="IANA name of the zone whose calendar counts.")
+    name: str = Field("", max_length=128, description="For people.")
 
 
 class BudgetChange(Body):
-    """What to change; absent fields stay."""
+    """What to change; absent fields stay. Scope, period and time zone cannot be changed: make another budget."""
 
-    limit: Decimal | None = Field(None, gt=0)
+    limit: Limit | None = Field(None, description=_LIMIT)
     enforcement_mode: EnforcementMode | None = None
+    name: str | None = Field(None, max_length=128)
+
+
+class EntryView(BaseModel):
+    """A line of the ledger: what it added to what a period has spent."""
+
+    at: datetime
+    window: datetime | None = Field(description="Start of the period that was charged; None for a total.")
+    kind: str = Field(
+        description="spent; presumed (charged for a process that died); refunded; opening (older lines, folded)."
+    )
+    amount: Dollars = Field(description="US dollars; below zero for a refund.")
+    worker_id: str = Field(description="The process that it comes from.")
+
+
+class CheckBody(BaseModel):
+    """A chat completion body; `provider_id`, `key_id` and `tags` say how it would be sent, and by whom."""
+
+    model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
+
+    model: str = Field(min_length=1, max_length=256)
+    messages: list[dict[str, Any]] = Field(min_length=1)
+    provider_id: str | None = Field(None, description="Absent: follows from the model.")
+    key_id: str | None = Field(None, description="A key's id or label; absent: budgets of single keys are left out.")
+    tags: dict[str, str] = Field(
+        default_factory=dict, description='Tags; "virtual_key" (id or name) and "team" say who asks.'
+    )
+
+
+class CheckView(BudgetCheck):
+    """Whether a request would fit now. Amounts are US dollars; estimate.amount is what would be set aside for it."""
+
+    budgets: list[BudgetView]  # type: ignore[assignment]  # the same budgets, with more about each
+    remaining_budget: Dollars | None = Field(None, description="What the tightest budget has left.")
 
 
 @router.get("", summary="List budgets")
@@ -44,41 +102,92 @@ async def list_budgets(
     proxy: RunningProxy, scope: BudgetScope | None = None, scope_id: str | None = None
 ) -> Page[BudgetView]:
     """Every budget as it stands now, oldest first."""
-    return page_of([_view(budget) for budget in await proxy.router.cost_controller.list_budgets(scope, scope_id)])
+    if scope is not None and scope_id is not None:
+        scope_id = await scope_id_of(proxy, scope, scope_id)
+    budgets = await proxy.router.cost_controller.list_budgets(scope, scope_id)
+    names = await Names.of(proxy)
+    return page_of([_view(budget, names) for budget in budgets])
 
 
 @router.post("", status_code=201, summary="Create a budget")
 async def create_budget(proxy: RunningProxy, request: Request, body: NewBudget) -> BudgetView:
-    """Creates a budget; it holds for every request from now on."""
+    """Creates a budget; it holds for every request from now on, in every process on the store."""
     budget = await proxy.router.cost_controller.create_budget(
         scope=body.scope,
         limit=body.limit,
         period=body.period,
-        scope_id=body.scope_id,
+        scope_id=await scope_id_of(proxy, body.scope, body.scope_id),
         enforcement_mode=body.enforcement_mode,
+        rolling=body.rolling,
+        time_zone=body.time_zone,
+        name=body.name.strip(),
     )
     facts = {"scope": budget.scope.value, "scope_id": budget.scope_id, "limit": str(budget.limit_amount)}
     proxy.audit.write(request, "budget.created", budget.id, **facts)
-    return _view(budget)
+    return await _viewed(proxy, budget)
+
+
+@router.post("/check", summary="Try a request against the budgets")
+async def check_budget(proxy: RunningProxy, body: CheckBody) -> CheckView:
+    """Says whether this request would fit now, which budgets cover it, and the largest output that would fit. Nothing
+    is sent, held or counted."""
+    given = body.model_dump(exclude={"key_id", "tags"}, exclude_none=True)
+    extra = {name: given.pop(name) for name in list(given) if name not in _INTENT_FIELDS}
+    extra.pop("stream", None)
+    extra.pop("stream_options", None)
+    intent = intent_of({**given, "parameters": {**given.get("parameters", {}), **extra}})
+    names = await Names.of(proxy)
+    tags = dict(body.tags)
+    if tags.get("virtual_key"):
+        tags["virtual_key"] = names.virtual_key(tags["virtual_key"])
+    key_id = names.key(body.key_id) if body.key_id else None
+    check = await proxy.router.cost_controller.check_budget(intent, body.provider_id, key_id, tags=tags)
+    shown = {**check.model_dump(exclude={"budgets"}), "budgets": [_view(budget, names) for budget in check.budgets]}
+    return CheckView(**shown)
 
 
 @router.get("/{budget_id}", summary="Show a budget")
 async def show_budget(proxy: RunningProxy, budget_id: str) -> BudgetView:
     """One budget as it stands now."""
-    return _view(await proxy.router.cost_controller.get_budget(budget_id))
+    return await _viewed(proxy, await proxy.router.cost_controller.get_budget(budget_id))
+
+
+@router.get("/{budget_id}/entries", summary="Show a budget's ledger")
+async def list_entries(
+    proxy: RunningProxy, budget_id: str, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000
+) -> Page[EntryView]:
+    """What was charged to a budget, newest first. Per period, the amounts add up to what it has spent."""
+    found = await proxy.router.cost_controller.query_entries(budget_id, limit)
+    if not found:
+        await proxy.router.cost_controller.get_budget(budget_id)
+    return page_of(
+        [
+            EntryView(
+                at=datetime.fromtimestamp(entry.at_s, UTC),
+                window=datetime.fromtimestamp(entry.window, UTC) if entry.window else None,
+                kind=entry.kind,
+                amount=to_decimal_usd(entry.amount),
+                worker_id=entry.worker_id,
+            )
+            for entry in found
+        ]
+    )
 
 
 @router.patch("/{budget_id}", summary="Change a budget")
 async def change_budget(proxy: RunningProxy, request: Request, budget_id: str, body: BudgetChange) -> BudgetView:
-    """Changes limit or enforcement; what was spent stays spent."""
+    """Changes limit, enforcement or name; what was spent stays spent."""
     before = await proxy.router.cost_controller.get_budget(budget_id)
     budget = await proxy.router.cost_controller.update_budget(
-        budget_id, limit=body.limit, enforcement_mode=body.enforcement_mode
+        budget_id,
+        limit=body.limit,
+        enforcement_mode=body.enforcement_mode,
+        name=None if body.name is None else body.name.strip(),
     )
     proxy.audit.write(
         request, "budget.changed", budget_id, limit_before=str(before.limit_amount), limit=str(budget.limit_amount)
     )
-    return _view(budget)
+    return await _viewed(proxy, budget)
 
 
 @router.delete("/{budget_id}", status_code=204, summary="Delete a budget")
@@ -89,7 +198,14 @@ async def delete_budget(proxy: RunningProxy, request: Request, budget_id: str) -
     return Response(status_code=204)
 
 
-def _view(budget: Budget) -> BudgetView:
+async def _viewed(proxy: RunningProxy, budget: Budget) -> BudgetView:
+    return _view(budget, await Names.of(proxy))
+
+
+def _view(budget: Budget, names: Names) -> BudgetView:
     return BudgetView(
-        **budget.model_dump(), remaining=budget.remaining_budget, used_ratio=round(budget.utilization_ratio, 6)
+        **budget.model_dump(),
+        remaining=budget.remaining_budget,
+        used_ratio=round(budget.utilization_ratio, 6),
+        scope_name=names.of_scope(budget.scope, budget.scope_id),
     )

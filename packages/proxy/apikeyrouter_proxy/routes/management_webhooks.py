@@ -34,9 +34,7 @@ class WebhookView(BaseModel):
 class WebhookPage(Page[WebhookView]):
     """The newest webhooks of two days, of every process on the store."""
 
-    target: str | None = Field(
-        description="Scheme and host that they go to; None: no webhook is configured."
-    )
+    target: str | None = Field(description="Scheme and host that they go to; None: no webhook is configured.")
     pending: int = Field(description="How many this process still has to deliver.")
     dropped: int = Field(description="How many this process gave up because its queue was full.")
 
