@@ -72,7 +72,7 @@ def decision_latency(router: ApiKeyRouter, name: str, *, samples: int = 20_000) 
         began_ns = time.perf_counter_ns()
         record = DecisionRecord("bench", call.request_id, call.model, objective, at_utc_s=0.0, stream=False)
         group = router.directory.group_for(call.provider_id, call.model)
-        demand = demand_of(call, router.lengths)
+        demand = demand_of(call, router.cost_controller.lengths)
         taken = router.chooser.choose(group, demand, objective, record, tried=set(), now_s=now_s)
         ended_ns = time.perf_counter_ns()
         if taken is None:

@@ -41,7 +41,7 @@ class Picker:
         record = DecisionRecord("d", call.request_id, call.model, compiled, at_utc_s=0.0, stream=False)
         taken = router.chooser.choose(
             router.directory.group_for(None, call.model),
-            demand_of(call, router.lengths),
+            demand_of(call, router.cost_controller.lengths),
             compiled,
             record,
             tried=set(),

@@ -49,9 +49,14 @@ def grant(
     known = max(before.granted, ask.have)  # a store that lost its last writes is told by whoever holds the slice
     wanted = max(ask.granted, after.spent)
     calls = totals.calls
-    if hard and wanted > known:
-        room = max(0, limit - counted[1] - (totals.granted - before.granted + known))
-        after.granted = known + min(wanted - known, room) if known + room >= min(ask.least, wanted) else known
+    if hard:
+        ceiling = limit - counted[1] - (totals.granted - before.granted)  # what others leave of the limit
+        # after the limit was lowered a slice keeps what running requests hold, and no more than the limit leaves
+        kept = min(known, max(ceiling, after.spent + after.held))
+        after.granted = min(wanted, kept)
+        if wanted > kept:
+            most = max(kept, min(wanted, ceiling))
+            after.granted = most if most >= min(ask.least, wanted) else kept
         others_idle = totals.idle - max(0, before.granted - before.spent - before.held)
         if after.granted < wanted and others_idle > 0:
             calls += 1

@@ -214,6 +214,8 @@ class Lease:
             self.heard = False  # ask at once: room may have come or gone
         if hard and not self.hard:
             account.limit = self.granted = 0
+        elif hard and limit < self.limit:
+            account.limit = account.used + account.held  # the slice was granted under a limit that no longer holds
         elif not hard:
             account.limit = limit
         self.limit, self.hard = limit, hard
