@@ -2,8 +2,8 @@
 
 `python -m bench.money_oracle [FILE.jsonl ...]`; default: `usages/dev.jsonl` of the shared data. A line holds a `body`,
 its `model`, and under `extracted` the oracle's exact `input_price` and `output_price` in dollars for each (provider,
-flavor) that can read the body. Ours equals the oracle's when both sides are equal as exact numbers and the cost is that
-sum rounded up once to whole nano-dollars.
+flavor) that can read the body. Ours equals the oracle's when the cost is its sum, rounded up once to a nano-dollar,
+and each side is its own.
 
 A difference is explained when a dated row of the price list ended the oracle's price (an old request keeps its price:
 asked for that day, ours is equal), or when the oracle's list or reading has since been corrected (CORRECTED, one by
@@ -40,14 +40,10 @@ _VERTEX = (
 _AZURE = (
     "the oracle did not read cache writes of Azure's Responses yet (it reads those of OpenAI's), and they are billed"
 )
-_CEREBRAS = (
-    "the price list no longer has the model, which it had listed as free of charge: no price is better than zero"
-)
 
 CORRECTED: tuple[tuple[str, str, Callable[[Usage], bool], str], ...] = (
     ("google", "claude-sonnet-4-5", lambda usage: usage.input_tokens > 200_000, _VERTEX),
     ("azure", "gpt-5", lambda usage: usage.cache_write_tokens > 0, _AZURE),
-    ("cerebras", "qwen-3-coder-480b", lambda _usage: True, _CEREBRAS),
 )
 """(provider, model prefix, usage for which it holds, what was corrected without a date)."""
 
@@ -75,6 +71,7 @@ _BY_PROVIDER = {
     ("x-ai", "chat"): Dialect.Xai,
 }
 
+_NANO_DOLLAR = Decimal("1e-9")
 _FIRST_DAY = datetime(2023, 1, 1, 12, tzinfo=UTC)
 
 
@@ -85,7 +82,8 @@ def dialect_for(provider_id: str, flavor: str) -> Dialect:
 
 @dataclass(slots=True)
 class Tally:
-    """What a comparison found. `bodies_equal`: every price of the body is equal today; `bodies_explained`: or explained."""
+    """What a comparison found. `bodies_equal`: bodies with a price whose prices are all equal today;
+    `bodies_explained`: equal, or explained."""
 
     bodies: int = 0
     bodies_priced: int = 0
@@ -105,9 +103,9 @@ class Tally:
         """Lines for people."""
         unpriced = self.bodies - self.bodies_priced
         yield (
-            f"{self.bodies_equal + self.bodies_explained + unpriced} of {self.bodies} equal: {self.bodies_equal} to the "
-            f"nano-dollar today, {self.bodies_explained} with an explained difference, {unpriced} that the oracle has "
-            "no price for"
+            f"{self.bodies_equal + self.bodies_explained + unpriced} of {self.bodies} equal: {self.bodies_equal} to "
+            f"the nano-dollar today, {self.bodies_explained} with an explained difference, {unpriced} that the oracle "
+            "has no price for"
         )
         yield (
             f"{self.prices} prices: {self.today} equal to the nano-dollar today, "
@@ -192,7 +190,7 @@ def _verdict(
             return f"{provider} {model}: {why}"
     if first is None:
         return "!we know no price"
-    return f"!ours {cost_nano_usd(first, usage)} nano-USD, the oracle's {_total(oracle) * 10**9:f}"
+    return f"!ours {cost_nano_usd(first, usage)} nano-USD, the oracle's {_total(oracle) / _NANO_DOLLAR:f}"
 
 
 def _equal_at_another_hour(
@@ -204,14 +202,14 @@ def _equal_at_another_hour(
 
 
 def _equal(price: ModelPrice, usage: Usage, oracle: Mapping[str, str]) -> bool:
-    """Both sides as exact numbers, and the whole rounded up once."""
+    """The whole rounded up once, and both sides to less than a nano-dollar."""
     parts = cost_breakdown(price, usage)
     side_in = sum([amount for name, amount in parts.items() if name in INPUT_CLASSES], Decimal(0))
     side_out = sum([amount for name, amount in parts.items() if name in OUTPUT_CLASSES], Decimal(0))
     return (
-        side_in == Decimal(oracle["input_price"])
-        and side_out == Decimal(oracle["output_price"])
-        and cost_nano_usd(price, usage) == ceil(_total(oracle) * 10**9)
+        abs(side_in - Decimal(oracle["input_price"])) < _NANO_DOLLAR
+        and abs(side_out - Decimal(oracle["output_price"])) < _NANO_DOLLAR
+        and cost_nano_usd(price, usage) == ceil(_total(oracle) / _NANO_DOLLAR)
     )
 
 

@@ -74,7 +74,7 @@ class _Details(msgspec.Struct, gc=False):
 
 class _UsageWire(msgspec.Struct, gc=False):
     """`prompt_*` and `completion_*` in chat, `input_*` and `output_*` in Responses. Then what single servers say:
-    DeepSeek's name for cached tokens, Moonshot's and Together's, Writer's details, Perplexity's searches and citations,
+    DeepSeek's name for cached tokens, Moonshot's, Databricks', Writer's details, Perplexity's searches and citations,
     OpenRouter's bill in dollars. Mistral's `num_cached_tokens` is not read: it tells what a server had in memory, while
     the discount goes by `prompt_tokens_details`, as everywhere."""
 
@@ -89,6 +89,7 @@ class _UsageWire(msgspec.Struct, gc=False):
     output_tokens_details: _Details | None = None
     prompt_cache_hit_tokens: int | None = None
     cached_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
     reasoning_tokens: int | None = None
     prompt_token_details: _Details | None = None
     completion_token_details: _Details | None = None
@@ -202,7 +203,7 @@ def _from_wire(wire: _UsageWire, service_tier: object = None) -> Usage | None:
     )
     cached = parts_in.cached_tokens
     if cached is None:
-        cached = wire.cached_tokens or 0 if wire.prompt_cache_hit_tokens is None else wire.prompt_cache_hit_tokens
+        cached = _cached_elsewhere(wire)
     reasoning = parts_out.reasoning_tokens
     if reasoning is None:
         reasoning = wire.reasoning_tokens or 0
@@ -228,6 +229,13 @@ def _from_wire(wire: _UsageWire, service_tier: object = None) -> Usage | None:
     if wire.num_search_queries is not None or wire.citation_tokens is not None:
         _add_searches(usage, wire)
     return possible(usage)
+
+
+def _cached_elsewhere(wire: _UsageWire) -> int:
+    """Cached tokens of servers that have no details, or others. Beside `input_tokens` they would not be part of it."""
+    if wire.prompt_cache_hit_tokens is not None:
+        return wire.prompt_cache_hit_tokens
+    return (wire.cached_tokens or wire.cache_read_input_tokens or 0) if wire.prompt_tokens is not None else 0
 
 
 def _add_searches(usage: Usage, wire: _UsageWire) -> None:

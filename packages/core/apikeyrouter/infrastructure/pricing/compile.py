@@ -2,7 +2,7 @@
 
 Main entries: `compile_price` and `steady_s` (for how long the result holds).
 Laws: a price is exact, or rounded up to the next nano-dollar; what the catalogue prices and we cannot charge for is
-never dropped in silence: the entry counts as unknown (None).
+never dropped in silence: the entry counts as unknown (None). An entry without any price is one that is free of charge.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def compile_price(model: genai.ModelInfo, utc: datetime, source: str, *, own: bo
 def _banded(rows: genai.ModelPrice, model: genai.ModelInfo, source: str, since: date | None) -> ModelPrice | None:
     """One `ModelPrice` with its bands, innermost first."""
     priced = {key: value for key, value in rows.__dict__.items() if not key.startswith("_") and value is not None}
-    if not priced or priced.keys() - _TOKEN_CLASSES.values() - _FEES.keys() - {_PER_REQUEST}:
+    if priced.keys() - _TOKEN_CLASSES.values() - _FEES.keys() - {_PER_REQUEST}:
         return None
     tokens = {ours: priced.get(theirs) for ours, theirs in _TOKEN_CLASSES.items()}
     per_request = _nano(priced.get(_PER_REQUEST), None) or 0
@@ -118,7 +118,7 @@ def _banded(rows: genai.ModelPrice, model: genai.ModelInfo, source: str, since: 
             long=compiled,
             fees=fees,
             since=since,
-            by_tokens=rate_in is not None or rate_out is not None or (per_request > 0 and not fees),
+            by_tokens=rate_in is not None or rate_out is not None or not fees,
             **band,
         )
     return compiled
