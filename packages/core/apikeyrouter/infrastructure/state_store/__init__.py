@@ -17,17 +17,20 @@ from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStor
 __all__ = ["default_store_path", "open_store"]
 
 _SUPPORTED = (
-    '"memory:" (forgets at exit), "sqlite:///relative/path.db", "sqlite:////absolute/path.db", "sqlite:///~/x.db"'
+    '"memory:" (forgets at exit), "sqlite:///relative/path.db", "sqlite:////absolute/path.db", "sqlite:///~/x.db", '
+    '"postgresql://role:password@host/database"'
 )
-_LATER = frozenset({"postgres", "postgresql", "redis", "rediss"})
+_POSTGRES = frozenset({"postgres", "postgresql"})
+_LATER = frozenset({"redis", "rediss"})
 
 
 def open_store(url: str) -> StateStore:
     """The store that `url` names, not yet opened (it opens itself on first use).
 
     `memory:`; `sqlite:///x.db` relative to the working directory, `sqlite:////x.db` absolute, `sqlite:///~/x.db` under
-    the home directory. Raises ConfigurationError for anything else; the message never repeats more than the scheme,
-    because a URL may hold a password.
+    the home directory; `postgresql://role:password@host:port/database?schema=name&sslmode=verify-full` (the extra
+    `postgres`; see `postgres_url.parse`). Raises ConfigurationError for anything else; the message never repeats more
+    than the scheme, because a URL may hold a password.
     """
     scheme, colon, rest = url.strip().partition(":")
     scheme = scheme.lower()
@@ -38,6 +41,8 @@ def open_store(url: str) -> StateStore:
     if scheme == "sqlite":
         return _open_sqlite(rest)
     base_scheme = scheme.partition("+")[0]
+    if base_scheme in _POSTGRES:
+        return _open_postgres(url.strip())
     if base_scheme in _LATER:
         raise ConfigurationError(
             [f'"{scheme}" stores arrive in a later release; nothing else is used instead. Supported: {_SUPPORTED}.']
@@ -58,6 +63,18 @@ def _open_sqlite(rest: str) -> StateStore:
     if "?" in path:
         raise ConfigurationError(["A SQLite URL takes no options: remove the part from the question mark on."])
     return SQLiteStateStore(path)
+
+
+def _open_postgres(url: str) -> StateStore:
+    try:
+        from apikeyrouter.infrastructure.state_store.postgres_store import PostgresStateStore
+    except ModuleNotFoundError as error:
+        if error.name != "asyncpg":
+            raise
+        raise ConfigurationError(
+            ["A PostgreSQL store needs the driver asyncpg: pip install 'apikeyrouter-core[postgres]'."]
+        ) from error
+    return PostgresStateStore(url)
 
 
 def default_store_path(environ: Mapping[str, str]) -> Path:

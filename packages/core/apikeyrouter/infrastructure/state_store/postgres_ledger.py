@@ -1,0 +1,303 @@
+"""Leases in PostgreSQL: the pure rules of `lease_rules` between a read and a write, in one transaction.
+
+Main entries: `Ledger.lease`, `Ledger.recover`; the questions `load_windows`, `query_entries`, `list_workers`.
+Laws: whoever reads or writes windows and slices of a budget holds the lock on the budget's row from the read to the
+commit, so every limit is kept exactly; locks are taken in one order (worker, budgets by id, head of the changes); times
+are `clock_timestamp()`, the server's. A worker's row is locked first, so that it is either renewed or ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import asyncpg
+
+from apikeyrouter.domain.interfaces.shared_ledger import (
+    LeaseAsk,
+    LeaseGrant,
+    LeaseReply,
+    LeaseRow,
+    LeaseWorker,
+    LedgerEntry,
+    Legacy,
+    WindowTotals,
+    WorkerRow,
+)
+from apikeyrouter.domain.ledger import lease_rules
+from apikeyrouter.infrastructure.state_store.postgres_session import Connection
+from apikeyrouter.infrastructure.state_store.postgres_tables import Retention, escaped, plain, publish
+
+__all__ = ["Ledger", "list_workers", "load_windows", "query_entries"]
+
+_WindowId = tuple[str, int]
+
+_NOW = "extract(epoch FROM clock_timestamp())::double precision"
+
+_ENDED_KEPT_S = 30 * 86_400
+"""An ended worker is remembered, and so fenced, for so long; no process sleeps for a month and then goes on."""
+
+# Renews the worker, then locks the budgets. No row: the worker was ended. The count of the others is as old as the
+# statement, which is as exact as a count of living processes can be.
+_RENEW_AND_LOCK = f"""
+    WITH me AS (INSERT INTO workers (worker_id, host, expires_at_s) VALUES ($1, $2, {_NOW} + $3)
+                ON CONFLICT (worker_id) DO UPDATE SET host = excluded.host, expires_at_s = excluded.expires_at_s
+                WHERE NOT workers.ended RETURNING 1)
+    SELECT {_NOW}, 1 + (SELECT count(*) FROM workers
+                        WHERE NOT ended AND expires_at_s > {_NOW} AND worker_id <> $1),
+           b.budget_id, b.limit_nano_usd, b.mode = 'hard', b.rolling = 1
+    FROM me LEFT JOIN LATERAL (SELECT * FROM budgets WHERE budget_id = ANY($4::text[]) AND status = 'active'
+                               ORDER BY budget_id FOR NO KEY UPDATE) b ON true
+"""  # noqa: S608 - constants of this module only
+_WINDOW_COLUMNS = "budget_id, window_s, spent, held, granted, overrun, presumed, alerted, calls"
+_READ_WINDOWS = f"""
+    SELECT {", ".join("w." + one for one in _WINDOW_COLUMNS.split(", "))}
+    FROM (SELECT DISTINCT a.budget_id, a.oldest, a.newest
+          FROM unnest($1::text[], $2::bigint[], $3::bigint[]) a (budget_id, oldest, newest)) a
+    JOIN windows w ON w.budget_id = a.budget_id AND w.window_s BETWEEN a.oldest AND a.newest
+"""  # noqa: S608
+_READ_SLICES = """
+    SELECT budget_id, window_s, worker_id, seq, spent, held, granted, overrun FROM leases
+    WHERE worker_id = $1 AND (budget_id, window_s) IN (SELECT * FROM unnest($2::text[], $3::bigint[]))
+"""
+_WRITE = f"""
+    WITH written AS (
+        INSERT INTO windows ({_WINDOW_COLUMNS})
+        SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+                             $7::bigint[], $8::bigint[], $9::bigint[])
+        ON CONFLICT (budget_id, window_s) DO UPDATE SET spent = excluded.spent, held = excluded.held,
+            granted = excluded.granted, overrun = excluded.overrun, presumed = excluded.presumed,
+            alerted = excluded.alerted, calls = excluded.calls),
+    sliced AS (
+        INSERT INTO leases (budget_id, window_s, worker_id, seq, spent, held, granted, overrun)
+        SELECT * FROM unnest($10::text[], $11::bigint[], $12::text[], $13::bigint[], $14::bigint[], $15::bigint[],
+                             $16::bigint[], $17::bigint[])
+        ON CONFLICT (worker_id, budget_id, window_s) DO UPDATE SET seq = excluded.seq, spent = excluded.spent,
+            held = excluded.held, granted = excluded.granted, overrun = excluded.overrun)
+    INSERT INTO entries (at_s, budget_id, window_s, worker_id, kind, amount)
+    SELECT {_NOW}, * FROM unnest($18::text[], $19::bigint[], $20::text[], $21::text[], $22::bigint[])
+"""  # noqa: S608
+_LOCK_WORKER = f"SELECT ended, expires_at_s <= {_NOW} FROM workers WHERE worker_id = $1 FOR NO KEY UPDATE"  # noqa: S608
+_LOCK_SLICED_BUDGETS = """
+    SELECT budget_id FROM budgets
+    WHERE budget_id IN (SELECT budget_id FROM leases WHERE worker_id = $1 UNION SELECT * FROM unnest($2::text[]))
+    ORDER BY budget_id FOR NO KEY UPDATE
+"""
+_ALL_SLICES = (
+    "SELECT budget_id, window_s, worker_id, seq, spent, held, granted, overrun FROM leases WHERE worker_id = $1 "
+    "ORDER BY budget_id, window_s"
+)
+_END_WORKER = "UPDATE workers SET ended = true WHERE worker_id = $1"
+_DROP_SLICES = "DELETE FROM leases WHERE worker_id = $1"
+_FORGET_ENDED = f"DELETE FROM workers WHERE ended AND expires_at_s < {_NOW} - $1"  # noqa: S608
+# Folds the $1 oldest lines into one per window; it takes the place of the newest of them.
+_FOLD = """
+    WITH old AS (DELETE FROM entries WHERE seq = ANY(ARRAY(SELECT seq FROM entries ORDER BY seq LIMIT $1
+                                                           FOR UPDATE SKIP LOCKED))
+                 RETURNING seq, at_s, budget_id, window_s, amount)
+    INSERT INTO entries (seq, at_s, budget_id, window_s, worker_id, kind, amount)
+    SELECT max(seq), max(at_s), budget_id, window_s, '', 'opening', sum(amount)::bigint FROM old
+    GROUP BY budget_id, window_s
+"""
+
+
+class Ledger:
+    """Grants and recoveries. One object per store: it keeps count of the entries, of which `entries_max` are kept."""
+
+    def __init__(self, entries_max: int, channel: str) -> None:
+        self._entries = Retention("entries", entries_max, _FOLD)
+        self._channel = channel
+
+    async def lease(self, connection: Connection, worker: LeaseWorker, asks: Sequence[LeaseAsk]) -> LeaseReply:
+        """`StateStore.lease`, within the caller's transaction."""
+        wanted = [escaped(one) for one in {ask.budget_id for ask in asks}]
+        locked = await connection.fetch(
+            _RENEW_AND_LOCK, escaped(worker.worker_id), escaped(worker.host), float(worker.ttl_s), wanted
+        )
+        if not locked:
+            now_s = float(await connection.fetchval(f"SELECT {_NOW}"))
+            return LeaseReply(now_s, [], fenced=True, workers=0)
+        now_s, workers = locked[0][0], locked[0][1]
+        budgets = {plain(row[2]): (row[3], row[4], row[5]) for row in locked if row[2] is not None}
+        books = _Books(worker.worker_id)
+        await books.read(connection, [ask for ask in asks if ask.budget_id in budgets], budgets)
+        grants = []
+        for ask in asks:
+            if ask.budget_id in budgets:
+                limit, hard, rolling = budgets[ask.budget_id]
+                grants.append(books.grant(ask, limit, hard=hard, rolling=rolling))
+            else:
+                totals = WindowTotals(ask.budget_id, ask.window)
+                grants.append(LeaseGrant(ask.budget_id, ask.window, 0, totals, gone=True))
+        await self._write(connection, books)
+        await publish(connection, self._channel, [("lease", one) for one in books.called])
+        return LeaseReply(now_s, grants, workers=workers)
+
+    async def recover(
+        self, connection: Connection, worker_id: str, legacy: Mapping[_WindowId, Legacy] | None
+    ) -> int | None:
+        """`StateStore.recover_worker`, within the caller's transaction."""
+        found = await connection.fetchrow(_LOCK_WORKER, escaped(worker_id))
+        if found is None or found[0] or (legacy is None and not found[1]):
+            return None
+        inherited = list({escaped(budget_id) for budget_id, _ in legacy or ()})
+        budgets = await connection.fetch(_LOCK_SLICED_BUDGETS, escaped(worker_id), inherited)
+        known = {plain(row[0]) for row in budgets}
+        slices = {(one.budget_id, one.window): one for one in await _slices(connection, _ALL_SLICES, worker_id)}
+        for budget_id, window in legacy or ():
+            slices.setdefault((budget_id, window), LeaseRow(budget_id, window, worker_id))
+        books = _Books(worker_id)
+        spans = [(budget_id, window, window) for budget_id, window in slices if budget_id in known]
+        books.windows = {(one.budget_id, one.window): one for one in await load_windows(connection, spans)}
+        presumed = 0
+        for (budget_id, window), row in slices.items():
+            if budget_id in known:
+                presumed += books.recover(row, None if legacy is None else legacy.get((budget_id, window)))
+        await self._write(connection, books)
+        await connection.execute(_DROP_SLICES, escaped(worker_id))
+        await connection.execute(_END_WORKER, escaped(worker_id))
+        await connection.execute(_FORGET_ENDED, _ENDED_KEPT_S)
+        await publish(connection, self._channel, [("lease", one) for one, _ in slices if one in known])
+        return presumed
+
+    async def _write(self, connection: Connection, books: _Books) -> None:
+        if not books.changed:
+            return
+        windows = [books.windows[one] for one in books.changed]
+        slices = [books.slices[one] for one in books.changed if one in books.slices]
+        await connection.execute(
+            _WRITE,
+            [escaped(one.budget_id) for one in windows],
+            [one.window for one in windows],
+            [one.spent for one in windows],
+            [one.held for one in windows],
+            [one.granted for one in windows],
+            [one.overrun for one in windows],
+            [one.presumed for one in windows],
+            [one.alerted for one in windows],
+            [one.calls for one in windows],
+            [escaped(one.budget_id) for one in slices],
+            [one.window for one in slices],
+            [escaped(one.worker_id) for one in slices],
+            [one.seq for one in slices],
+            [one.spent for one in slices],
+            [one.held for one in slices],
+            [one.granted for one in slices],
+            [one.overrun for one in slices],
+            [escaped(one[0]) for one in books.entries],
+            [one[1] for one in books.entries],
+            [escaped(books.worker_id)] * len(books.entries),
+            [one[2] for one in books.entries],
+            [one[3] for one in books.entries],
+        )
+        if books.entries:
+            await self._entries.inserted(connection, len(books.entries))
+
+
+class _Books:
+    """What one transaction has read of windows and of one worker's slices, and what it will write."""
+
+    def __init__(self, worker_id: str) -> None:
+        self.worker_id = worker_id
+        self.windows: dict[_WindowId, WindowTotals] = {}
+        self.slices: dict[_WindowId, LeaseRow] = {}
+        self.changed: dict[_WindowId, None] = {}
+        self.called: dict[str, None] = {}
+        self.entries: list[tuple[str, int, str, int]] = []
+
+    async def read(
+        self, connection: Connection, asks: Sequence[LeaseAsk], budgets: Mapping[str, tuple[int, bool, bool]]
+    ) -> None:
+        """The windows that count for these asks, and the worker's slices of the asked ones."""
+        if not asks:
+            return
+        spans = []
+        for ask in asks:
+            rolling = budgets[ask.budget_id][2]
+            oldest, newest = (min(ask.oldest, ask.window), _FOREVER) if rolling else (ask.window, ask.window)
+            spans.append((ask.budget_id, oldest, newest))
+        self.windows = {(one.budget_id, one.window): one for one in await load_windows(connection, spans)}
+        ids = {(ask.budget_id, ask.window) for ask in asks}
+        found = await _slices(
+            connection, _READ_SLICES, self.worker_id, [escaped(one) for one, _ in ids], [window for _, window in ids]
+        )
+        self.slices = {(one.budget_id, one.window): one for one in found}
+
+    def grant(self, ask: LeaseAsk, limit: int, *, hard: bool, rolling: bool) -> LeaseGrant:
+        """One ask, by the rules; what it changed is remembered for `Ledger._write`."""
+        window = (ask.budget_id, ask.window)
+        row = self.slices.get(window)
+        totals = self.windows.get(window) or WindowTotals(*window)
+        counted = (0, 0)
+        if rolling:
+            others = [
+                one
+                for (budget_id, start), one in self.windows.items()
+                if budget_id == ask.budget_id and start >= ask.oldest and start != ask.window
+            ]
+            counted = (sum([one.spent for one in others]), sum([one.granted for one in others]))
+        after, summed, answer = lease_rules.grant(
+            ask, row, totals, worker_id=self.worker_id, limit=limit, hard=hard, counted=counted
+        )
+        if after is not row:
+            self.slices[window], self.windows[window] = after, summed
+            self.changed[window] = None
+            self._enter(window, "spent", after.spent - (row.spent if row else 0))
+            if summed.calls > totals.calls:
+                self.called[ask.budget_id] = None
+        return answer
+
+    def recover(self, row: LeaseRow, legacy: Legacy | None) -> int:
+        """Ends one slice; returns what is presumed of it."""
+        window = (row.budget_id, row.window)
+        totals = self.windows.get(window) or WindowTotals(*window)
+        summed, settled, presumed = lease_rules.recover(row, totals, legacy)
+        self.windows[window] = summed
+        self.changed[window] = None
+        self._enter(window, "spent", settled)
+        self._enter(window, "presumed", presumed)
+        return presumed
+
+    def _enter(self, window: _WindowId, kind: str, amount: int) -> None:
+        if amount:
+            self.entries.append((*window, kind, amount))
+
+
+_FOREVER = 2**62
+"""A second that no window starts at."""
+
+
+async def load_windows(connection: Connection, windows: Sequence[tuple[str, int, int]]) -> list[WindowTotals]:
+    """`StateStore.load_windows`."""
+    if not windows:
+        return []
+    rows = await connection.fetch(
+        _READ_WINDOWS, [escaped(one[0]) for one in windows], [one[1] for one in windows], [one[2] for one in windows]
+    )
+    found = {(row[0], row[1]): WindowTotals(plain(row[0]), *row[1:]) for row in rows}
+    return [found[one] for one in sorted(found)]
+
+
+async def _slices(connection: Connection, statement: str, worker_id: str, *more: object) -> list[LeaseRow]:
+    rows: list[asyncpg.Record] = await connection.fetch(statement, escaped(worker_id), *more)
+    return [replace(LeaseRow(*row), budget_id=plain(row[0]), worker_id=worker_id) for row in rows]
+
+
+async def list_workers(connection: Connection) -> list[WorkerRow]:
+    """`StateStore.list_workers`."""
+    rows = await connection.fetch(
+        f"SELECT worker_id, host, expires_at_s, expires_at_s <= {_NOW} FROM workers WHERE NOT ended ORDER BY seq"  # noqa: S608
+    )
+    return [WorkerRow(plain(row[0]), plain(row[1]), row[2], row[3]) for row in rows]
+
+
+async def query_entries(connection: Connection, budget_id: str, window: int | None, limit: int) -> list[LedgerEntry]:
+    """`StateStore.query_entries`."""
+    rows = await connection.fetch(
+        "SELECT at_s, window_s, worker_id, kind, amount FROM entries "
+        "WHERE budget_id = $1 AND window_s = coalesce($2::bigint, window_s) ORDER BY seq DESC LIMIT $3",
+        escaped(budget_id),
+        window,
+        max(0, limit),
+    )
+    return [LedgerEntry(row[0], budget_id, row[1], plain(row[2]), row[3], row[4]) for row in rows]
