@@ -75,9 +75,15 @@ class Office:
 
     async def reopened(self, after_s: float = 0.0, *, monotonic_s: float = 3.0) -> Office:
         """The same store in a new process, `after_s` later by the wall clock, with a monotonic clock of its own."""
-        self.keys.flush_counters()
+        self.keys.flush_counters(closing=True)
         await self.store.flush()
         self.clock.advance(after_s)
+        other = Office(self.store, clock=ManualClock(monotonic_s, utc=self.clock.utc_now()))
+        other.sealer = self.sealer
+        return await other.open()
+
+    async def beside(self, *, monotonic_s: float = 900.0) -> Office:
+        """Another process on the same store, with the same encryption key and a monotonic clock of its own."""
         other = Office(self.store, clock=ManualClock(monotonic_s, utc=self.clock.utc_now()))
         other.sealer = self.sealer
         return await other.open()

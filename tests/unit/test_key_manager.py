@@ -19,6 +19,7 @@ from apikeyrouter.domain.errors import (
 from apikeyrouter.domain.interfaces.state_store import StateQuery, StoreBatch
 from apikeyrouter.domain.keys.eligibility import blocked
 from apikeyrouter.domain.keys.rotation import OVERLAP_S
+from apikeyrouter.domain.keys.saving import COUNTERS_EVERY_S
 from apikeyrouter.domain.models.api_key import KeyState
 from apikeyrouter.domain.resilience.failures import FailureClass
 from apikeyrouter.infrastructure.state_store.keyring import Keyring
@@ -353,12 +354,16 @@ async def test_a_rotation_that_makes_no_sense_changes_nothing(
     assert (await office.keys.get_key(key.id)).version == 1
 
 
-async def test_counters_are_posted_once_per_flush(office: Office) -> None:
+async def test_counters_alone_are_posted_every_ten_seconds_and_at_the_end(office: Office) -> None:
     key = await office.keys.register(material(), "openai")
     office.serve(key.id)
-    office.serve(key.id)
-    assert (await office.store.list_keys())[0].usage_count == 0
     office.keys.flush_counters()
+    assert (await office.store.list_keys())[0].usage_count == 0
+    office.clock.advance(COUNTERS_EVERY_S)
+    office.keys.flush_counters()
+    assert (await office.store.list_keys())[0].usage_count == 1
+    office.serve(key.id)
+    office.keys.flush_counters(closing=True)
     (shown,) = await office.store.list_keys(provider_id="openai")
     assert shown.usage_count == 2
     assert shown.last_used_at == office.clock.utc_now()

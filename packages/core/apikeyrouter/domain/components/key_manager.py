@@ -2,8 +2,8 @@
 
 Main entries: `register`, `rotate_key`, `revoke_key`, `enable`, `disable` for operators (async: durable when they
 return); `begin`, `succeed`, `fail`, `release` for the pipeline (sync: they change memory at once and post the rows,
-which a crash may lose for a fraction of a second). What happens to a key is decided in `domain.keys`; here it is
-stored, announced and spread over the quota pool.
+which a crash may lose for a fraction of a second); `refresh` for what other processes on the store did. What happens to
+a key is decided in `domain.keys`; here it is stored, announced and spread over the quota pool.
 Laws: key material enters by `register` and `rotate_key`, is sealed before it is stored, and leaves only as a `Secret`.
 A change by an operator counts in this process at once; if the store fails, StateStoreError says that it is not durable,
 and the next flush tries again. Key ids come from the system's random source and not from `rng`: they must be
@@ -13,31 +13,28 @@ unguessable, not replayable.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from random import Random
 from typing import Any
 
 from apikeyrouter.domain.errors import InvalidStateTransitionError, KeyRegistrationError, RouterError, StateStoreError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.sealer import Sealer
-from apikeyrouter.domain.interfaces.state_store import StateQuery, StateStore, StoreBatch, StoredEvent
+from apikeyrouter.domain.interfaces.state_store import StateQuery, StateStore, StoredEvent
 from apikeyrouter.domain.keys import learning, operators, rotation
+from apikeyrouter.domain.keys.counting import KeyCounts
 from apikeyrouter.domain.keys.effects import impose
 from apikeyrouter.domain.keys.eligibility import blocked
+from apikeyrouter.domain.keys.joining import take_in
+from apikeyrouter.domain.keys.merging import twins
 from apikeyrouter.domain.keys.metadata import clean_label, clean_material, clean_metadata, key_terms
 from apikeyrouter.domain.keys.record import KeyRecord, Ticket, Transition
 from apikeyrouter.domain.keys.ring import KeyRing
-from apikeyrouter.domain.keys.rows import (
-    Moment,
-    api_key_view,
-    event_of,
-    seal_context,
-    stored_key_of,
-    transition_of,
-)
+from apikeyrouter.domain.keys.rows import api_key_view, seal_context, transition_of
+from apikeyrouter.domain.keys.saving import KeyWriter
 from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.keys.states import KeyEvent
-from apikeyrouter.domain.keys.unsealing import unseal_rows
+from apikeyrouter.domain.keys.unsealing import does_not_open, unseal_rows
 from apikeyrouter.domain.models.api_key import APIKey, KeyState, StateTransition
 from apikeyrouter.domain.resilience.failures import Failure, Scope
 
@@ -60,7 +57,8 @@ class KeyManager:
         self._on_change = on_change
         self._sealer: Sealer | None = None
         self._ring = KeyRing()
-        self._changed: set[KeyRecord] = set()
+        self._writer = KeyWriter(store, clock, secrets.randbits(16))
+        self._counts = KeyCounts(store, clock)
         self._registering: set[tuple[str, bytes]] = set()
 
     async def open(self, sealer: Sealer) -> None:
@@ -70,12 +68,38 @@ class KeyManager:
         """
         if self._sealer is not None:
             return
-        at = self._moment()
-        records, resealed = unseal_rows(await self._store.load_keys(), sealer, at)
-        if resealed:
-            await self._store.apply(StoreBatch(keys=[stored_key_of(record, at) for record in resealed]))
+        records, resealed = unseal_rows(await self._store.load_keys(), sealer, self._writer.moment())
+        await self._counts.read(records)
+        self._writer.known(record for record in records if record not in resealed)
+        moved = [self._retire_twin(surplus, kept) for surplus, kept in twins(records)]
+        changed = list(dict.fromkeys([*resealed, *(record for record, _ in moved)]))
+        await self._writer.apply(changed, [line for _, line in moved])
         self._ring.add(records)
         self._sealer = sealer
+
+    async def refresh(self, key_ids: Collection[str] | None = None) -> None:
+        """Takes in what other processes wrote about these keys, or about all of them; `on_change` hears of each key
+        that is different now. Before `open` there is nothing to do.
+
+        Raises StateStoreError, and SealError for secrets that do not open: everything else was taken in then.
+        """
+        if self._sealer is None:
+            return
+        looked = self._ring.known(key_ids)
+        rows = await self._store.load_keys(None if key_ids is None else list(key_ids))
+        gone = looked.difference(row.key_id for row in rows)
+        taken = take_in(self._ring, rows, gone, self._sealer, self._writer.moment())
+        for key_id in gone:
+            self._writer.forget(key_id)
+        self._writer.known(taken.as_stored)
+        self._post([self._retire_twin(surplus, kept) for surplus, kept in taken.surplus])
+        for record in taken.renamed:
+            self._writer.renamed(record)
+        self._writer.post_again([*taken.rewrite, *taken.renamed])
+        for record in (*taken.changed, *taken.renamed):
+            self._on_change(record, None)
+        if taken.faults:
+            raise does_not_open(taken.faults)
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -93,17 +117,20 @@ class KeyManager:
 
     async def get_key(self, key_id: str) -> APIKey:
         """The key as users see it, also when it is retired. Raises KeyNotFoundError."""
-        return api_key_view(self.get(key_id), self._moment())
+        record = self.get(key_id)
+        await self._counts.read(self._ring.all())
+        return api_key_view(record, self._writer.moment())
 
     async def list_keys(self, provider_id: str | None = None) -> list[APIKey]:
         """Keys as users see them, oldest first, retired ones left out."""
-        at = self._moment()
+        await self._counts.read(self._ring.all())
+        at = self._writer.moment()
         found = self._ring.all() if provider_id is None else self.records(provider_id)
         return [api_key_view(record, at) for record in found if record.state is not KeyState.Retired]
 
     async def get_eligible_keys(self, provider_id: str, model: str | None = None) -> list[APIKey]:
         """The provider's keys that may serve `model` now; without one: that wait for nothing, whatever the model."""
-        at = self._moment()
+        at = self._writer.moment()
         free = [r for r in self.records(provider_id) if blocked(r, model, at.now_s) is None]
         if model is None:
             free = [r for r in free if not any(limit.until_s > at.now_s for limit in r.limited_models.values())]
@@ -137,7 +164,7 @@ class KeyManager:
         clean = clean_metadata(metadata, material)
         name = None if label is None else clean_label(label, material)
         fingerprint = self._new_fingerprint(provider_id, material)
-        at = self._moment()
+        at = self._writer.moment()
         key_id = "key_" + secrets.token_hex(_KEY_ID_BYTES)
         sealed = sealer.seal(material.encode(), seal_context(key_id, provider_id, 1))
         record = KeyRecord(
@@ -152,19 +179,27 @@ class KeyManager:
             state_since_s=at.now_s,
         )
         _set_terms(record, clean)
+        self._writer.registered(record)
         facts = {"key_id": key_id, "provider_id": provider_id, "label": record.label, "actor": "operator"}
         reservation = (provider_id, fingerprint)
         self._registering.add(reservation)  # while we wait for the store, nobody else may register the same secret
         try:
-            row = stored_key_of(record, at)
-            await self._store.apply(
-                StoreBatch(keys=[row], events=[StoredEvent(at.utc_s, "key.registered", key_id, facts)])
-            )
+            await self._writer.apply([record], [StoredEvent(at.utc_s, "key.registered", key_id, facts)])
+        except StateStoreError:
+            self._writer.forget(key_id)
+            raise
         finally:
             self._registering.discard(reservation)
+        known = self._ring.find(key_id)
+        if known is not None:  # `refresh` found the row before the store had answered here
+            return api_key_view(known, self._writer.moment())
+        twin = self._ring.holder_of(provider_id, fingerprint)  # of another process, heard of while we waited
         self._ring.add([record])
         self._on_change(record, None)
-        return api_key_view(record, self._moment())
+        if twin is not None and (record, twin) in twins([record, twin]):
+            self._post([self._retire_twin(record, twin)])
+            raise _registered_already(twin)
+        return api_key_view(record, self._writer.moment())
 
     async def update(
         self, key_id: str, *, metadata: Mapping[str, Any] | None = None, label: str | None = None
@@ -179,9 +214,10 @@ class KeyManager:
             _set_terms(record, clean_metadata(metadata, material))
             self._ring.reindex()
         record.label = name
+        self._writer.renamed(record)
         self._on_change(record, None)
-        await self._store_durably(record)
-        return api_key_view(record, self._moment())
+        await self._writer.apply([record])
+        return api_key_view(record, self._writer.moment())
 
     async def disable(self, key_id: str, reason: str = "", actor: str = "operator") -> APIKey:
         """Takes the key out of service until it is enabled. Raises KeyNotFoundError, InvalidStateTransitionError."""
@@ -197,7 +233,7 @@ class KeyManager:
         """Retires the key for good and destroys its stored secret. Revoking it again changes nothing."""
         record = self.get(key_id)
         if record.state is KeyState.Retired:
-            return api_key_view(record, self._moment())
+            return api_key_view(record, self._writer.moment())
         moved = operators.revoke(record, self._now_s(), reason=reason, actor=actor)
         self._ring.reindex()
         self._on_change(record, None)
@@ -234,6 +270,7 @@ class KeyManager:
             overlap_s=overlap_s,
             actor=actor,
         )
+        self._writer.rotated(record)
         return await self._announce(record, moved)
 
     # -- the pipeline -----------------------------------------------------------------------------------------------
@@ -241,13 +278,14 @@ class KeyManager:
     def begin(self, record: KeyRecord, model: str | None, now_s: float, *, ahead: bool = False) -> Ticket:
         """Takes the key for one attempt, which sends `ticket.secret`; see `keys.learning.begin`."""
         ticket, moved = learning.begin(record, model, now_s, ahead=ahead)
-        self._changed.add(record)
+        self._writer.used(record)
         if moved is not None:
             self._post([(record, moved)])
         return ticket
 
     def succeed(self, ticket: Ticket, now_s: float) -> None:
         """The attempt was served."""
+        self._writer.used(ticket.record)
         moved = learning.succeed(ticket, now_s)
         if moved is not None:
             self._post([(ticket.record, moved)])
@@ -258,7 +296,7 @@ class KeyManager:
         """The attempt failed. What concerns the quota pool reaches all keys of the pool."""
         record = ticket.record
         moved, effect = learning.fail(ticket, failure, now_s, self._rng)
-        self._changed.add(record)
+        touched = [record]
         news = [] if moved is None else [(record, moved)]
         if moved is not None and moved.event is KeyEvent.RotationUndone:
             record.fingerprint = self._fingerprint(record.provider_id, record.secret.reveal())
@@ -266,11 +304,12 @@ class KeyManager:
             for mate in self._ring.pool_of(record):
                 if mate is not record:
                     mate_moved = impose(mate, effect, now_s)
-                    self._changed.add(mate)
+                    touched.append(mate)
                     if mate_moved is not None:
                         news.append((mate, mate_moved))
-        if news:
-            self._post(news)
+        self._post(news)
+        self._writer.used(record)
+        self._writer.post_changes(touched)  # a deadline that only moved is news too
         if moved is None and (ticket.probe or ticket.model_limit is not None):
             self._on_change(record, None)
 
@@ -279,25 +318,15 @@ class KeyManager:
         if learning.release(ticket):
             self._on_change(ticket.record, None)
 
-    def flush_counters(self) -> None:
-        """Posts the rows that changed since the last call, and forgets secrets and limits whose time is over."""
-        now_s = self._now_s()
-        for record in self._ring.all():
-            dropped = record.previous is not None and rotation.drop_previous(record, now_s)
-            if dropped or (record.limited_models and learning.forget_old_limits(record, now_s)):
-                self._changed.add(record)
-        if self._changed:
-            at = self._moment()
-            self._store.post(StoreBatch(keys=[stored_key_of(record, at) for record in self._changed]))
-            self._changed.clear()
+    def flush_counters(self, *, closing: bool = False) -> None:
+        """Posts the rows that changed since the last call, counters every 10 s or when `closing`, and forgets secrets
+        and limits whose time is over."""
+        self._writer.flush(self._ring.all(), counters=closing)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _now_s(self) -> float:
         return self._clock.monotonic_s()
-
-    def _moment(self) -> Moment:
-        return Moment(self._clock.monotonic_s(), self._clock.utc_now().timestamp())
 
     def _opened(self) -> Sealer:
         if self._sealer is None:
@@ -312,40 +341,37 @@ class KeyManager:
         fingerprint = self._fingerprint(provider_id, material)
         holder = self._ring.holder_of(provider_id, fingerprint)
         if holder is not None:
-            raise KeyRegistrationError(
-                f"This key material is registered already, as {holder.key_id} ({holder.label}) of {provider_id}. "
-                "Use that key, or revoke it first."
-            )
+            raise _registered_already(holder)
         if (provider_id, fingerprint) in self._registering:
             raise KeyRegistrationError(f"This key material is being registered for {provider_id} at this moment.")
         return fingerprint
 
-    def _post(self, news: Iterable[tuple[KeyRecord, Transition]]) -> None:
-        at = self._moment()
-        news = list(news)
-        self._changed.difference_update(record for record, _ in news)
-        self._store.post(
-            StoreBatch(
-                keys=[stored_key_of(record, at) for record, _ in news],
-                events=[event_of(moved, at) for _, moved in news],
-            )
-        )
+    def _retire_twin(self, surplus: KeyRecord, kept: KeyRecord) -> tuple[KeyRecord, Transition]:
+        moved = operators.retire_twin(surplus, kept, self._now_s())
+        self._writer.ordered(surplus)
+        self._ring.reindex()
+        return surplus, moved
+
+    def _post(self, news: Sequence[tuple[KeyRecord, Transition]]) -> None:
+        if not news:
+            return
+        self._writer.post([record for record, _ in news], [moved for _, moved in news])
         for record, moved in news:
             self._on_change(record, moved)
 
     async def _announce(self, record: KeyRecord, moved: Transition) -> APIKey:
+        """An operator's order: it counts here at once, and is durable when this returns."""
+        self._writer.ordered(record)
         self._on_change(record, moved)
-        await self._store_durably(record, moved)
-        return api_key_view(record, self._moment())
+        await self._writer.apply([record], [moved])
+        return api_key_view(record, self._writer.moment())
 
-    async def _store_durably(self, record: KeyRecord, moved: Transition | None = None) -> None:
-        at = self._moment()
-        events = [] if moved is None else [event_of(moved, at)]
-        try:
-            await self._store.apply(StoreBatch(keys=[stored_key_of(record, at)], events=events))
-        except StateStoreError:
-            self._changed.add(record)
-            raise
+
+def _registered_already(holder: KeyRecord) -> KeyRegistrationError:
+    return KeyRegistrationError(
+        f"This key material is registered already, as {holder.key_id} ({holder.label}) of {holder.provider_id}. "
+        "Use that key, or revoke it first."
+    )
 
 
 def _set_terms(record: KeyRecord, metadata: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from apikeyrouter.domain.keys.rotation import forget_previous
 from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.keys.states import KeyEvent
 
-__all__ = ["disable", "enable", "revoke"]
+__all__ = ["disable", "enable", "retire_twin", "revoke"]
 
 
 def disable(record: KeyRecord, now_s: float, *, reason: str = "", actor: str = "operator") -> Transition:
@@ -34,6 +34,12 @@ def revoke(record: KeyRecord, now_s: float, *, reason: str = "", actor: str = "o
     record.secret = Secret("")
     record.sealed = record.fingerprint = b""
     return moved
+
+
+def retire_twin(surplus: KeyRecord, kept: KeyRecord, now_s: float) -> Transition:
+    """Two processes registered the same material at the same moment: one key of it stays."""
+    reason = f"registered twice at the same moment; {kept.key_id} ({kept.label}) holds this material"
+    return revoke(surplus, now_s, reason=reason, actor="clock")
 
 
 def _act(record: KeyRecord, event: KeyEvent, now_s: float, reason: str, actor: str) -> Transition:

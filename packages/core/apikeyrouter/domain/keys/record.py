@@ -2,7 +2,7 @@
 
 Main entries: `KeyRecord`, the one mutable object per key, shared by all who route; `Ticket`, one attempt with it;
 `Transition`, one line of its audit trail. Times are seconds of the router's monotonic clock unless a name ends in
-`_utc_s`; 0.0 means none. Only `learning`, `operators` and `rotation` change a record.
+`_utc_s`; 0.0 means none. Only `learning`, `operators`, `rotation` and `merging` change a record.
 Law: an Available key has no wait of any kind, so `state is Available` alone says that it may serve.
 """
 
@@ -55,6 +55,10 @@ class KeyRecord:
     waits, as in `Block.code`. `trusted`: as in `ModelLimit`. `limited_models`: waits of single models. `strikes`:
     failures in a row by (failure class, model or "" for the whole key). `suspected_s`: when the secret was first
     refused since its last success. `in_flight`: attempts under way. `probing`: one of them is the probe that decides.
+    `revision`: grows with every change that other processes must know, see `keys.saving`. `order_revision`: the one of
+    the last change by an operator (enabled, disabled, rotated, revoked); `secret_revision`: that of the last rotation;
+    `terms_revision`: that of label and metadata.
+    `usage_count`, `failure_count`, `last_used_s`: as far as this process knows, see `keys.counting`.
     """
 
     key_id: str
@@ -90,6 +94,10 @@ class KeyRecord:
     usage_count: int = 0
     failure_count: int = 0
     last_used_s: float | None = None
+    revision: int = 0
+    order_revision: int = 0
+    secret_revision: int = 0
+    terms_revision: int = 0
 
 
 @dataclass(slots=True, eq=False)

@@ -92,6 +92,9 @@ def stored_key_of(record: KeyRecord, at: Moment) -> StoredKey:
         "previous_version": record.previous_version,
         "draining_until_s": utc(record.draining_until_s),
         "swaps_left": record.swaps_left,
+        "order_revision": record.order_revision,
+        "secret_revision": record.secret_revision,
+        "terms_revision": record.terms_revision,
     }
     return StoredKey(
         key_id=record.key_id,
@@ -104,6 +107,7 @@ def stored_key_of(record: KeyRecord, at: Moment) -> StoredKey:
         created_at_s=record.created_at_utc_s,
         updated_at_s=at.utc_s,
         sealed_previous=record.sealed_previous,
+        revision=record.revision,
     )
 
 
@@ -153,6 +157,10 @@ def record_of(row: StoredKey, secret: Secret, previous: Secret | None, at: Momen
         usage_count=document.get("usage_count") or 0,
         failure_count=document.get("failure_count") or 0,
         last_used_s=monotonic("last_used_s") or None,
+        revision=row.revision,
+        order_revision=document.get("order_revision") or 0,
+        secret_revision=document.get("secret_revision") or 0,
+        terms_revision=document.get("terms_revision") or 0,
     )
 
 

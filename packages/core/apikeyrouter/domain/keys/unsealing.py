@@ -1,7 +1,7 @@
 """Stored keys back to life: rows to records, secrets opened and, after a change of encryption key, sealed anew.
 
-Main entry: `unseal_rows`. Law: one secret that does not open stops the start and names its key; going on without it
-would look like a key that has vanished.
+Main entries: `unseal_rows`, at the start, and `open_row`, for one that another process wrote. Law: one secret that does
+not open stops the start and names its key; going on without it would look like a key that has vanished.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from apikeyrouter.domain.keys.rows import Moment, record_of, seal_context
 from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.models.api_key import KeyState
 
-__all__ = ["unseal_rows"]
+__all__ = ["does_not_open", "open_row", "unseal_rows"]
 
 _NAMED_MAX = 5
 
@@ -37,8 +37,13 @@ def unseal_rows(rows: Iterable[StoredKey], sealer: Sealer, at: Moment) -> tuple[
         if differs:
             changed.append(record)
     if faults:
-        raise _does_not_open(faults)
+        raise does_not_open(faults)
     return records, changed
+
+
+def open_row(row: StoredKey, sealer: Sealer, at: Moment) -> KeyRecord:
+    """The record behind a row, with its secrets. Raises SealError."""
+    return _unseal(row, sealer, at)[0]
 
 
 def _unseal(row: StoredKey, sealer: Sealer, at: Moment) -> tuple[KeyRecord, bool]:
@@ -59,7 +64,8 @@ def _unseal(row: StoredKey, sealer: Sealer, at: Moment) -> tuple[KeyRecord, bool
     return record, drop_previous(record, at.now_s) or differs
 
 
-def _does_not_open(faults: list[tuple[StoredKey, SealError]]) -> SealError:
+def does_not_open(faults: list[tuple[StoredKey, SealError]]) -> SealError:
+    """One error that names the keys of all."""
     names = [f"{row.key_id} ({row.document.get('label') or 'no label'}, {row.provider_id})" for row, _ in faults]
     shown = ", ".join(names[:_NAMED_MAX]) + (f" and {len(names) - _NAMED_MAX} more" if len(names) > _NAMED_MAX else "")
     return SealError(
