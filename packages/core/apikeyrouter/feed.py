@@ -57,8 +57,9 @@ class ChangeFeed:
 
         Raises StateStoreError.
         """
-        if self._task is not None:
+        if self._task is not None and self._task.get_loop() is asyncio.get_running_loop():
             return
+        self._task = None  # with an earlier loop its tasks have ended too
         self._cursor = (await self._store.changes(None, 0.0)).cursor
         self._down_since_s, self._missed = None, False
         self._task = asyncio.get_running_loop().create_task(self._follow(), name="apikeyrouter-feed")
@@ -67,7 +68,7 @@ class ChangeFeed:
         """Ends the task. It may be started again, on another event loop too. Idempotent."""
         task, self._task = self._task, None
         if task is None or task.get_loop() is not asyncio.get_running_loop():
-            return  # with an earlier loop its tasks have ended too
+            return
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
