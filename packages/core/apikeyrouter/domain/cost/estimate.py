@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from apikeyrouter.domain.cost.lengths import OutputLengths
 from apikeyrouter.domain.cost.media_tokens import IMAGE_TOKENS, MESSAGE_OVERHEAD_TOKENS, TOOLS_OVERHEAD_TOKENS
-from apikeyrouter.domain.cost.prices import price_in_force
+from apikeyrouter.domain.cost.prices import price_in_force, price_of_tier
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "input_tokens_expected",
     "output_is_bounded",
     "output_tokens_bound",
+    "prices_of_tier",
     "upper_bound_nano_usd",
 ]
 
@@ -112,6 +113,13 @@ def upper_bound_nano_usd(price: ModelPrice, input_bound: int, output_bound: int,
     return price.per_request - (-(input_bound * rate_in + output_bound * rate_out) // 1_000_000)
 
 
+def prices_of_tier(price: ModelPrice, tier: str) -> tuple[ModelPrice, ...]:
+    """The prices that a request for a service tier ("" for none) may be billed at: its own, and the standard one when
+    the provider has no room in the tier. Without a wish it is the standard one, unless the account says otherwise."""
+    own = price_of_tier(price, tier) if tier and price.tiers else price
+    return (price,) if own is price else (price, own)
+
+
 def bound_rates(price: ModelPrice, input_bound: int, *, text_only: bool = False) -> tuple[int, int]:
     """(input, output) nano-USD per million tokens that `upper_bound_nano_usd` counts with."""
     rate_in, rate_out = _dearest(price, text_only=text_only)
@@ -128,8 +136,10 @@ def bound_rates(price: ModelPrice, input_bound: int, *, text_only: bool = False)
 
 def _dearest(price: ModelPrice, *, text_only: bool) -> tuple[int, int]:
     rate_in = max(price.input, price.cached_input or 0, price.cache_write or 0, price.cache_write_1h or 0)
-    rate_out = max(price.output, price.reasoning or 0)
+    rate_out = max(price.output, price.reasoning or 0, price.citation or 0)
     if not text_only:
-        rate_in = max(rate_in, price.audio_input or 0)
-        rate_out = max(rate_out, price.audio_output or 0)
+        for rate in (price.audio_input, price.cached_audio, price.image_input, price.cached_image, price.video_input):
+            if rate is not None and rate > rate_in:
+                rate_in = rate
+        rate_out = max(rate_out, price.audio_output or 0, price.image_output or 0, price.video_output or 0)
     return rate_in, rate_out

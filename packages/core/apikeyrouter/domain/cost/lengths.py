@@ -34,6 +34,10 @@ _HALVE_AT = 512
 _EXACT = 32  # lengths below this have a bin each; above, 16 bins per doubling (6 % wide)
 _BINS = _EXACT + 16 * 16
 _MEMORY = 20
+_ASKED = 0.95
+_ALPHA = 1.0 - _ASKED
+_TAIL_STEP = 0.1
+"""Adaptive conformal inference (Gibbs and Candes 2021): alpha moves by 0.005 x (0.05 - miss); here in shares of it."""
 
 Key = tuple[str, ...]
 
@@ -41,7 +45,7 @@ Key = tuple[str, ...]
 class _Sketch:
     """A decaying histogram of lengths, with the mean of about the last 20."""
 
-    __slots__ = ("bins", "count", "mean", "seen", "top", "touched")
+    __slots__ = ("answer", "bins", "count", "mean", "seen", "tail", "top", "touched")
 
     def __init__(self) -> None:
         self.bins = array("H", bytes(2 * _BINS))
@@ -49,9 +53,15 @@ class _Sketch:
         self.seen = 0  # for the mean: up to _MEMORY
         self.mean = 0.0
         self.top = 0  # no bin above it is filled
+        self.answer = 0  # the last q95
+        self.tail = 1.0  # how much of the share 1 - p may really lie above: corrects for habits that change
         self.touched = False  # since the last look for something to forget
 
     def add(self, tokens: int) -> None:
+        if self.answer:
+            tail = self.tail + _TAIL_STEP * (_ALPHA - (tokens > self.answer))
+            self.tail = min(max(tail, 0.2), 2.0)
+            self.answer = 0
         if self.seen < _MEMORY:
             self.seen += 1
         self.mean += (tokens - self.mean) / self.seen
@@ -73,7 +83,8 @@ class _Sketch:
 
     def quantile(self, p: float) -> int:
         """The length at rank ceil((count + 1) x p), interpolated within its bin. Needs `count` >= p / (1 - p)."""
-        above = self.count - ceil((self.count + 1) * p)  # how many replies may lie above the answer
+        level = 1.0 - (1.0 - p) * self.tail
+        above = max(0, self.count - ceil((self.count + 1) * level))  # how many replies may lie above the answer
         bins, index, passed = self.bins, self.top, 0
         while index > 0:
             here = bins[index]
@@ -81,11 +92,13 @@ class _Sketch:
                 break
             passed += here
             index -= 1
-        if index < _EXACT:
-            return index
-        shift = (index >> 4) - 1
-        low = (16 + (index & 15)) << shift
-        return low + ((1 << shift) * (passed + bins[index] - above)) // max(1, bins[index])
+        if index >= _EXACT:
+            shift = (index >> 4) - 1
+            low = (16 + (index & 15)) << shift
+            index = low + ((1 << shift) * (passed + bins[index] - above)) // max(1, bins[index])
+        if p == _ASKED:
+            self.answer = index
+        return index
 
 
 class OutputLengths:
@@ -115,6 +128,11 @@ class OutputLengths:
                     _forget_one(cells)
                 cell = cells[key] = _Sketch()
             cell.add(output_tokens)
+
+    def knows(self, model: str, p: float = 0.5) -> bool:
+        """Whether enough replies of the model were seen to answer for the quantile `p`."""
+        root = self._models.get(model)
+        return root is not None and root.count >= max(SAMPLES_MIN, ceil(p / (1.0 - p)))
 
     def expected(self, model: str, max_tokens: int | None = None, *, tenant: str = "", template: str = "") -> int:
         """The likely output tokens of one reply, never above `max_tokens`."""

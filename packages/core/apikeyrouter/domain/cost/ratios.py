@@ -17,6 +17,8 @@ DEFAULT_RATIO = 0.23
 characters")."""
 
 _DEFAULT_UPPER = 2.0
+_FIRST_UPPER = 1.6
+_FIRST_STEP = 0.5
 _MODELS_MAX = 2048
 
 _KEEP = 0.97
@@ -50,9 +52,12 @@ class _Line:
     def add(self, size: int, tokens: int) -> None:
         if self.stale:
             self.solve()
-        step = _STEP if self.count > 20 else 1.0 / (1.0 + self.count)
-        above = tokens > (self.offset + self.ratio * size) * self.upper
-        self.upper = max(1.0, self.upper + step * (_ABOVE if above else _ABOVE - 1.0))
+        if self.count == 0.0:
+            self.upper = _FIRST_UPPER
+        else:
+            step = max(_STEP, _FIRST_STEP / (1.0 + self.count))
+            above = tokens > (self.offset + self.ratio * size) * self.upper
+            self.upper = max(1.0, self.upper + step * (_ABOVE if above else _ABOVE - 1.0))
         weight = 1.0 / (tokens * tokens)
         moment = weight * size
         self.sum_w = self.sum_w * _KEEP + weight

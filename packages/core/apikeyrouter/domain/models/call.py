@@ -46,6 +46,7 @@ class Peek(msgspec.Struct, gc=False):
     best_of: int | None = None
     prompt: msgspec.Raw = msgspec.Raw()
     prediction: msgspec.Raw = msgspec.Raw()
+    service_tier: str | None = None
 
     @property
     def output_limit_tokens(self) -> int | None:

@@ -10,13 +10,18 @@ from __future__ import annotations
 
 import msgspec
 
-from apikeyrouter.domain.cost.estimate import output_is_bounded, output_tokens_bound, upper_bound_nano_usd
+from apikeyrouter.domain.cost.estimate import (
+    output_is_bounded,
+    output_tokens_bound,
+    prices_of_tier,
+    upper_bound_nano_usd,
+)
 from apikeyrouter.domain.cost.fit import largest_output_tokens
 from apikeyrouter.domain.cost.input_bound import InputBound, tight_input_bound
 from apikeyrouter.domain.cost.lengths import OutputLengths, template_of
 from apikeyrouter.domain.cost.prices import cost_nano_usd
 from apikeyrouter.domain.cost.ratios import InputRatios
-from apikeyrouter.domain.cost.usage import Usage
+from apikeyrouter.domain.cost.usage import Usage, tier_named
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
 from apikeyrouter.domain.models.call import Call, Operation
 
@@ -30,12 +35,12 @@ class Demand:
 
     `output_limit`: the caller's cap per choice, None when there is none. `choices`: how many replies it may be billed
     for; 0 for requests that generate nothing. `bound`: of the input. `tenant`, `template`: whose and which kind of
-    request it is, for the statistics of lengths.
+    request it is, for the statistics of lengths. `tier`: the service tier that it asks for ("" for none).
     """
 
     __slots__ = (
         "_lengths", "_ratios", "_template", "bound", "choices", "input_expected", "model", "operation",
-        "output_expected", "output_limit", "peek", "streams", "tenant",
+        "output_expected", "output_limit", "peek", "streams", "tenant", "tier",
     )  # fmt: skip
 
     def __init__(
@@ -46,6 +51,7 @@ class Demand:
         self.operation = call.operation
         self.streams = bool(peek.stream)
         self.tenant = tenant
+        self.tier = tier_named(peek.service_tier) if peek.service_tier else ""
         self._lengths = lengths
         self._ratios = ratios
         bound = self.bound = tight_input_bound(call.body, call.model)
@@ -87,6 +93,10 @@ class Demand:
         hard budget refuse such a call, or let the operator allow it."""
         return self.bound.unbounded
 
+    def open_ends(self, price: ModelPrice) -> tuple[str, ...]:
+        """What keeps `most_nano_usd` from being a bound at this price; empty where it is one."""
+        return self.bound.unbounded if price.by_tokens else (*self.bound.unbounded, "price by other things than tokens")
+
     def improve(self, bound: InputBound) -> None:
         """Takes a bound that was found by other means, such as a tokenizer, if it is lower."""
         if bound.tokens < self.bound.tokens and not bound.unbounded and not self.bound.unbounded:
@@ -96,8 +106,11 @@ class Demand:
 
     def most_nano_usd(self, price: ModelPrice) -> int:
         """The most that the call can cost at this price: what a hard budget holds."""
+        tokens_in = self.bound.tokens
         output = self.choices * self.output_bound(price) + self.extra_output
-        return upper_bound_nano_usd(price, self.bound.tokens, output)
+        if self.tier and price.tiers:
+            return max([upper_bound_nano_usd(one, tokens_in, output) for one in prices_of_tier(price, self.tier)])
+        return upper_bound_nano_usd(price, tokens_in, output)
 
     def output_bound(self, price: ModelPrice) -> int:
         """The most output tokens of one choice: the caller's cap, else what the model can write at the most."""
@@ -115,7 +128,7 @@ class Demand:
 
     def expected_nano_usd(self, price: ModelPrice) -> int:
         """The likely cost."""
-        return cost_nano_usd(price, Usage(self.input_expected, self.output_expected))
+        return cost_nano_usd(price, Usage(self.input_expected, self.output_expected, service_tier=self.tier))
 
     def q95_nano_usd(self, price: ModelPrice, provider_id: str = "") -> int:
         """A cost that about one request in twenty exceeds: what a soft budget holds."""
@@ -128,14 +141,16 @@ class Demand:
             )
             tokens_out *= each
         tokens_in = max(min(tokens_in, bound.tokens), self.input_expected)
-        usage = Usage(tokens_in, max(tokens_out, self.output_expected))
+        usage = Usage(tokens_in, max(tokens_out, self.output_expected), service_tier=self.tier)
         return cost_nano_usd(price, usage)
 
     def largest_output(self, price: ModelPrice, free_nano_usd: int) -> int:
         """The cap per choice that still fits into `free_nano_usd`, 0 when none does."""
-        return largest_output_tokens(
-            price, self.bound.tokens, self.choices, free_nano_usd, extra_output=self.extra_output
-        )
+        tokens_in, extra = self.bound.tokens, self.extra_output
+        return min([
+            largest_output_tokens(one, tokens_in, self.choices, free_nano_usd, extra_output=extra)
+            for one in prices_of_tier(price, self.tier)
+        ])  # fmt: skip
 
     # -- copies and learning ----------------------------------------------------------------------------------------
 
