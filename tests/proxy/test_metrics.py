@@ -9,8 +9,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from apikeyrouter import __version__
+from apikeyrouter.domain.cost.budgets import BudgetThresholdReached
 from apikeyrouter.domain.models.events import KeyMoved, RequestEnded
-from apikeyrouter_proxy.metrics import Gauges, KeyGauge, Metrics
+from apikeyrouter_proxy.metrics import BudgetGauge, Gauges, KeyGauge, Metrics
 from tests.support.server import Served, run_proxy
 from tests.support.sim import Sim
 
@@ -37,7 +38,7 @@ class Scrape:
             for sample in family.samples
         }
 
-    def value(self, name: str, **labels: str) -> float | None:
+    def value(self, name: str, /, **labels: str) -> float | None:
         return self.samples.get((name, frozenset(labels.items())))
 
     def labels(self, name: str, label: str) -> set[str]:
@@ -162,3 +163,36 @@ def test_a_real_scrape_tells_what_happened_and_no_key_material(served: Served, s
     assert len(seen.labels("apikeyrouter_key_state", "key_id")) == 3
     assert sum(value for (name, _), value in seen.samples.items() if name == "apikeyrouter_attempts_total") == 6
     assert not any(key in answer.body.decode() for key in sim.keys)
+
+
+def budget(number: int, *, mode: str = "hard", spent: float = 1.0) -> BudgetGauge:
+    return BudgetGauge(f"budget_{number}", f"b{number}", "per_team", "search", mode, 10.0, spent, 0.25)
+
+
+def test_a_budget_shows_its_limit_spend_and_holds() -> None:
+    seen = scrape(Metrics(), Gauges(budgets=[budget(1)]))
+    labels = {"budget": "budget_1", "name": "b1", "scope": "per_team", "covers": "search", "mode": "hard"}
+    assert seen.value("apikeyrouter_budget_limit_usd", **labels) == 10.0
+    assert seen.value("apikeyrouter_budget_spent_usd", **labels) == 1.0
+    assert seen.value("apikeyrouter_budget_held_usd", **labels) == 0.25
+
+
+def test_many_budgets_are_cut_to_the_hard_ones_and_the_fullest() -> None:
+    soft = [budget(i, mode="soft", spent=9.0) for i in range(300)]
+    hard = [budget(1000 + i, spent=i / 100) for i in range(150)]
+    seen = scrape(Metrics(), Gauges(budgets=[*soft, *hard]))
+    shown = seen.labels("apikeyrouter_budget_limit_usd", "budget")
+    assert len(shown) == 200
+    assert {one.budget_id for one in hard} <= shown
+    assert seen.value("apikeyrouter_budgets") == 450
+
+
+def test_refusals_and_alerts_are_counted() -> None:
+    metrics = Metrics()
+    for provider in ("openai", ""):
+        metrics.request_ended(ended(outcome="budget_exceeded", status=402, provider_id=provider))
+    metrics.request_ended(ended())
+    metrics.budget_alert(BudgetThresholdReached("budget_1", "global", None, "hard", 80, 10, 8, "w"))
+    seen = scrape(metrics)
+    assert seen.value("apikeyrouter_budget_refusals_total", model="gpt-4o-mini") == 2
+    assert seen.value("apikeyrouter_budget_alerts_total", mode="hard", percent="80") == 1

@@ -1,6 +1,6 @@
 """What people write for a budget, and what it means: amounts, periods, time zones, tags.
 
-Main entries: `dollars`, `period`, `time_zone`, `tag`. Each returns the exact value, or raises ValueError that says what
+Main entries: `limit`, `period`, `time_zone`, `tag`. Each returns the exact value, or raises ValueError that says what
 is expected; management API and command line share them, so both understand and refuse the same.
 Law: an amount is never guessed: another currency, or a comma that is no separator of thousands, is refused.
 """
@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from apikeyrouter.domain.models.budget import TimeWindow
 
-__all__ = ["Dollars", "Limit", "Period", "Zone", "dollars", "money", "period", "tag", "time_zone"]
+__all__ = ["Dollars", "Limit", "Period", "Zone", "dollars", "limit", "money", "period", "tag", "time_zone"]
 
 _Value = TypeVar("_Value")
 
@@ -68,6 +68,14 @@ def dollars(given: object) -> Decimal:
     if re.fullmatch(r"\d+,\d+", bare):
         raise ValueError(f"{shown} can be read in two ways; write decimals with a point, such as 10.50")
     raise ValueError(f"{shown} is not an amount; write US dollars such as 10, 10.50 or $10")
+
+
+def limit(given: object) -> Decimal:
+    """An amount that can be a budget's limit. Raises ValueError."""
+    amount = dollars(given)
+    if not amount.is_finite() or amount <= 0:
+        raise ValueError(f"must be above zero, not {str(given)[:_DIGITS_MAX]}; to stop all spending, disable the keys")
+    return amount
 
 
 def money(amount: Decimal) -> str:
@@ -142,7 +150,7 @@ def _text(given: Any) -> str:
 Dollars = Annotated[Decimal, PlainSerializer(_text, return_type=str, when_used="json")]
 """An exact amount of US dollars in an answer: digits as text, never with an exponent."""
 
-Limit = Annotated[Decimal, BeforeValidator(_checked(dollars), json_schema_input_type=str | float)]
+Limit = Annotated[Decimal, BeforeValidator(_checked(limit), json_schema_input_type=str | float)]
 """A limit in US dollars in a request."""
 
 Period = Annotated[TimeWindow, BeforeValidator(_checked(period), json_schema_input_type=str)]

@@ -19,7 +19,7 @@ import json
 import logging
 import secrets
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -133,8 +133,8 @@ class Webhooks:
         """Keys cause no webhook."""
 
     def budget_alert(self, event: BudgetThresholdReached) -> None:
-        """Queues `budget.threshold`. The id follows from budget, window and percent: an alert told twice is one."""
-        facts = f"{event.budget_id}\n{event.window_id}\n{event.percent}"
+        """Queues `budget.threshold`. The id follows from its facts: an alert told twice is one."""
+        facts = "\n".join(map(str, astuple(event)))
         data = {
             "budget_id": event.budget_id,
             "scope": event.scope,

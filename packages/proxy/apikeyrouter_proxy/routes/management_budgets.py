@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from apikeyrouter.domain.cost.prices import to_decimal_usd
 from apikeyrouter.domain.models.budget import Budget, BudgetCheck, BudgetScope, EnforcementMode, TimeWindow
 from apikeyrouter.intents import intent_of
-from apikeyrouter_proxy.budget_forms import Dollars, Limit, Period, Zone
+from apikeyrouter_proxy.budget_forms import Dollars, Limit, Period, Zone, money
 from apikeyrouter_proxy.names import Names, scope_id_of
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
 
@@ -84,7 +84,7 @@ class CheckBody(BaseModel):
     model: str = Field(min_length=1, max_length=256)
     messages: list[dict[str, Any]] = Field(min_length=1)
     provider_id: str | None = Field(None, description="Absent: follows from the model.")
-    key_id: str | None = Field(None, description="A key's id or label; absent: budgets of single keys are left out.")
+    key_id: str | None = Field(None, description="A key's id or label; absent: the cheapest that could serve.")
     tags: dict[str, str] = Field(
         default_factory=dict, description='Tags; "virtual_key" (id or name) and "team" say who asks.'
     )
@@ -114,7 +114,7 @@ async def create_budget(proxy: RunningProxy, request: Request, body: NewBudget) 
     """Creates a budget; it holds for every request from now on, in every process on the store."""
     budget = await proxy.router.cost_controller.create_budget(
         scope=body.scope,
-        limit=body.limit,
+        limit=money(body.limit),
         period=body.period,
         scope_id=await scope_id_of(proxy, body.scope, body.scope_id),
         enforcement_mode=body.enforcement_mode,
@@ -180,7 +180,7 @@ async def change_budget(proxy: RunningProxy, request: Request, budget_id: str, b
     before = await proxy.router.cost_controller.get_budget(budget_id)
     budget = await proxy.router.cost_controller.update_budget(
         budget_id,
-        limit=body.limit,
+        limit=None if body.limit is None else money(body.limit),
         enforcement_mode=body.enforcement_mode,
         name=None if body.name is None else body.name.strip(),
     )

@@ -120,6 +120,7 @@ async def show_spend(proxy: RunningProxy, asked: Annotated[Question, Query()]) -
         virtual_key_id=_known(names.virtual_key, asked.virtual_key),
         team=asked.team,
     )
+    proxy.router.journal.flush()  # what this process used a moment ago is in the report too
     used = await proxy.router.cost_controller.query_spend(query)
     rows, total = report_rows(used, groups, ZoneInfo(zone), tagged)
     if asked.format is Format.Csv:
