@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol, runtime_checkable
 
-__all__ = ["DatedPriceSource", "Fee", "ModelPrice", "PriceList", "PriceSource"]
+__all__ = ["DatedPriceSource", "Fee", "ModelPrice", "PriceList", "PriceSource", "TimedPriceSource"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,16 @@ class DatedPriceSource(Protocol):
 
     def price_at(self, provider_id: str, model: str, at: datetime) -> ModelPrice | None:
         """The price that held at `at` (aware), or None when the list does not know the model."""
+        ...
+
+
+@runtime_checkable
+class TimedPriceSource(Protocol):
+    """A price list whose prices change by themselves: on a date, or at an hour."""
+
+    @property
+    def changes_at_s(self) -> float:
+        """The monotonic time at which a price that was asked for may change; infinity when none will."""
         ...
 
 

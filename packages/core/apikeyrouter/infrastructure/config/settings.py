@@ -3,19 +3,23 @@
 Environment variables are the field names in capitals with `APIKEYROUTER_` in front. `LOG_LEVEL` and `REQUEST_TIMEOUT`
 are read too, where the prefixed variable is not set. Empty variables count as not set; others are not looked at.
 Laws: every fault is reported together, as one ConfigurationError, with the variable that it came from; unknown
-arguments are refused; nothing is read from files.
+arguments are refused; no file is read but the one that `prices_file` names.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import tomllib
 from collections.abc import Mapping
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, PlainValidator, PrivateAttr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from apikeyrouter.domain.cost.overrides import PriceOverride, read_overrides
 from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.domain.models.routing_decision import ObjectiveType
 from apikeyrouter.domain.routing.objectives import Values
@@ -27,6 +31,33 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _PREFIX = "APIKEYROUTER_"
 _BARE_NAMES = {"log_level": "LOG_LEVEL", "request_timeout_s": "REQUEST_TIMEOUT"}
 _SYNONYMS = {"WARN": "WARNING", "FATAL": "CRITICAL"}  # as Python's logging names them too
+
+
+def _prices_given(given: object) -> tuple[PriceOverride, ...]:
+    """Overrides from JSON text or objects. Raises ValueError with every fault."""
+    if isinstance(given, tuple) and all(isinstance(one, PriceOverride) for one in given):
+        return given
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except json.JSONDecodeError as fault:
+            raise ValueError(f"is not JSON: {fault.msg} at character {fault.pos}") from None
+    return read_overrides(given)
+
+
+def _prices_in(path: Path) -> tuple[PriceOverride, ...]:
+    """Overrides of a JSON file, or of a TOML file with [[prices]] tables. Raises ValueError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as fault:
+        reason = getattr(fault, "strerror", None) or "it is not text in UTF-8"
+        raise ValueError(f"{path} cannot be read: {reason}") from None
+    if path.suffix.lower() != ".toml":
+        return _prices_given(text)
+    try:
+        return read_overrides(tomllib.loads(text).get("prices", []))
+    except tomllib.TOMLDecodeError as fault:
+        raise ValueError(f"{path} is not TOML: {fault}") from None
 
 
 class _BareNames(PydanticBaseSettingsSource):
@@ -113,6 +144,16 @@ class RouterSettings(BaseSettings):
     response_max_bytes: int = Field(64 * 1024 * 1024, ge=1024)
     """The largest reply body that is accepted, in bytes; a provider that sends more is cut off."""
 
+    prices: Annotated[tuple[PriceOverride, ...], NoDecode, PlainValidator(_prices_given)] = ()
+    """Prices of your own, which go before the list's: a list of objects, or JSON text of one; see
+    `domain.cost.overrides`. Dollars with their unit: `{"provider": "openai", "model": "gpt-4o", "unit": "per_1m",
+    "input": "2.50", "output": "10"}`."""
+
+    prices_file: Path | None = None
+    """A file with more of them: JSON, or TOML with `[[prices]]` tables. Read once."""
+
+    _prices_of_file: tuple[PriceOverride, ...] = PrivateAttr(())
+
     def __init__(self, **given: Any) -> None:
         try:
             super().__init__(**given)
@@ -138,6 +179,23 @@ class RouterSettings(BaseSettings):
     def _any_case(cls, given: object) -> object:
         return _SYNONYMS.get(given.strip().upper(), given.strip().upper()) if isinstance(given, str) else given
 
+    @field_validator("prices_file")
+    @classmethod
+    def _readable(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            _prices_in(path)
+        return path
+
+    def model_post_init(self, _: Any, /) -> None:
+        """Reads the price file."""
+        if self.prices_file is not None:
+            self._prices_of_file = _prices_in(self.prices_file)
+
+    @property
+    def price_overrides(self) -> tuple[PriceOverride, ...]:
+        """Prices of the settings, then those of the file."""
+        return (*self.prices, *self._prices_of_file)
+
     @property
     def values(self) -> Values:
         """What things are worth, for the scorer."""
@@ -156,6 +214,7 @@ class RouterSettings(BaseSettings):
 def _fault(place: tuple[int | str, ...], message: str, given: Mapping[str, Any]) -> str:
     """One line about one field, with the variable that set it if no argument did."""
     field = str(place[0]) if place else ""
+    message = message.removeprefix("Value error, ")
     if field in RouterSettings.model_fields and field not in given:
         prefixed = f"{_PREFIX}{field.upper()}"
         variable = prefixed if os.environ.get(prefixed) else _BARE_NAMES.get(field, prefixed)

@@ -10,6 +10,7 @@ guess from a similar name; no network.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -87,6 +88,12 @@ class GenaiPriceSource:
         self._catalogue: DataSnapshot | None = None
         self._source = ""
         self._cache: dict[tuple[str, str], tuple[ModelPrice | None, float]] = {}
+        self._changes_at_s = math.inf
+
+    @property
+    def changes_at_s(self) -> float:
+        """The monotonic time at which a price that was asked for may change: midnight UTC, or an hour of its list."""
+        return self._changes_at_s
 
     def warm(self) -> None:
         """Loads the catalogue now (about 0.3 s) instead of at the first question."""
@@ -95,6 +102,9 @@ class GenaiPriceSource:
     def price(self, provider_id: str, model: str) -> ModelPrice | None:
         """The price that holds now, or None when the catalogue does not know the model."""
         now_s = self._clock.monotonic_s()
+        if now_s >= self._changes_at_s:
+            self._cache.clear()
+            self._changes_at_s = math.inf
         cached = self._cache.get((provider_id, model))
         if cached is not None and now_s < cached[1]:
             return cached[0]
@@ -103,7 +113,9 @@ class GenaiPriceSource:
         utc = self._clock.utc_now()
         found, own = self._find(provider_id, model)
         price = compile_price(found, utc, self._source, own=own) if found is not None else None
-        self._cache[provider_id, model] = (price, now_s + steady_s(found, utc))
+        until_s = now_s + steady_s(found, utc)
+        self._cache[provider_id, model] = (price, until_s)
+        self._changes_at_s = min(self._changes_at_s, until_s)
         return price
 
     def price_at(self, provider_id: str, model: str, at: datetime) -> ModelPrice | None:
