@@ -87,7 +87,9 @@ class LedgerLaws(StoreSuite):
             grant = await one.lease(200, have=100)
             assert (grant.granted, grant.limit) == (150, 150)
             await put_budget(store, limit=50)
-            assert (await one.lease(200, have=150)).granted == 150, "what was granted is not taken away"
+            grant = await one.lease(200, have=150, spent=40, held=30)
+            assert grant.granted == 70, "what running requests hold stays, the rest goes back"
+            assert (await one.lease(200, have=70, spent=40)).granted == 50
             assert (await Borrower(store, "w2").lease(1)).granted == 0
             await put_budget(store, limit=50, mode="soft")
             assert (await Borrower(store, "w2").lease(1, seq=9)).granted == 1
@@ -173,10 +175,12 @@ class LedgerLaws(StoreSuite):
         async with self.opened() as store:
             await put_budget(store, limit=100)
             await Borrower(store, "w1").lease(80)
-            two = Borrower(store, "w2")
-            grant = await two.lease(50, have=40, spent=15)
-            assert (grant.granted, grant.totals.granted) == (40, 120), "have is a fact, more is an admission"
-            assert (await Borrower(store, "w3").lease(1)).granted == 0
+            two, three = Borrower(store, "w2"), Borrower(store, "w3")
+            grant = await two.lease(50, have=40, spent=15, held=9)
+            assert (grant.granted, grant.totals.granted) == (24, 104), "what was spent and is held is a fact"
+            assert (await three.lease(1)).granted == 0
+            await two.lease(0, spent=15, have=24)
+            assert (await three.lease(5, have=3)).granted == 5, "and more comes from the limit, as ever"
 
     # Windows
 
