@@ -32,6 +32,7 @@ class Recording:
     input_tokens: int
     output_tokens: int
     line: int
+    reply: dict[str, Any] | str
 
 
 def data_folder() -> Path:
@@ -56,7 +57,10 @@ def recordings(folder: Path) -> Iterator[Recording]:
                 continue
             path = unquote(exchange["path"])
             body = msgspec.json.encode(request)
-            yield Recording(exchange["host"], path, _model(request, path), body, request, *used, number)
+            reply = exchange.get("response_json")
+            if not isinstance(reply, dict):
+                reply = exchange.get("response_text") or json.dumps(reply)
+            yield Recording(exchange["host"], path, _model(request, path), body, request, *used, number, reply)
 
 
 def _model(request: dict[str, Any], path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from decimal import Decimal
+from statistics import fmean
 
 import msgspec
 import pytest
@@ -17,8 +18,9 @@ from apikeyrouter.domain.interfaces.price_source import ModelPrice
 from apikeyrouter.domain.models.call import Call, Operation, peek
 from apikeyrouter.domain.models.request_intent import RequestIntent
 from apikeyrouter.domain.routing.demand import Demand, demand_of
+from bench.estimates import cases, judge
 from bench.lengths import coverage, trace
-from bench.recordings import data_folder
+from bench.recordings import data_folder, recordings
 
 FOLDER = data_folder()
 PRICE = ModelPrice(150_000_000, 600_000_000, context_window=128_000)
@@ -286,3 +288,13 @@ def test_reconciliation_compares_estimates_with_charges() -> None:
     for number in range(1024):
         reconciler.record("p", f"model-{number}", 1, 1, 1, 1)
     assert len(reconciler.reconciliations()) == 1024
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not (FOLDER / "exchanges").is_dir(), reason="data not found, skipped")
+def test_recorded_exchanges_cost_no_more_than_their_holds_and_about_what_was_expected() -> None:
+    figures = judge(cases(recordings(FOLDER)))
+    total = figures["all"]
+    assert (total.inputs_above_bound, total.holds_below_cost) == (0, 0)
+    assert total.priced >= 300
+    assert fmean(total.cost_errors[1]) <= 0.15
