@@ -58,8 +58,8 @@ def test_a_description_is_a_url_that_opens_the_same_store(tmp_path: Path) -> Non
         ("postgresql://u:pw-in-url@db/x?sslmode=pw-in-url", "sslmode="),
         ("postgresql://u:pw-in-url@db/x?search_path=a", "schema=NAME"),
         ("postgresql://u:pw-in-url@db/x?schema", "name=value"),
-        ("redis://:pw-in-url@cache", "later release"),
-        ("rediss://:pw-in-url@cache", "later release"),
+        ("redis://:pw-in-url@cache/prod", "number of a database"),
+        ("rediss://:pw-in-url@cache/0?password=pw-in-url", "option that does not exist"),
     ],
 )
 def test_other_urls_are_refused_with_advice_and_without_their_passwords(url: str, told: str) -> None:
@@ -69,7 +69,7 @@ def test_other_urls_are_refused_with_advice_and_without_their_passwords(url: str
     assert "pw-in-url" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["mysql://x", "redis://x", "x"])
+@pytest.mark.parametrize("url", ["mysql://x", "redis+sentinel://x", "x"])
 def test_a_refusal_lists_what_is_supported(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r'"memory:".*"sqlite:///relative'):
         open_store(url)

@@ -18,10 +18,10 @@ __all__ = ["default_store_path", "open_store"]
 
 _SUPPORTED = (
     '"memory:" (forgets at exit), "sqlite:///relative/path.db", "sqlite:////absolute/path.db", "sqlite:///~/x.db", '
-    '"postgresql://role:password@host/database"'
+    '"postgresql://role:password@host/database", "redis://:password@host:6379/0"'
 )
 _POSTGRES = frozenset({"postgres", "postgresql"})
-_LATER = frozenset({"redis", "rediss"})
+_REDIS = frozenset({"redis", "rediss"})
 
 
 def open_store(url: str) -> StateStore:
@@ -29,7 +29,8 @@ def open_store(url: str) -> StateStore:
 
     `memory:`; `sqlite:///x.db` relative to the working directory, `sqlite:////x.db` absolute, `sqlite:///~/x.db` under
     the home directory; `postgresql://role:password@host:port/database?schema=name&sslmode=verify-full` (the extra
-    `postgres`; see `postgres_url.parse`). Raises ConfigurationError for anything else; the message never repeats more
+    `postgres`; see `postgres_url.parse`); `redis://:password@host:port/0?name=main`, `rediss://` for TLS (the extra
+    `redis`; see `redis_url.RedisPlace`). Raises ConfigurationError for anything else; the message never repeats more
     than the scheme, because a URL may hold a password.
     """
     scheme, colon, rest = url.strip().partition(":")
@@ -43,10 +44,8 @@ def open_store(url: str) -> StateStore:
     base_scheme = scheme.partition("+")[0]
     if base_scheme in _POSTGRES:
         return _open_postgres(url.strip())
-    if base_scheme in _LATER:
-        raise ConfigurationError(
-            [f'"{scheme}" stores arrive in a later release; nothing else is used instead. Supported: {_SUPPORTED}.']
-        )
+    if scheme in _REDIS:
+        return _open_redis(url.strip())
     raise ConfigurationError([f'The store URL scheme "{scheme}" is not known. Supported: {_SUPPORTED}.'])
 
 
@@ -75,6 +74,18 @@ def _open_postgres(url: str) -> StateStore:
             ["A PostgreSQL store needs the driver asyncpg: pip install 'apikeyrouter-core[postgres]'."]
         ) from error
     return PostgresStateStore(url)
+
+
+def _open_redis(url: str) -> StateStore:
+    try:
+        from apikeyrouter.infrastructure.state_store.redis_store import RedisStateStore
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        raise ConfigurationError(
+            ["A Redis store needs the driver redis-py: pip install 'apikeyrouter-core[redis]'."]
+        ) from error
+    return RedisStateStore(url)
 
 
 def default_store_path(environ: Mapping[str, str]) -> Path:
