@@ -1,4 +1,4 @@
-"""The PostgreSQL store keeps the laws of `StateStore`, and its own on top."""
+"""The PostgreSQL store keeps the laws of `StateStore` on a real server, killed and restarted ones included."""
 
 from __future__ import annotations
 
@@ -12,12 +12,25 @@ from apikeyrouter.testing.store_conformance import StoreConformance
 from tests.support.servers import PostgresServer
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """A server of this module's own, which tests may kill."""
+    with PostgresServer() as server:
+        yield server
+
+
 class TestPostgresStateStore(StoreConformance):
-    """The suite on PostgreSQL, on a real server."""
+    """The suite on PostgreSQL."""
 
     @pytest.fixture(autouse=True)
-    def _place(self, postgres_url: str) -> None:
-        self.url = postgres_url
+    def _place(self, server: PostgresServer) -> None:
+        self.server, self.url = server, server.fresh_url()
 
     def make_store(self, **limits: Any) -> PostgresStateStore:
         return PostgresStateStore(self.url, **limits)
+
+    async def kill_server(self) -> None:
+        self.server.kill()
+
+    async def restart_server(self) -> None:
+        self.server.start()

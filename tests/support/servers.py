@@ -26,7 +26,7 @@ from typing import Self
 
 import pytest
 
-__all__ = ["PostgresServer", "RedisServer", "postgres_server", "postgres_url", "redis_server", "redis_url"]
+__all__ = ["PostgresServer", "RedisServer", "free_port", "postgres_server", "postgres_url", "redis_server", "redis_url"]
 
 READY_WITHIN_S = 60.0
 STOPPED_WITHIN_S = 60.0
@@ -239,6 +239,16 @@ class PostgresServer(_Server):
             extra_groups=None if user is None else [],
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+    def use_certificate(self, pair: Path) -> None:
+        """From the next start on it speaks TLS, with the private key and the certificate in the file `pair`."""
+        own = self.folder / "server.pem"
+        own.write_bytes(pair.read_bytes())
+        own.chmod(0o600)
+        user = self._user()
+        if user is not None:
+            os.chown(own, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
+        self._settings |= {"ssl": "on", "ssl_cert_file": str(own), "ssl_key_file": str(own)}
 
     def _command(self) -> list[str]:
         settings = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]

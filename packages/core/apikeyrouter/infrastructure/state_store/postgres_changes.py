@@ -12,7 +12,7 @@ import asyncio
 from apikeyrouter.domain.errors import StateStoreError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.shared_ledger import Change, Changes
-from apikeyrouter.infrastructure.state_store.postgres_session import Connection, Sessions
+from apikeyrouter.infrastructure.state_store.postgres_session import Connection, Sessions, hang_up
 from apikeyrouter.infrastructure.state_store.postgres_tables import plain
 
 __all__ = ["ChangeFeed"]
@@ -37,6 +37,7 @@ class ChangeFeed:
         self._sessions = sessions
         self._clock = clock
         self._channel = channel
+        self._loop = asyncio.get_running_loop()
         self._connection: Connection | None = None
         self._listening = asyncio.Lock()
         self._waiters: set[asyncio.Future[None]] = set()
@@ -68,10 +69,14 @@ class ChangeFeed:
         if connection is not None:
             connection.terminate()
 
-    def leave(self) -> list[Connection]:
-        """Gives the connection up because its event loop is gone."""
+    def leave(self, *, forked: bool) -> list[Connection]:
+        """Gives the connection up because its event loop is gone, as `Sessions.leave` does."""
         connection, self._connection = self._connection, None
-        return [] if connection is None else [connection]
+        if connection is None:
+            return []
+        if not forked:
+            hang_up(connection, self._loop)
+        return [connection]
 
     async def _read(self, after: int | None) -> Changes:
         rows = await self._sessions.run(lambda c: c.fetch(_READ, 2**62 if after is None else after, _CHANGES_MAX))

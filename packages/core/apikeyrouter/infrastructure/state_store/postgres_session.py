@@ -10,6 +10,7 @@ connection. No text of this module contains a password.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 else:
     Connection = asyncpg.Connection
 
-__all__ = ["Connection", "Sessions", "in_transaction", "is_outage", "store_error"]
+__all__ = ["Connection", "Sessions", "hang_up", "in_transaction", "is_outage", "store_error"]
 
 _T = TypeVar("_T")
 
@@ -139,6 +140,7 @@ class Sessions:
     ) -> None:
         self.target = target
         self._clock = clock
+        self._loop = asyncio.get_running_loop()
         self._connect_timeout_s = connect_timeout_s
         self._call_timeout_s = call_timeout_s
         self._slots = asyncio.Semaphore(connections_max)
@@ -173,7 +175,7 @@ class Sessions:
         return await self._connect()
 
     def leave(self, *, forked: bool) -> list[Connection]:
-        """Gives every connection up without a word, because their event loop has ended or belongs to another process.
+        """Gives every connection up, because their event loop has ended or belongs to another process.
 
         After a fork the sockets are the parent's too: nothing may be sent or shut down. Returns what must not be
         collected as garbage, which would talk to the server.
@@ -182,7 +184,7 @@ class Sessions:
         self._idle, self._busy = [], set()
         if not forked:
             for connection in left:
-                _hang_up(connection)
+                hang_up(connection, self._loop)
         return left
 
     async def _run(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
@@ -213,8 +215,8 @@ class Sessions:
         watchdog = asyncio.get_running_loop().call_later(self._call_timeout_s, self._cut, connection)
         try:
             result = await work(connection)
-        except BaseException:
-            if not connection.is_closed() and connection.is_in_transaction():
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) or connection.is_closed() or connection.is_in_transaction():
                 connection.terminate()
             raise
         finally:
@@ -225,7 +227,8 @@ class Sessions:
         return result
 
     def _cut(self, connection: Connection) -> None:
-        self._note_down("no answer within the call timeout", TimeoutError())
+        error = TimeoutError(f"no answer within {self._call_timeout_s} s")
+        self._note_down(store_error(error, self.target.description).message, error)
         connection.terminate()
 
     def _note_down(self, reason: str, cause: BaseException | None) -> None:
@@ -269,7 +272,7 @@ class Sessions:
     def _settings(self) -> dict[str, str]:
         """What each session asks of the server. A client that vanished in mid-transaction must not block the others
         for longer than a call may take: its locks end with its transaction."""
-        call_ms = str(max(1, round(self._call_timeout_s * 1_000)))
+        call_ms = str(max(1, round(self._call_timeout_s * 800)))  # so that the server gives up before we cut
         return {
             "application_name": "apikeyrouter",
             "search_path": f'"{self.target.schema}"',
@@ -289,12 +292,14 @@ class Sessions:
             connection.terminate()
 
 
-def _hang_up(connection: Connection) -> None:
-    """Shuts the socket down beneath a connection whose event loop cannot do it any more."""
+def hang_up(connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+    """Ends a connection of another event loop, which may be closed and then cannot do it itself."""
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(connection.terminate)
+        return
     transport = getattr(connection, "_transport", None)
     endpoint = None if transport is None else transport.get_extra_info("socket")
-    if endpoint is not None:
-        try:
-            endpoint.shutdown(2)
-        except (OSError, AttributeError, NotImplementedError):
-            return
+    with contextlib.suppress(RuntimeError):  # "Event loop is closed": by then the connection is marked as ended
+        connection.terminate()
+    with contextlib.suppress(OSError, AttributeError):
+        getattr(endpoint, "_sock").close()  # noqa: B009 - asyncio gives no other way to the file descriptor

@@ -132,8 +132,9 @@ class PostgresStateStore:
     def _move(self, place: tuple[int, asyncio.AbstractEventLoop]) -> None:
         forked = self._place[0] != place[0]
         if self._sessions is not None:
-            feed = [] if self._feed is None else self._feed.leave()
-            _left_behind.append((self._sessions, self._feed, feed, self._sessions.leave(forked=forked)))
+            _left_behind.append(self._sessions.leave(forked=forked))
+            if self._feed is not None:
+                _left_behind.append(self._feed.leave(forked=forked))
         if forked:
             self._writer = WriteBehind(self._connected, self._tables, self._channel)
         elif self._place[1] is not place[1]:
@@ -158,8 +159,9 @@ class PostgresStateStore:
 
     async def close(self) -> None:
         """Writes what is queued and disconnects. Raises StateStoreError, once closed, for posts that failed."""
-        if self._sessions is None or self._place != (os.getpid(), asyncio.get_running_loop()):
+        if self._sessions is None and self._writer.ready:
             return
+        sessions = self._connected()
         feed, self._feed = self._feed, None
         if feed is not None:
             await feed.close()
@@ -171,7 +173,7 @@ class PostgresStateStore:
                 raise StateStoreError(f"{lost} posted batches were not stored. {error.message}") from error
             raise
         finally:
-            await self._sessions.close()
+            await sessions.close()
 
     async def health_check(self) -> HealthState:
         """Reads a row. Degraded while the last post failed; Down when the server does not answer."""

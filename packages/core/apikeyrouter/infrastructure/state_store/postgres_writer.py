@@ -78,6 +78,7 @@ class WriteBehind:
         self._queue: deque[_Job[Any] | FrozenBatch] = deque()
         self._doubtful: tuple[str, list[FrozenBatch]] | None = None
         self._writing: list[_Job[Any] | FrozenBatch] = []
+        self._transaction_ids: list[str] = []  # of the transaction that is being written, if it writes posts
         self._task: asyncio.Task[None] | None = None
         self._urgent = asyncio.Event()
         self._unreported = 0
@@ -143,6 +144,10 @@ class WriteBehind:
 
     def rebind(self) -> None:
         """Goes on in another event loop; answers that the old one waited for are not given any more."""
+        if self._transaction_ids and self._doubtful is None:
+            posted = [one for one in self._writing if isinstance(one, FrozenBatch)]
+            self._doubtful = (self._transaction_ids.pop(), posted)
+            self._writing = [one for one in self._writing if isinstance(one, _Job)]
         waiting = [*self._writing, *self._queue]
         self._queue = deque(one for one in waiting if not isinstance(one, _Job) or one.future is None)
         self._writing, self._task, self._urgent = [], None, asyncio.Event()
@@ -256,20 +261,22 @@ class WriteBehind:
         posted = [one for one in group if isinstance(one, FrozenBatch)]
         if not posted and all(isinstance(one, _Job) and one.empty for one in group):
             return [(one, None) for one in group if isinstance(one, _Job)]
-        transaction_id: list[str] = []
 
         async def write(connection: Connection) -> list[tuple[_Job[Any], Any]]:
-            transaction_id.clear()
+            self._transaction_ids.clear()
             if posted:
-                transaction_id.append(await connection.fetchval("SELECT pg_current_xact_id()::text"))
+                self._transaction_ids.append(await connection.fetchval("SELECT pg_current_xact_id()::text"))
             return await self._statements(connection, group)
 
         try:
-            return await self._sessions().transact(write)
+            results = await self._sessions().transact(write)
         except StateStoreError as error:
-            if transaction_id and is_outage(error):
-                self._doubtful = (transaction_id[0], posted)
+            if self._transaction_ids and is_outage(error):
+                self._doubtful = (self._transaction_ids[0], posted)
+            self._transaction_ids.clear()
             raise
+        self._transaction_ids.clear()
+        return results
 
     async def _resolve_doubt(self) -> None:
         """Learns whether the transaction that an outage interrupted was committed; if not, its posts come first."""
