@@ -1,0 +1,1 @@
+"""Tokenizers that providers publish, as an extra: `pip install apikeyrouter-core[tokens]`."""
