@@ -25,6 +25,7 @@ from tests.support.processes import free_port, proxy_process
 from tests.support.receiver import Receiver, new_secret, receiver
 from tests.support.server import run_proxy
 from tests.support.sim import Sim
+from tests.support.snippets import run_python, snippets
 
 CLOCK = SystemClock()
 QUICK = Timing(attempt_s=5.0, first_wait_s=0.02, wait_max_s=0.1, give_up_s=60.0, orphan_s=0.3, scan_s=0.1)
@@ -90,6 +91,25 @@ def test_the_signature_is_the_one_of_the_published_example() -> None:
     found = target("https://example.com/", "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     signature = found.signature("msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+async def test_the_documented_check_accepts_ours_and_refuses_forged_altered_and_old_ones() -> None:
+    page = Path(__file__).parents[2] / "docs/how-to/budgets.md"
+    (block,) = [one for one in snippets(page) if "def is_genuine" in one.code]
+    is_genuine = (await run_python(block, {}))["is_genuine"]
+    with receiver() as there:
+        hooks = sender(there.url)
+        hooks.start()
+        hooks.budget_alert(alert())
+        await until(lambda: there.got)
+        await hooks.aclose()
+    headers, body = there.got[0].headers, there.got[0].body
+    assert is_genuine(headers, body, new_secret())
+    assert not is_genuine(headers, body, new_secret(b"x"))
+    assert not is_genuine(headers, body.replace(b"80", b"81"), new_secret())
+    assert not is_genuine({**headers, "webhook-id": "msg_other"}, body, new_secret())
+    earlier = str(int(headers["webhook-timestamp"]) - 3600)
+    assert not is_genuine({**headers, "webhook-timestamp": earlier}, body, new_secret())
 
 
 async def test_two_secrets_sign_twice_so_that_one_can_be_replaced() -> None:
