@@ -168,7 +168,7 @@ def _totals_of(budget_id: str, window: int, text: bytes) -> WindowTotals:
 def _grant_of(ask: LeaseAsk, answer: Sequence[Any]) -> LeaseGrant:
     granted, totals, spent, counted, limit, told, alerted = answer
     if granted == b"":
-        return LeaseGrant(ask.budget_id, ask.window, 0, WindowTotals(ask.budget_id, ask.window), gone=True)
+        return LeaseGrant(ask.budget_id, ask.window, 0, _totals_of(ask.budget_id, ask.window, totals), gone=True)
     return LeaseGrant(
         ask.budget_id,
         ask.window,

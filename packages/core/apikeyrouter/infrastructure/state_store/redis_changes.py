@@ -62,7 +62,7 @@ class ChangeFeed:
 def _changes_of(after: int, found: list[Any]) -> Changes:
     if not found:
         return Changes(after)
-    changes = [Change(fields[1].decode(), fields[3].decode()) for _, fields in found]
+    changes = tuple(dict.fromkeys([Change(fields[1].decode(), fields[3].decode()) for _, fields in found]))
     return Changes(_number_of(found[-1:], after), changes, lost=_number_of(found, after) != after + 1)
 
 

@@ -5,6 +5,7 @@
 -- openings:<budget>: window -> what was folded.
 
 local FOLD_MORE = 1000
+local WINDOWS_MAX = 2000 -- per budget, as in `memory_ledger.py`
 
 local function split(text)
   local words = {}
@@ -66,9 +67,29 @@ local function text_of_slice(row)
   }, ' ')
 end
 
+-- Forgets the oldest windows of a budget above the maximum, and everybody's slices of them; never window 0, a total.
+local function forget_windows(budget)
+  local index = P .. 'window_index:' .. budget
+  local surplus = redis.call('ZCARD', index) - WINDOWS_MAX
+  if surplus <= 0 then
+    return
+  end
+  local workers = redis.call('ZRANGE', P .. 'workers', 0, -1)
+  for _, window in ipairs(redis.call('ZRANGEBYSCORE', index, '(0', '+inf', 'LIMIT', 0, surplus)) do
+    redis.call('ZREM', index, window)
+    redis.call('HDEL', P .. 'windows:' .. budget, window)
+    redis.call('HDEL', P .. 'openings:' .. budget, window)
+    for _, worker in ipairs(workers) do
+      redis.call('HDEL', P .. 'slices:' .. worker, window .. ':' .. budget)
+    end
+  end
+end
+
 local function put_window(budget, window, text)
-  redis.call('HSET', P .. 'windows:' .. budget, window, text)
-  redis.call('ZADD', P .. 'window_index:' .. budget, window, window)
+  if redis.call('HSET', P .. 'windows:' .. budget, window, text) == 1 then
+    redis.call('ZADD', P .. 'window_index:' .. budget, window, window)
+    forget_windows(budget)
+  end
 end
 
 local function enter(now, budget, window, worker, kind, value)
@@ -84,9 +105,10 @@ local function fold(lines_max)
   for _ = 1, math.min(surplus, FOLD_MORE) do
     local budget = redis.call('LPOP', P .. 'entry_order')
     local line = budget and redis.call('LPOP', P .. 'entries:' .. budget)
-    if line then
-      local fields = cmsgpack.unpack(line)
-      local window, sum = fields[2], amount(fields[5])
+    local fields = line and cmsgpack.unpack(line)
+    local window = fields and fields[2]
+    if window and redis.call('HEXISTS', P .. 'windows:' .. budget, window) == 1 then
+      local sum = amount(fields[5])
       local opening = redis.call('HGET', P .. 'openings:' .. budget, window)
       if opening then
         sum = plus(sum, amount(string.match(opening, ' (.*)$')))

@@ -1,7 +1,7 @@
 -- Renews a worker and answers its asks, all in one step.
 -- ARGV: worker, host, ttl in seconds, most entries, then per ask: budget, window, oldest, seq, spent, held, granted, have,
 -- overrun, least. Answers: now, living workers, "fenced" or "", then per ask: granted, totals, counted spent, counted
--- granted, limit or "", alerts told before, and after; "" in the place of granted for a budget that is gone.
+-- granted, limit or "", alerts told before, and after. Of a budget that is gone: "", totals or "", and nothing else.
 
 local now = server_time()
 local worker, host, ttl_s = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -20,7 +20,7 @@ local answers = {shown, redis.call('ZCOUNT', P .. 'workers', '(' .. shown, '+inf
 -- Spend and grants of the other windows that count too: none for a calendar window.
 local function counted_of(budget, window, oldest)
   local counted = {spent = ZERO, granted = ZERO}
-  if oldest == window then
+  if tonumber(oldest) >= tonumber(window) then
     return counted
   end
   local windows = redis.call('ZRANGEBYSCORE', P .. 'window_index:' .. budget, oldest, '+inf')
@@ -45,7 +45,7 @@ for first = 5, #ARGV, 10 do
   local stored = redis.call('HGET', P .. 'budgets', budget)
   local limit_text, mode, status = string.match(stored or '', '^%d+ %-?%d+ (%-?%d+) (%a+) (%a+)\n')
   if status ~= 'active' then
-    answer({'', '', '', '', '', '', ''})
+    answer({'', redis.call('HGET', P .. 'windows:' .. budget, window) or '', '', '', '', '', ''})
   else
     local ask = {
       window = window,

@@ -1,7 +1,7 @@
 -- Ends a dead worker. ARGV: worker, "journal" or "presume", most entries, then per line of its journal: "<window>:<budget>",
 -- spent, sent. Answers with what was presumed, or "" when there was nothing to do.
 
-local FENCES_MAX = 100000
+local FENCE_S = 604800 -- as in `memory_ledger.py`
 
 local now = server_time()
 local worker, has_journal = ARGV[1], ARGV[2] == 'journal'
@@ -44,7 +44,8 @@ end
 for first = 4, #ARGV, 3 do
   local place = ARGV[first]
   local budget = string.match(place, '^%-?%d+:(.*)$')
-  if journal[place] and redis.call('HEXISTS', P .. 'budgets', budget) == 1 then
+  local stored = journal[place] and redis.call('HGET', P .. 'budgets', budget)
+  if stored and string.match(stored, '^[^\n]* active\n') then
     settle(place, slice_of('0 0 0 0 0'))
   end
 end
@@ -52,6 +53,6 @@ redis.call('DEL', P .. 'slices:' .. worker)
 redis.call('ZREM', P .. 'workers', worker)
 redis.call('HDEL', P .. 'hosts', worker)
 redis.call('ZADD', P .. 'fences', string.format('%.6f', now), worker)
-redis.call('ZREMRANGEBYRANK', P .. 'fences', 0, -FENCES_MAX - 1)
+redis.call('ZREMRANGEBYSCORE', P .. 'fences', '-inf', now - FENCE_S)
 fold(tonumber(ARGV[3]))
 return text_of(sum)

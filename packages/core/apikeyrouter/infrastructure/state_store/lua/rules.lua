@@ -40,7 +40,8 @@ local function grant(ask, row, totals, limit, hard, counted)
     after.granted = smaller(wanted, kept)
     if below(kept, wanted) then
       local most = larger(kept, smaller(wanted, ceiling))
-      after.granted = below(most, smaller(ask.least, wanted)) and kept or most
+      local needed = smaller(kept, plus(after.spent, after.held))
+      after.granted = below(most, smaller(ask.least, wanted)) and needed or most
     end
     local own_idle = larger(ZERO, minus(minus(before.granted, before.spent), before.held))
     if below(after.granted, wanted) and below(own_idle, idle(totals)) then
