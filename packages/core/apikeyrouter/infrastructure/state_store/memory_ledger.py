@@ -7,6 +7,7 @@ copy; entries are bounded, old ones are folded into one opening line per window,
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -44,6 +45,23 @@ class _Worker:
     rows: dict[tuple[str, int], LeaseRow] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Windows:
+    """One budget's windows, and where they start in order."""
+
+    by_start: dict[int, WindowTotals] = field(default_factory=dict)
+    starts: list[int] = field(default_factory=list)
+
+    def put(self, totals: WindowTotals) -> None:
+        if totals.window not in self.by_start:
+            bisect.insort(self.starts, totals.window)
+        self.by_start[totals.window] = totals
+
+    def between(self, oldest: int, newest: int | None = None) -> list[WindowTotals]:
+        last = None if newest is None else bisect.bisect_right(self.starts, newest)
+        return [self.by_start[start] for start in self.starts[bisect.bisect_left(self.starts, oldest) : last]]
+
+
 class MemoryLedger:
     """Workers, window totals, entries. `publish` is told the ids of budgets whose workers must look at them."""
 
@@ -55,7 +73,7 @@ class MemoryLedger:
         self._entries = _Entries(entries_max)
         self._workers: dict[str, _Worker] = {}
         self._ended: dict[str, float] = {}
-        self._windows: dict[str, dict[int, WindowTotals]] = {}
+        self._windows: dict[str, _Windows] = {}
 
     def lease(self, worker: LeaseWorker, asks: Sequence[LeaseAsk], now_s: float) -> LeaseReply:
         """Renews the worker and answers its asks; see `StateStore.lease`."""
@@ -73,7 +91,7 @@ class MemoryLedger:
         budget_id, window = ask.budget_id, ask.window
         facts = self._budget(budget_id)
         windows = self._windows.get(budget_id)
-        totals = windows.get(window) if windows else None
+        totals = windows.by_start.get(window) if windows else None
         if facts is None:
             return LeaseGrant(budget_id, window, 0, _copy(totals or WindowTotals(budget_id, window)), gone=True)
         if totals is None:
@@ -81,7 +99,7 @@ class MemoryLedger:
         limit, hard = facts
         counted = (0, 0)
         if ask.oldest < window and windows:
-            others = [one for start, one in windows.items() if start >= ask.oldest and start != window]
+            others = [one for one in windows.between(ask.oldest) if one.window != window]
             counted = sum([one.spent for one in others]), sum([one.granted for one in others])
         before = holder.rows.get((budget_id, window))
         row, summed, grant = lease_rules.grant(
@@ -100,12 +118,16 @@ class MemoryLedger:
         return sum([one.expires_at_s > now_s for one in self._workers.values()])
 
     def _keep(self, totals: WindowTotals) -> None:
-        windows = self._windows.setdefault(totals.budget_id, {})
-        windows[totals.window] = totals
-        if len(windows) > WINDOWS_MAX + WINDOWS_MAX // 10:
-            old = set(sorted(start for start in windows if start)[: len(windows) - WINDOWS_MAX])
+        windows = self._windows.get(totals.budget_id)
+        if windows is None:
+            windows = self._windows[totals.budget_id] = _Windows()
+        windows.put(totals)
+        if len(windows.starts) > WINDOWS_MAX + WINDOWS_MAX // 10:
+            dated = [start for start in windows.starts if start]
+            old = dated[: len(windows.starts) - WINDOWS_MAX]
             for start in old:
-                del windows[start]
+                windows.starts.remove(start)
+                del windows.by_start[start]
             gone = {(totals.budget_id, start) for start in old}
             self._entries.forget(gone)
             for worker in self._workers.values():
@@ -127,7 +149,9 @@ class MemoryLedger:
         slices = [*holder.rows.values(), *(LeaseRow(*place, worker_id) for place in forgotten)]
         charged = 0
         for row in slices:
-            totals = self._windows.get(row.budget_id, {}).get(row.window) or WindowTotals(row.budget_id, row.window)
+            windows = self._windows.get(row.budget_id)
+            totals = windows.by_start.get(row.window) if windows else None
+            totals = totals or WindowTotals(row.budget_id, row.window)
             journal = legacy.get((row.budget_id, row.window)) if legacy else None
             summed, settled, presumed = lease_rules.recover(row, totals, journal)
             self._keep(summed)
@@ -150,8 +174,8 @@ class MemoryLedger:
         return [
             _copy(totals)
             for budget_id, oldest, newest in wanted
-            for start, totals in sorted(self._windows.get(budget_id, {}).items())
-            if oldest <= start <= newest
+            if budget_id in self._windows
+            for totals in self._windows[budget_id].between(oldest, newest)
         ]
 
     def entries(self, budget_id: str, window: int | None, limit: int) -> list[LedgerEntry]:
@@ -161,7 +185,7 @@ class MemoryLedger:
 
 
 class _Entries:
-    """The append-only lines, oldest first; about `lines_max` of them, and one per window at least."""
+    """The append-only lines, oldest first; at most `lines_max` of them and one more per window."""
 
     __slots__ = ("_fold_above", "_lines_max", "lines")
 
@@ -185,7 +209,7 @@ class _Entries:
             openings[place] = LedgerEntry(line.at_s, *place, "", "opening", amount)
         self.lines = [*openings.values(), *self.lines]
         # where every window has its one line, folding again at the next line would be work without effect
-        self._fold_above = max(self._lines_max, len(openings) + self._lines_max // 10)
+        self._fold_above = max(self._lines_max, len(self.lines) + self._lines_max // 10)
 
     def forget(self, places: set[tuple[str, int]]) -> None:
         self.lines = [line for line in self.lines if (line.budget_id, line.window) not in places]

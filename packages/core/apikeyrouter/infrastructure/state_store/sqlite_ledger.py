@@ -171,10 +171,10 @@ class _Folding:
             self._lines = int(connection.execute("SELECT count(*) FROM entries").fetchone()[0])
             self._since_count = 0
             if self._lines > self._fold_above:
-                openings = _fold(connection, self._lines - self._lines_max + slack)
+                count = self._lines - self._lines_max + slack
+                self._lines += _fold(connection, count) - count
                 # where every window has its one line, folding again at the next line would be work without effect
-                self._fold_above = max(self._lines_max, openings + slack)
-                self._lines = None
+                self._fold_above = max(self._lines_max, self._lines + slack)
 
 
 def _fold(connection: sqlite3.Connection, count: int) -> int:
