@@ -60,8 +60,8 @@ class Bench:
             for lease, waiter in zip(self.leases(), waiters, strict=True):
                 lease.enqueue(waiter)
             await self.sync()
-            for waiter in waiters:
-                waiter.tell = None
+            for lease, waiter in zip(self.leases(), waiters, strict=True):
+                lease.leave(waiter)
             held = self.try_hold(nano)
         return held
 

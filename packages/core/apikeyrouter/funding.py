@@ -10,23 +10,20 @@ is told; a store that cannot be asked is a StateStoreError, never a "no".
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from apikeyrouter.domain.components.cost_controller import CostController
+from apikeyrouter.domain.components.lessee import wait_for_room
 from apikeyrouter.domain.cost.fit import with_max_tokens
 from apikeyrouter.domain.errors import StateStoreError
 from apikeyrouter.domain.interfaces.clock import Clock
-from apikeyrouter.domain.ledger.leases import Answer, Lease, Waiter
+from apikeyrouter.domain.ledger.leases import Answer, Lease
 from apikeyrouter.domain.models.call import Call, peek
 from apikeyrouter.domain.routing.choose import MoneyRefusal
 from apikeyrouter.domain.routing.demand import Demand
 
 __all__ = ["Clamp", "Funding", "FundingRules"]
-
-_WAITING_MAX = 1000
-"""Requests that may wait on one budget; more are refused at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,36 +99,14 @@ class Funding:
     async def _wait(self, leases: list[Lease], need: int, money: Money) -> Answer | None:
         """Waits until every lease has room; None when the time was over first."""
         started_s = self._clock.monotonic_s()
-        short = [lease for lease in leases if _free(lease) < need]
-        if not short:
-            return Answer.Room
-        if any(len(lease.waiters) >= _WAITING_MAX for lease in short):
-            return None
-        told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        left = len(short)
-
-        def tell(answer: Answer) -> None:
-            nonlocal left
-            left -= 1
-            if (answer is not Answer.Room or left == 0) and not told.done():
-                told.set_result(answer)
-
-        waiters = [Waiter(need, tell) for _ in short]
-        for lease, waiter in zip(short, waiters, strict=True):
-            lease.enqueue(waiter, first=money.waits > 0)
+        wait_s = (money.until_s or started_s) - started_s
         money.waits += 1
-        self._costs.book.lessee.kick()
-        timer = asyncio.ensure_future(self._clock.sleep((money.until_s or started_s) - started_s))
         try:
-            await asyncio.wait((told, timer), return_when=asyncio.FIRST_COMPLETED)
-            return told.result() if told.done() else None
+            return await wait_for_room(
+                self._costs.book.lessee, self._clock, leases, need, wait_s=wait_s, first=money.waits > 1
+            )
         finally:
-            timer.cancel()
             money.waited_s += self._clock.monotonic_s() - started_s
-            for lease, waiter in zip(short, waiters, strict=True):
-                waiter.tell = None
-                if not told.done():
-                    lease.wake()  # whoever is next in line may fit where this one did not
 
     def _shorten(self, money: Money, refusal: MoneyRefusal, leases: list[Lease], *, now: bool) -> bool:
         """Lowers the output limit to what posted spend leaves room for (`now`: to what is free at this moment)."""
@@ -150,11 +125,6 @@ class Funding:
         asked = money.clamp.asked if money.clamp is not None else limit
         money.clamp = Clamp(asked, largest, tightest.budget_id)
         return True
-
-
-def _free(lease: Lease) -> int:
-    account = lease.account
-    return (account.limit or 0) - account.used - account.held
 
 
 def _room(lease: Lease, *, now: bool) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from apikeyrouter.domain.errors import StateStoreError
@@ -22,9 +22,9 @@ from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.shared_ledger import LeaseAsk, LeaseGrant, LeaseWorker
 from apikeyrouter.domain.interfaces.state_store import StateStore
 from apikeyrouter.domain.ledger.accounts import Cells
-from apikeyrouter.domain.ledger.leases import Lease
+from apikeyrouter.domain.ledger.leases import Answer, Lease, Waiter
 
-__all__ = ["Boxes", "Lessee"]
+__all__ = ["Boxes", "Lessee", "wait_for_room"]
 
 _log = logging.getLogger("apikeyrouter")
 
@@ -37,6 +37,9 @@ MARGIN_S = 2.0
 """Hard budgets freeze this long before the store may give the slices up."""
 
 RESCUE_EVERY_S = 2.0
+WAITING_MAX = 1000
+"""Requests that may wait on one budget; more are not let in."""
+
 _RETRY_S = (0.1, 0.2, 0.4, 0.8, 1.0)
 
 
@@ -165,6 +168,8 @@ class Lessee:
             finally:
                 sooner.cancel()
                 later.cancel()
+        else:
+            await self._clock.sleep(0.0)  # whoever was told of room takes it before it is asked about again
         kick.clear()
 
     async def step(self) -> bool:
@@ -247,3 +252,41 @@ class Lessee:
             return
         if self._boxes is not None:
             self._boxes.end()
+
+
+async def wait_for_room(
+    lessee: Lessee, clock: Clock, leases: Sequence[Lease], need: int, *, wait_s: float, first: bool = False
+) -> Answer | None:
+    """Waits in line until each of `leases` has room for `need`, one can never have it, or the store fails; None when
+    `wait_s` was over before, or too many wait. `first`: it waited before, so it goes to the front.
+
+    Room is not kept for the caller: try the hold, and wait again if another one was faster.
+    """
+    short = [lease for lease in leases if lease.free < need]
+    if not short:
+        return Answer.Room
+    if any(len(lease.waiters) >= WAITING_MAX for lease in short):
+        return None
+    told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    left = len(short)
+
+    def tell(answer: Answer) -> None:
+        nonlocal left
+        left -= 1
+        if (answer is not Answer.Room or left == 0) and not told.done():
+            told.set_result(answer)
+
+    waiters = [Waiter(need, tell) for _ in short]
+    for lease, waiter in zip(short, waiters, strict=True):
+        lease.enqueue(waiter, first=first)
+    lessee.kick()
+    timer = asyncio.ensure_future(clock.sleep(wait_s))
+    try:
+        await asyncio.wait((told, timer), return_when=asyncio.FIRST_COMPLETED)
+        return told.result() if told.done() else None
+    finally:
+        timer.cancel()
+        for lease, waiter in zip(short, waiters, strict=True):
+            lease.leave(waiter)
+            if not told.done():
+                lease.wake()  # whoever is next in line may fit where this one did not

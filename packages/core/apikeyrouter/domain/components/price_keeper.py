@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from apikeyrouter.domain.cost.overrides import PriceOverride, read_override
 from apikeyrouter.domain.cost.price_book import PriceBook
 from apikeyrouter.domain.errors import ConfigurationError, StateStoreError
 from apikeyrouter.domain.interfaces.clock import Clock
-from apikeyrouter.domain.interfaces.price_source import ModelPrice
+from apikeyrouter.domain.interfaces.price_source import ModelPrice, PriceSource
 from apikeyrouter.domain.interfaces.state_store import StateStore, StoreBatch, StoredEvent
 
 __all__ = ["SETTING", "PriceKeeper"]
@@ -28,15 +28,18 @@ SETTING = "prices.overrides"
 
 
 class PriceKeeper:
-    """Reads and writes overrides. `on_change` is called whenever prices may be others than before."""
+    """Keeps the `book` over the list `source`, with `configured` overrides below those of the store.
+
+    `on_change` is called whenever prices may be others than before.
+    """
 
     def __init__(
-        self, book: PriceBook, store: StateStore, clock: Clock, on_change: Callable[[], None] = lambda: None
+        self, source: PriceSource, store: StateStore, clock: Clock, configured: Sequence[PriceOverride] = ()
     ) -> None:
-        self.book = book
+        self.book = PriceBook(source, configured=configured, clock=clock)
+        self.on_change: Callable[[], None] = lambda: None
         self._store = store
         self._clock = clock
-        self._on_change = on_change
         self._writing = asyncio.Lock()
         self._blob: bytes | None = None
         self._due_s = 0.0
@@ -56,7 +59,7 @@ class PriceKeeper:
         due_s, self._due_s = self._due_s, self.book.changes_at_s()
         if now_s >= min(due_s, self._due_s) and due_s > 0.0:
             self._due_s = 0.0  # the book knows the next border when it has been asked again
-            self._on_change()
+            self.on_change()
 
     def price(self, provider_id: str, model: str, at: datetime | None = None) -> ModelPrice | None:
         """The price before any key's metadata, also of models that are not sold by tokens; None when unknown."""
@@ -101,7 +104,7 @@ class PriceKeeper:
             raise StateStoreError(f"The prices in the store ({SETTING}) cannot be read: {fault}") from None
         self._blob = blob
         self.book.load(overrides)
-        self._on_change()
+        self.on_change()
 
     async def _save(self, before: tuple[PriceOverride, ...], kind: str, about: Mapping[str, Any]) -> None:
         blob = json.dumps([dict(one.document) for one in self.book.stored]).encode()
@@ -113,6 +116,6 @@ class PriceKeeper:
             if not saved:
                 self.book.load(before)
         self._blob = blob
-        self._on_change()
+        self.on_change()
         name = f"{about['provider']}/{about['model']}"
         self._store.post(StoreBatch(events=[StoredEvent(self._clock.utc_now().timestamp(), kind, name, dict(about))]))

@@ -102,3 +102,7 @@ class PriceList(Protocol):
     def models(self, provider_id: str | None = None) -> Sequence[tuple[str, str]]:
         """Every (provider id, model) with a price; of one provider only, if given. Sorted."""
         ...
+
+    def providers_of(self, model: str) -> Sequence[str]:
+        """The ids of the providers that sell this model, its maker first."""
+        ...

@@ -50,9 +50,10 @@ class LeaseAsk:
     `seq`: grows with every ask of this (budget, window); an older one that arrives late is ignored. `spent`: settled by
     this worker in this window so far. `held`: what its running requests may still spend. `granted`: how much it wants
     to have been granted in all, `spent` included (less than before: it returns the rest). `have`: what it knows to have
-    been granted; a store that lost a write takes it back from here. `least`: unless `granted` can grow to this, it does
-    not grow at all: near the limit two workers must not each sit on half of what a request needs. `overrun`: what
-    settled above its holds so far. `oldest`: windows that start at or after this second count against the limit too
+    been granted; a store that lost a write takes it back from here. `least`: unless `granted` can grow to this, all but
+    `spent` and `held` goes back: near the limit two workers must not each sit on half of what a request needs (a worker
+    that asks so uses nothing else until it is answered). `overrun`: what settled above its holds so far. `oldest`:
+    windows that start at or after this second count against the limit too
     (calendar: `window` itself).
     A slice that needs nothing asks for `granted == spent`; its row stays, so that repeating it is harmless.
     """
@@ -195,7 +196,8 @@ class UsageRow:
     """Requests of one hour that have everything else in common; counters add up when rows are written.
 
     `hour_s`: Unix second at which the UTC hour starts. `requests`: callers' requests that ended at this key.
-    `failures`: sends to it that failed, those that another key took over included. `tags`: JSON object text with sorted keys, "{}" for none.
+    `failures`: sends to it that failed, those that another key took over included. `tags`: JSON object text with sorted
+    keys, "{}" for none.
     `cost_nano_usd`: charged, presumed charges included. Empty text: not known or not applicable.
     """
 

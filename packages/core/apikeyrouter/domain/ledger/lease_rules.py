@@ -56,7 +56,8 @@ def grant(
         after.granted = min(wanted, kept)
         if wanted > kept:
             most = max(kept, min(wanted, ceiling))
-            after.granted = most if most >= min(ask.least, wanted) else kept
+            # what it has is too little for what it needs: others may need it meanwhile
+            after.granted = most if most >= min(ask.least, wanted) else min(kept, after.spent + after.held)
         others_idle = totals.idle - max(0, before.granted - before.spent - before.held)
         if after.granted < wanted and others_idle > 0:
             calls += 1

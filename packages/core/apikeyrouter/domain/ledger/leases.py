@@ -48,12 +48,16 @@ class Answer(Enum):
 
 
 class Waiter:
-    """A request that waits for `need` nano-USD. `tell` is called exactly once, unless it was cancelled before."""
+    """A request that waits for `need` nano-USD. `tell` is called exactly once, unless it was cancelled before.
 
-    __slots__ = ("need", "tell")
+    `promised`: it was told that there is room, and has not tried yet (`Lease.leave`).
+    """
+
+    __slots__ = ("need", "promised", "tell")
 
     def __init__(self, need: int, tell: Callable[[Answer], None]) -> None:
         self.need = need
+        self.promised = False
         self.tell: Callable[[Answer], None] | None = tell
 
     def answer(self, answer: Answer) -> None:
@@ -67,7 +71,8 @@ class Lease:
     """This worker's slice of one window.
 
     `limit`: the budget's, as last heard. `hard`: False only counts. `window`, `oldest`: see `LeaseAsk`. `totals`,
-    `counted`: as last heard. `draining`: the window is over; running requests still settle here, none are added.
+    `counted`: as last heard. `promised`: room that waiting requests were told of and have not taken yet. `draining`:
+    the window is over; running requests still settle here, none are added.
     """
 
     __slots__ = (
@@ -87,6 +92,7 @@ class Lease:
         "heard",
         "limit",
         "oldest",
+        "promised",
         "totals",
         "waiters",
         "window",
@@ -102,6 +108,7 @@ class Lease:
         self.granted = 0
         self.totals = WindowTotals(budget_id, window)
         self.counted = (0, 0)
+        self.promised = 0
         self.draining = False
         self.heard = False
         self.waiters: deque[Waiter] = deque()
@@ -147,6 +154,12 @@ class Lease:
         """What settled above its holds since."""
         return self.account.overrun - self._reported[2]
 
+    @property
+    def free(self) -> int:
+        """What this worker may take without asking, promised room taken off."""
+        account = self.account
+        return (account.limit or 0) - account.used - account.held - self.promised
+
     def has_room(self, need: int) -> bool:
         """Whether `need` fits the whole budget now, whatever this worker's slice has of it."""
         return not self.hard or self.spent + self.account.held + self.elsewhere + need <= self.limit
@@ -162,12 +175,17 @@ class Lease:
         account = self.account
         self._drop_cancelled()
         self._learn_burn(now_s)
-        target = self._target(now_s) if self.hard else account.used + account.held
-        facts = (account.used, account.held, account.overrun)
+        # of what was promised, others may have taken some meanwhile: no more than is there can be kept for it
+        kept = min(self.promised, max(0, self.free + self.promised)) if self.hard else 0
+        held = account.held + kept
+        needed = account.used + held
+        target = self._target(needed, now_s) if self.hard else needed
+        facts = (account.used, held, account.overrun)
         if self.heard and facts == self._reported and target == self.granted and not self.waiters:
             return None
-        if target < self.granted:
-            account.limit = max(target, account.used + account.held) if self.hard else account.limit
+        if self.hard and (self.waiters or target < self.granted):
+            # what may go back must not be taken while the store is asked
+            account.limit = max(account.used + account.held, needed if self.waiters else max(target, needed))
         self._seq += 1
         need = self.waiters[0].need if self.waiters else 0
         return LeaseAsk(
@@ -176,11 +194,11 @@ class Lease:
             self.oldest,
             self._seq,
             account.used,
-            account.held,
+            held,
             target,
             self.granted,
             account.overrun,
-            account.used + account.held + need,
+            needed + need,
         )
 
     def apply(self, ask: LeaseAsk, grant: LeaseGrant, now_s: float) -> None:
@@ -196,8 +214,7 @@ class Lease:
         account.limit = max(grant.granted, account.used + account.held) if self.hard else self.limit
         if grant.totals.calls > self._calls_seen:
             self._calls_seen = grant.totals.calls
-            if not self.waiters:
-                self._frugal_until_s = now_s + FRUGAL_S
+            self._frugal_until_s = now_s + FRUGAL_S
         self.wake()
 
     def freeze(self, *, soft_too: bool = False) -> None:
@@ -224,13 +241,12 @@ class Lease:
 
     @property
     def settled(self) -> bool:
-        """Whether the store knows everything and nothing is open: a draining lease may be forgotten."""
+        """Whether the store knows everything, has everything back, and nothing is open: a draining lease may go."""
         account = self.account
-        return account.held == 0 and self.heard and self._reported == (account.used, 0, account.overrun)
+        told = self.heard and self._reported == (account.used, 0, account.overrun)
+        return told and account.held == 0 and (not self.hard or self.granted <= account.used)
 
-    def _target(self, now_s: float) -> int:
-        account = self.account
-        needed = account.used + account.held
+    def _target(self, needed: int, now_s: float) -> int:
         if self.draining:
             return needed
         needed += sum([waiter.need for waiter in self.waiters])
@@ -268,19 +284,26 @@ class Lease:
         """Tells those for whom there is room now, in order, and those for whom there can be none."""
         account = self.account
         self._drop_cancelled()
-        free = None if not self.hard else (account.limit or 0) - account.used - account.held
         while self.waiters:
             need = self.waiters[0].need
-            if free is None or need <= free:
-                if free is not None:
-                    free -= need
-                self.waiters.popleft().answer(Answer.Room)
+            if not self.hard or need <= self.free:
+                waiter = self.waiters.popleft()
+                waiter.promised = True
+                self.promised += need
+                waiter.answer(Answer.Room)
             elif not self.can_ever_fit(need):
                 self.waiters.popleft().answer(Answer.Spent)
             else:
                 break
         if not self.waiters:
             account.on_free = None
+
+    def leave(self, waiter: Waiter) -> None:
+        """The request goes on: it tries the hold now, or gives up."""
+        waiter.tell = None
+        if waiter.promised:
+            waiter.promised = False
+            self.promised -= waiter.need
 
     def fail(self) -> None:
         """Tells all who wait that the store cannot be asked."""
