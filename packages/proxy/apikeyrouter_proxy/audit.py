@@ -29,6 +29,8 @@ _ADMIN = (
     "admin.budget.created",
     "admin.budget.changed",
     "admin.budget.deleted",
+    "admin.price.set",
+    "admin.price.removed",
     "admin.virtual_key.created",
     "admin.virtual_key.revoked",
     "admin.webhook.tested",
@@ -40,6 +42,8 @@ _CORE = (
     "budget.updated",
     "budget.deleted",
     "budget.threshold",
+    "price.set",
+    "price.removed",
     "webhook.delivery",
 )
 KINDS = (*_ADMIN, *_CORE)

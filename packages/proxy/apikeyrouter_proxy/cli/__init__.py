@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import typer
 
-from apikeyrouter_proxy.cli import budgets, chat, decisions, doctor, keys, serve, sim, spend, virtual_keys
+from apikeyrouter_proxy.cli import budgets, chat, decisions, doctor, keys, prices, serve, sim, spend, virtual_keys
 from apikeyrouter_proxy.cli.failures import FAILED, USAGE, CliError
 
 __all__ = ["app", "main"]
@@ -38,6 +38,7 @@ keys.register(app)
 virtual_keys.register(app)
 budgets.register(app)
 spend.register(app)
+prices.register(app)
 decisions.register(app)
 chat.register(app)
 doctor.register(app)

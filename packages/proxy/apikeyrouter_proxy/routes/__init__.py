@@ -17,6 +17,7 @@ def include_routes(app: FastAPI) -> None:
         health,
         management_budgets,
         management_keys,
+        management_prices,
         management_providers,
         management_spend,
         management_state,
@@ -28,6 +29,7 @@ def include_routes(app: FastAPI) -> None:
     for module in (
         openai,
         management_keys,
+        management_prices,
         management_providers,
         management_budgets,
         management_spend,
