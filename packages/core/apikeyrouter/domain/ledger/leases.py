@@ -71,8 +71,8 @@ class Lease:
     """This worker's slice of one window.
 
     `limit`: the budget's, as last heard. `hard`: False only counts. `window`, `oldest`: see `LeaseAsk`. `totals`,
-    `counted`: as last heard. `promised`: room that waiting requests were told of and have not taken yet. `draining`:
-    the window is over; running requests still settle here, none are added.
+    `counted`: as last heard. `heard`: the last ask was answered. `promised`: room that waiting requests were told of
+    and have not taken yet. `draining`: the window is over; running requests still settle here, none are added.
     """
 
     __slots__ = (
@@ -186,6 +186,7 @@ class Lease:
         if self.hard and (self.waiters or target < self.granted):
             # what may go back must not be taken while the store is asked
             account.limit = max(account.used + account.held, needed if self.waiters else max(target, needed))
+        self.heard = False  # until it is answered: an answer that is lost may have changed what the store knows
         self._seq += 1
         need = self.waiters[0].need if self.waiters else 0
         return LeaseAsk(
