@@ -73,6 +73,18 @@ def test_only_the_callers_cap_changes(others, caps, limit, layout, escaped, rand
     assert [name for name in edited if name in dict(members)] == [name for name, _ in members]
 
 
+def test_a_cap_one_above_the_limit_is_lowered_and_one_at_it_stays() -> None:
+    assert with_max_tokens(b'{"max_tokens":8}', peek(b"{}"), 7) == b'{"max_tokens":7}'
+    assert with_max_tokens(b'{"max_tokens":7.0}', peek(b"{}"), 7) == b'{"max_tokens":7.0}'
+
+
+def test_the_dearest_class_is_within_the_bound() -> None:
+    for name in ("citation", "image_output", "video_output", "audio_output", "reasoning"):
+        assert upper_bound_nano_usd(replace(ModelPrice(1, 1), **{name: 10**6}), 0, 5) == 5
+    for name in ("image_input", "cached_image", "cached_audio", "video_input", "audio_input", "cache_write_1h"):
+        assert upper_bound_nano_usd(replace(ModelPrice(1, 1), **{name: 10**6}), 5, 0) == 5
+
+
 def test_every_other_byte_stays_as_it_was() -> None:
     body = b'{ "seed":1.0E+2,"max_tokens" : 900 ,"x":{"max_tokens":900},"s":"\\u00e9\\"max_tokens\\":1" }'
     assert with_max_tokens(body, peek(b"{}"), 7) == body.replace(b": 900 ,", b": 7 ,")

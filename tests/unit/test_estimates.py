@@ -51,6 +51,14 @@ def test_a_ratio_and_an_offset_are_learned_from_replies() -> None:
     assert ratios.expected("p", "unseen", 1000) == 230
 
 
+def test_a_ratio_that_changes_is_followed() -> None:
+    ratios, chance = InputRatios(), random.Random(5)
+    for number in range(400):
+        size = chance.randrange(100, 3000)
+        ratios.record("p", "m", size, size // 5 if number < 200 else size // 2)
+    assert ratios.expected("p", "m", 1000) == pytest.approx(500, rel=0.1)
+
+
 def test_one_request_in_twenty_lies_above_the_upper_estimate() -> None:
     ratios, chance = InputRatios(), random.Random(2)
     above = 0
@@ -102,6 +110,9 @@ def test_a_change_of_habit_is_followed() -> None:
         lengths.record("m", chance.randrange(1000, 1100))
     assert 1000 <= lengths.quantile(0.95, "m") <= 1150
     assert lengths.expected("m") >= 1000
+    for _ in range(4000):
+        lengths.record("m", chance.randrange(10, 50))
+    assert lengths.quantile(0.95, "m") <= 60
 
 
 def test_the_narrowest_group_with_thirty_replies_answers() -> None:
@@ -277,13 +288,15 @@ def test_reconciliation_compares_estimates_with_charges() -> None:
     reconciler.record("p", "m", estimated=900, q95=1500, bound=5000, actual=1000)
     reconciler.record("p", "m", estimated=2500, q95=2600, bound=2600, actual=2000)
     reconciler.record("p", "m", estimated=1000, q95=1000, bound=3000, actual=4000)
+    reconciler.record("p", "edge", estimated=5, q95=5, bound=9, actual=9)
     reconciler.record("p", "free", estimated=5, q95=5, bound=5, actual=0)
-    one, free = reconciler.reconciliations(ratios)
+    one, edge, free = reconciler.reconciliations(ratios)
     assert (one.requests, one.estimated, one.actual) == (3, Decimal("0.0000044"), Decimal("0.000007"))
     assert one.mean_error == pytest.approx((0.1 - 0.25 + 0.75) / 3)
     assert one.mean_absolute_error == pytest.approx((0.1 + 0.25 + 0.75) / 3)
     assert (one.above_q95, one.above_bound) == (pytest.approx(1 / 3), 1)
     assert one.input_tokens_per_byte == pytest.approx(0.23, rel=0.01)
+    assert (edge.above_q95, edge.above_bound) == (1.0, 0)
     assert (free.requests, free.mean_error, free.input_tokens_per_byte) == (1, 0.0, None)
     for number in range(1024):
         reconciler.record("p", f"model-{number}", 1, 1, 1, 1)

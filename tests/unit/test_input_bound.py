@@ -37,6 +37,13 @@ def test_every_byte_of_text_counts_and_the_envelope_does_not() -> None:
     assert 0 <= parts.tokens - long.tokens <= 8
 
 
+def test_frames_schemas_and_reasoning_count_what_providers_add() -> None:
+    plain = bound(user("x")).tokens
+    assert bound(user("x") * 3).tokens == plain + 2 * (8 + 1)
+    assert bound(user("x"), response_format={"type": "json_object"}).tokens >= plain + 256
+    assert bound(user("x"), reasoning_effort="high").tokens == plain + 128
+
+
 def test_an_unknown_member_counts() -> None:
     assert bound(user("x"), novelty={"deep": ["y" * 500]}).tokens >= bound(user("x")).tokens + 500
     odd = bound([{"role": "narrator", "content": "x", "aside": "z" * 100}])
