@@ -127,7 +127,10 @@ class Worker:
         feed = ChangeFeed(store, self._clock)  # type: ignore[arg-type]
         feed.subscribe("lease", called)
         await _patiently(feed.start)
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await feed.stop()
 
     async def _task(self, book: BudgetBook, name: str) -> None:
         tags = {"race": name.partition("=")[2]}

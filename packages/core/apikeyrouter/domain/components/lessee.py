@@ -204,6 +204,9 @@ class Lessee:
         for (lease, ask), grant in zip(asked, reply.grants, strict=True):
             lease.apply(ask, grant, after_s)
             self._on_answer(lease, grant)
+        self._forget_settled()
+
+    def _forget_settled(self) -> None:
         for lease in [one for one in self._leases.values() if one.draining and one.settled]:
             self.drop(lease)
 
@@ -244,6 +247,7 @@ class Lessee:
         for _ in range(3):
             if not self._leases or not await self.step():
                 break
+        self._forget_settled()
         if self._leases or self._failures:
             return
         try:
