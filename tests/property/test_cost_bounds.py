@@ -9,7 +9,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apikeyrouter.domain.cost.estimate import input_tokens_bound, upper_bound_nano_usd
+from apikeyrouter.domain.cost.estimate import upper_bound_nano_usd
+from apikeyrouter.domain.cost.input_bound import tight_input_bound
 from apikeyrouter.domain.cost.prices import cost_breakdown, cost_nano_usd, to_decimal_usd, to_nano_usd
 from apikeyrouter.domain.cost.usage import Usage, usage_of_openai, usage_of_openai_object
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
@@ -83,7 +84,7 @@ def test_nano_dollars_survive_the_way_to_decimal_and_back(nano: int) -> None:
 @given(st.lists(st.text(max_size=40), max_size=5))
 def test_the_input_bound_is_never_below_the_bytes_of_the_texts(texts: list[str]) -> None:
     body = msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": text} for text in texts]})
-    assert input_tokens_bound(len(body), len(texts)) >= sum(len(text.encode()) + 8 for text in texts)
+    assert tight_input_bound(body, "gpt-4o").tokens >= sum(len(text.encode()) + 8 for text in texts)
 
 
 json_values = st.recursive(

@@ -1,17 +1,15 @@
-"""What a request may use before it is sent: bounds for money, expectations for quota and ranking.
+"""What a request may cost before it is sent: bounds of its output and of its price, for hard budgets.
 
-A hard budget needs an amount that the request cannot exceed, so `input_tokens_bound` and `output_tokens_bound` come
-from facts (bytes, `max_tokens`, published limits), not from averages. Quota and scores use what is likely. No tokenizer
-runs here; a bound by bytes is loose (about 4 x for English) and the hold that it sizes lives only as long as the
-request.
+A hard budget needs an amount that the request cannot exceed, so `output_tokens_bound` and `upper_bound_nano_usd` come
+from facts (`max_tokens`, published limits, the dearest class in reach), not from averages. The input is bounded in
+`input_bound`; what is likely comes from `ratios` and `lengths`.
 
-Laws: expected <= bound for the same request; both are >= 0; bounds never shrink when an argument grows.
+Laws: bounds are >= 0 and never shrink when an argument grows; no usage within the bounds costs more.
 """
 
 from __future__ import annotations
 
 from apikeyrouter.domain.cost.lengths import OutputLengths
-from apikeyrouter.domain.cost.media_tokens import IMAGE_TOKENS, MESSAGE_OVERHEAD_TOKENS, TOOLS_OVERHEAD_TOKENS
 from apikeyrouter.domain.cost.prices import price_in_force, price_of_tier
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
 
@@ -19,16 +17,11 @@ __all__ = [
     "UNKNOWN_OUTPUT_TOKENS",
     "OutputLengths",
     "bound_rates",
-    "input_tokens_bound",
-    "input_tokens_expected",
     "output_is_bounded",
     "output_tokens_bound",
     "prices_of_tier",
     "upper_bound_nano_usd",
 ]
-
-BYTES_PER_TOKEN = 4
-"""The usual ratio for English text and JSON envelopes (OpenAI's help page: "1 token ~= 4 characters")."""
 
 UNKNOWN_OUTPUT_TOKENS = 4096
 """Stands for the output of a request without `max_tokens` for a model of which neither a maximum nor a context window
@@ -58,22 +51,6 @@ _OUTPUT_MAXIMA: tuple[tuple[str, int], ...] = (
     ("gemini-1.5", 8_192),
     ("gemini-2.5", 65_536),
 )
-
-
-def input_tokens_bound(body_bytes: int, message_count: int, *, tools: bool = False, images: int = 0) -> int:
-    """The most input tokens that a JSON body of so many bytes can become.
-
-    Byte-level BPE never makes more tokens than UTF-8 bytes (each token stands for at least one), and JSON only
-    lengthens text; what a provider adds of its own is covered by the overheads. `images`: image parts, whose tokens do
-    not depend on bytes. Files and audio given by reference are not bounded by this.
-    """
-    fixed = (message_count + 1) * MESSAGE_OVERHEAD_TOKENS + (TOOLS_OVERHEAD_TOKENS if tools else 0)
-    return body_bytes + fixed + images * IMAGE_TOKENS
-
-
-def input_tokens_expected(text_bytes: int) -> int:
-    """The likely input tokens of so many bytes; at least 1."""
-    return max(1, text_bytes // BYTES_PER_TOKEN)
 
 
 def output_tokens_bound(max_tokens: int | None, n: int, model: str, context_window: int | None = None) -> int:
