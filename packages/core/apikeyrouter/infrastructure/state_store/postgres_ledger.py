@@ -9,7 +9,7 @@ are `clock_timestamp()`, the server's. A worker's row is locked first, so that i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 import asyncpg
 
@@ -37,18 +37,7 @@ _NOW = "extract(epoch FROM clock_timestamp())::double precision"
 _ENDED_KEPT_S = 30 * 86_400
 """An ended worker is remembered, and so fenced, for so long; no process sleeps for a month and then goes on."""
 
-# Renews the worker, then locks the budgets. No row: the worker was ended. The count of the others is as old as the
-# statement, which is as exact as a count of living processes can be.
-_RENEW_AND_LOCK = f"""
-    WITH me AS (INSERT INTO workers (worker_id, host, expires_at_s) VALUES ($1, $2, {_NOW} + $3)
-                ON CONFLICT (worker_id) DO UPDATE SET host = excluded.host, expires_at_s = excluded.expires_at_s
-                WHERE NOT workers.ended RETURNING 1)
-    SELECT {_NOW}, 1 + (SELECT count(*) FROM workers
-                        WHERE NOT ended AND expires_at_s > {_NOW} AND worker_id <> $1),
-           b.budget_id, b.limit_nano_usd, b.mode = 'hard', b.rolling = 1
-    FROM me LEFT JOIN LATERAL (SELECT * FROM budgets WHERE budget_id = ANY($4::text[]) AND status = 'active'
-                               ORDER BY budget_id FOR NO KEY UPDATE) b ON true
-"""  # noqa: S608 - constants of this module only
+_LEASE_BOOKS = "SELECT * FROM lease_books($1, $2, $3, $4, $5, $6)"
 _WINDOW_COLUMNS = "budget_id, window_s, spent, held, granted, overrun, presumed, alerted, calls"
 _READ_WINDOWS = f"""
     SELECT {", ".join("w." + one for one in _WINDOW_COLUMNS.split(", "))}
@@ -56,10 +45,6 @@ _READ_WINDOWS = f"""
           FROM unnest($1::text[], $2::bigint[], $3::bigint[]) a (budget_id, oldest, newest)) a
     JOIN windows w ON w.budget_id = a.budget_id AND w.window_s BETWEEN a.oldest AND a.newest
 """  # noqa: S608
-_READ_SLICES = """
-    SELECT budget_id, window_s, worker_id, seq, spent, held, granted, overrun FROM leases
-    WHERE worker_id = $1 AND (budget_id, window_s) IN (SELECT * FROM unnest($2::text[], $3::bigint[]))
-"""
 _WRITE = f"""
     WITH written AS (
         INSERT INTO windows ({_WINDOW_COLUMNS})
@@ -84,7 +69,7 @@ _LOCK_SLICED_BUDGETS = """
     ORDER BY budget_id FOR NO KEY UPDATE
 """
 _ALL_SLICES = (
-    "SELECT budget_id, window_s, worker_id, seq, spent, held, granted, overrun FROM leases WHERE worker_id = $1 "
+    "SELECT budget_id, window_s, seq, spent, held, granted, overrun FROM leases WHERE worker_id = $1 "
     "ORDER BY budget_id, window_s"
 )
 _END_WORKER = "UPDATE workers SET ended = true WHERE worker_id = $1"
@@ -110,28 +95,30 @@ class Ledger:
 
     async def lease(self, connection: Connection, worker: LeaseWorker, asks: Sequence[LeaseAsk]) -> LeaseReply:
         """`StateStore.lease`, within the caller's transaction."""
-        wanted = [escaped(one) for one in {ask.budget_id for ask in asks}]
-        locked = await connection.fetch(
-            _RENEW_AND_LOCK, escaped(worker.worker_id), escaped(worker.host), float(worker.ttl_s), wanted
+        rows = await connection.fetch(
+            _LEASE_BOOKS,
+            escaped(worker.worker_id),
+            escaped(worker.host),
+            float(worker.ttl_s),
+            [escaped(ask.budget_id) for ask in asks],
+            [ask.window for ask in asks],
+            [ask.oldest for ask in asks],
         )
-        if not locked:
+        if not rows:
             now_s = float(await connection.fetchval(f"SELECT {_NOW}"))
             return LeaseReply(now_s, [], fenced=True, workers=0)
-        now_s, workers = locked[0][0], locked[0][1]
-        budgets = {plain(row[2]): (row[3], row[4], row[5]) for row in locked if row[2] is not None}
         books = _Books(worker.worker_id)
-        await books.read(connection, [ask for ask in asks if ask.budget_id in budgets], budgets)
+        budgets = books.read(rows)
         grants = []
         for ask in asks:
             if ask.budget_id in budgets:
-                limit, hard, rolling = budgets[ask.budget_id]
-                grants.append(books.grant(ask, limit, hard=hard, rolling=rolling))
+                grants.append(books.grant(ask, budgets[ask.budget_id]))
             else:
                 totals = WindowTotals(ask.budget_id, ask.window)
                 grants.append(LeaseGrant(ask.budget_id, ask.window, 0, totals, gone=True))
         await self._write(connection, books)
         await publish(connection, self._channel, [("lease", one) for one in books.called])
-        return LeaseReply(now_s, grants, workers=workers)
+        return LeaseReply(books.now_s, grants, workers=books.workers)
 
     async def recover(
         self, connection: Connection, worker_id: str, legacy: Mapping[_WindowId, Legacy] | None
@@ -143,7 +130,8 @@ class Ledger:
         inherited = list({escaped(budget_id) for budget_id, _ in legacy or ()})
         budgets = await connection.fetch(_LOCK_SLICED_BUDGETS, escaped(worker_id), inherited)
         known = {plain(row[0]) for row in budgets}
-        slices = {(one.budget_id, one.window): one for one in await _slices(connection, _ALL_SLICES, worker_id)}
+        rows = await connection.fetch(_ALL_SLICES, escaped(worker_id))
+        slices = {(plain(row[0]), row[1]): LeaseRow(plain(row[0]), row[1], worker_id, *row[2:]) for row in rows}
         for budget_id, window in legacy or ():
             slices.setdefault((budget_id, window), LeaseRow(budget_id, window, worker_id))
         books = _Books(worker_id)
@@ -194,6 +182,15 @@ class Ledger:
             await self._entries.inserted(connection, len(books.entries))
 
 
+@dataclass(frozen=True, slots=True)
+class _Budget:
+    """What a lease must know of a budget: `limit` in nano-USD."""
+
+    limit: int
+    hard: bool
+    rolling: bool
+
+
 class _Books:
     """What one transaction has read of windows and of one worker's slices, and what it will write."""
 
@@ -204,32 +201,31 @@ class _Books:
         self.changed: dict[_WindowId, None] = {}
         self.called: dict[str, None] = {}
         self.entries: list[tuple[str, int, str, int]] = []
+        self.workers = 0
+        self.now_s = 0.0
 
-    async def read(
-        self, connection: Connection, asks: Sequence[LeaseAsk], budgets: Mapping[str, tuple[int, bool, bool]]
-    ) -> None:
-        """The windows that count for these asks, and the worker's slices of the asked ones."""
-        if not asks:
-            return
-        spans = []
-        for ask in asks:
-            rolling = budgets[ask.budget_id][2]
-            oldest, newest = (min(ask.oldest, ask.window), _FOREVER) if rolling else (ask.window, ask.window)
-            spans.append((ask.budget_id, oldest, newest))
-        self.windows = {(one.budget_id, one.window): one for one in await load_windows(connection, spans)}
-        ids = {(ask.budget_id, ask.window) for ask in asks}
-        found = await _slices(
-            connection, _READ_SLICES, self.worker_id, [escaped(one) for one, _ in ids], [window for _, window in ids]
-        )
-        self.slices = {(one.budget_id, one.window): one for one in found}
+    def read(self, rows: Sequence[asyncpg.Record]) -> dict[str, _Budget]:
+        """Takes in what `lease_books` answered; the budgets that exist, by id."""
+        budgets = {}
+        for part, budget, start, *figures, at_s in rows:
+            budget_id = plain(budget)
+            if part == 1:
+                budgets[budget_id] = _Budget(figures[0], hard=bool(figures[1]), rolling=bool(figures[2]))
+            elif part == 2:
+                self.windows[budget_id, start] = WindowTotals(budget_id, start, *figures)
+            elif part == 3:
+                self.slices[budget_id, start] = LeaseRow(budget_id, start, self.worker_id, *figures[:5])
+            else:
+                self.workers, self.now_s = figures[0], at_s
+        return budgets
 
-    def grant(self, ask: LeaseAsk, limit: int, *, hard: bool, rolling: bool) -> LeaseGrant:
+    def grant(self, ask: LeaseAsk, budget: _Budget) -> LeaseGrant:
         """One ask, by the rules; what it changed is remembered for `Ledger._write`."""
         window = (ask.budget_id, ask.window)
         row = self.slices.get(window)
         totals = self.windows.get(window) or WindowTotals(*window)
         counted = (0, 0)
-        if rolling:
+        if budget.rolling:
             others = [
                 one
                 for (budget_id, start), one in self.windows.items()
@@ -237,7 +233,7 @@ class _Books:
             ]
             counted = (sum([one.spent for one in others]), sum([one.granted for one in others]))
         after, summed, answer = lease_rules.grant(
-            ask, row, totals, worker_id=self.worker_id, limit=limit, hard=hard, counted=counted
+            ask, row, totals, worker_id=self.worker_id, limit=budget.limit, hard=budget.hard, counted=counted
         )
         if after is not row:
             self.slices[window], self.windows[window] = after, summed
@@ -263,10 +259,6 @@ class _Books:
             self.entries.append((*window, kind, amount))
 
 
-_FOREVER = 2**62
-"""A second that no window starts at."""
-
-
 async def load_windows(connection: Connection, windows: Sequence[tuple[str, int, int]]) -> list[WindowTotals]:
     """`StateStore.load_windows`."""
     if not windows:
@@ -276,11 +268,6 @@ async def load_windows(connection: Connection, windows: Sequence[tuple[str, int,
     )
     found = {(row[0], row[1]): WindowTotals(plain(row[0]), *row[1:]) for row in rows}
     return [found[one] for one in sorted(found)]
-
-
-async def _slices(connection: Connection, statement: str, worker_id: str, *more: object) -> list[LeaseRow]:
-    rows: list[asyncpg.Record] = await connection.fetch(statement, escaped(worker_id), *more)
-    return [replace(LeaseRow(*row), budget_id=plain(row[0]), worker_id=worker_id) for row in rows]
 
 
 async def list_workers(connection: Connection) -> list[WorkerRow]:
