@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 
 from apikeyrouter.domain.errors import StateStoreError
+from apikeyrouter.domain.interfaces.shared_ledger import Legacy
 from apikeyrouter.domain.interfaces.state_store import StateQuery, StoreBatch
 from apikeyrouter.domain.models.health_state import HealthStatus
 from apikeyrouter.infrastructure.state_store.sqlite_store import SQLiteStateStore
+from apikeyrouter.testing.store_borrower import WINDOW, Borrower, assert_exact, put_budget
 from apikeyrouter.testing.store_rows import budget_row, decision_row, event_row, key_row
 
 
@@ -244,6 +246,46 @@ async def test_whichever_statement_of_an_apply_fails_nothing_of_it_remains(path:
         await store.close()
 
 
+async def _books(store: SQLiteStateStore) -> tuple[object, ...]:
+    return (
+        await store.load_windows([("b", 0, 2 * WINDOW)]),
+        await store.query_entries("b"),
+        [(row.worker_id, row.host) for row in await store.list_workers()],
+        await store.changes(None, 0),
+    )
+
+
+async def test_whichever_statement_of_a_lease_or_a_recovery_fails_nothing_of_it_remains(path: Path) -> None:
+    store = SQLiteStateStore(path, connection_class=_Faulty, max_events=4)
+    failures = 0
+    try:
+        await put_budget(store, limit=1_000)
+        await Borrower(store, "idle").lease(999)
+        for spent in range(1, 6):  # more lines than are kept, so that folding fails as well
+            await Borrower(store, "w").lease(1, seq=spent, spent=spent)
+        before = await _books(store)
+        for recovering in (False, True):
+            for nth in range(1, 60):
+                _Faulty.arm(nth)
+                if recovering:
+                    call: Any = store.recover_worker("w", {("b", WINDOW): Legacy(9, 3)})
+                else:
+                    call = Borrower(store, "new").lease(30, spent=7)
+                (outcome,) = await asyncio.gather(call, return_exceptions=True)
+                _Faulty.countdown = None
+                if not _Faulty.failed:
+                    break
+                assert "injected" in str(outcome)
+                failures += 1
+                assert await _books(store) == before
+            before = await _books(store)
+        assert failures >= 20
+        assert (await assert_exact(store)).spent == 19
+    finally:
+        _Faulty.countdown = None
+        await store.close()
+
+
 async def test_whichever_statement_of_opening_fails_the_next_call_opens_it(tmp_path: Path) -> None:
     failures = 0
     for nth in range(1, 60):
@@ -455,9 +497,10 @@ async def test_idle_threads_sleep_without_waking_by_the_clock(path: Path) -> Non
     store = SQLiteStateStore(path)
     await store.apply(StoreBatch(keys=[key_row("a")]))
     await store.load_keys()
-    frames = _frames_of("apikeyrouter-store")
-    assert len(frames) == 2
-    assert all("_queue.get()" in line for line in frames), frames
+    async with asyncio.timeout(5):  # the reader may still be handing over its answer
+        while not all("_queue.get()" in line for line in _frames_of("apikeyrouter-store")):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    assert len(_frames_of("apikeyrouter-store")) == 2
     await store.close()
 
 

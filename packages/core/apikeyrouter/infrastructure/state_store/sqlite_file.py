@@ -17,7 +17,7 @@ from pathlib import Path
 
 from apikeyrouter.domain.errors import StateStoreError
 
-__all__ = ["DatabaseFile", "connect", "connect_reader", "is_lasting", "store_error"]
+__all__ = ["DatabaseFile", "connect", "connect_reader", "is_busy", "is_lasting", "store_error"]
 
 APPLICATION_ID = 0x414B5231
 """Marks our databases (`PRAGMA application_id`): "AKR1" in ASCII."""
@@ -63,6 +63,11 @@ def is_lasting(error: BaseException) -> bool:
     return isinstance(error, OSError) or _primary_code(error) in _LASTING
 
 
+def is_busy(error: BaseException) -> bool:
+    """Whether another connection holds the lock, so that trying again may help."""
+    return _primary_code(error) == sqlite3.SQLITE_BUSY
+
+
 def store_error(error: BaseException, path: Path) -> StateStoreError:
     """What happened, why, what to do."""
     if isinstance(error, StateStoreError):
@@ -79,7 +84,8 @@ def _primary_code(error: BaseException) -> int:
 
 
 def connect(file: DatabaseFile) -> sqlite3.Connection:
-    """The writing connection, schema up to date. Raises StateStoreError, OSError or sqlite3.Error."""
+    """The writing connection, schema up to date. It does not wait for locks any more: the writer does, at BEGIN, where
+    alone another writer can be in the way. Raises StateStoreError, OSError or sqlite3.Error."""
     _create_private(file.path)
     connection = _open(file)
     try:
@@ -92,6 +98,7 @@ def connect(file: DatabaseFile) -> sqlite3.Connection:
         if file.max_file_bytes is not None:
             page_bytes = connection.execute("PRAGMA page_size").fetchone()[0]
             connection.execute(f"PRAGMA max_page_count={max(1, file.max_file_bytes // page_bytes)}")
+        connection.execute("PRAGMA busy_timeout=0")
     except BaseException:
         connection.close()
         raise

@@ -25,6 +25,7 @@ from apikeyrouter.infrastructure.state_store.sqlite_file import (
     DatabaseFile,
     connect,
     connect_reader,
+    is_busy,
     is_lasting,
     store_error,
 )
@@ -37,6 +38,11 @@ Work = Callable[[sqlite3.Connection], _T]
 
 _GROUP_JOBS_MAX = 1_024
 """Jobs per transaction: bounds how long readers of the result wait, and what a rollback repeats."""
+
+_LOCK_WAIT_S, _LOCK_WAIT_MAX_S = 0.0005, 0.004
+"""The first and the longest pause before asking again for the lock that another process holds. SQLite's own pauses grow
+to 100 ms, and among busy processes the same one loses time and again (measured with 8 processes on 2 cores that lease
+without a break: the slowest of 1,600 leases took 0.2-0.5 s instead of 1.4-1.8 s, at the same throughput)."""
 
 _STOP_WAIT_S = 5.0
 """How long the end of the process waits for the last rows to be written."""
@@ -172,6 +178,7 @@ class GroupWriter(_Worker):
         self.write = write
         self._linger_s = linger_s
         self._urgent = threading.Event()
+        self._pause = threading.Event()  # never set: waiting for it is a pause
         self._backlog = False
         self._unsynced = False
         self._synchronous = ""
@@ -293,7 +300,7 @@ class GroupWriter(_Worker):
             return [(one, None, None) for one in group if isinstance(one, _Job)]
         try:
             self._set_synchronous(connection, "FULL" if durable else "NORMAL")
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin(connection)
             outcomes = self._statements(connection, group)
             if durable and self._unsynced:
                 # Rewrites one header field: a commit that writes nothing would not sync the commits before it either.
@@ -307,6 +314,21 @@ class GroupWriter(_Worker):
         if any(isinstance(one, FrozenBatch) for one in group):
             self.failing = False
         return outcomes
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Takes the write lock; waits at least `busy_timeout_s` for it before it gives up."""
+        waited_s, wait_s = 0.0, _LOCK_WAIT_S
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.Error as error:
+                if not is_busy(error) or waited_s >= self._file.busy_timeout_s:
+                    raise
+            else:
+                return
+            self._pause.wait(wait_s)
+            waited_s += wait_s
+            wait_s = min(_LOCK_WAIT_MAX_S, wait_s * 1.5)
 
     def _statements(self, connection: sqlite3.Connection, group: list[_Job[Any] | FrozenBatch]) -> list[_Outcome]:
         outcomes: list[_Outcome] = []
