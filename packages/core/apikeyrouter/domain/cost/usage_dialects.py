@@ -246,35 +246,33 @@ usage_of_ollama = _reader(_OLLAMA, "usage_of_ollama", "Usage of Ollama's own API
 
 def usage_of_xai(body: Mapping[str, Any]) -> Usage | None:
     """Usage of xAI's chat: reasoning is beside the completion, unless the total says otherwise."""
-    usage = usage_of_openai_object(body)
-    wire = usage_object(Dialect.OpenAI, body) or {}
-    if usage is None or usage.clamped or "prompt_tokens" not in wire:
-        return usage
-    if not usage.cached_input_tokens:
-        usage.cached_input_tokens = _whole(wire.get("cached_prompt_text_tokens")) or 0
+    wire = usage_object(Dialect.OpenAI, body)
+    prompt = _whole(wire.get("prompt_tokens")) if wire is not None else None
+    if wire is None or prompt is None:
+        return usage_of_openai_object(body)
+    told = dict(wire)
+    told.setdefault("cached_tokens", wire.get("cached_prompt_text_tokens"))
     completion = _whole(wire.get("completion_tokens")) or 0
-    total = _whole(wire.get("total_tokens"))
-    if usage.output_tokens == completion and total != usage.input_tokens + completion:
-        usage.output_tokens += _said_reasoning(wire)
-        usage.reasoning_tokens = _said_reasoning(wire)
-    return possible(usage)
+    total = _whole(told.pop("total_tokens", None))
+    if total != prompt + completion:
+        told["completion_tokens"] = completion + _said_reasoning(wire)
+    return usage_of_openai_object({"usage": told, "service_tier": body.get("service_tier")})
 
 
 def usage_of_perplexity(body: Mapping[str, Any]) -> Usage | None:
     """Usage of Perplexity: reasoning and citations are beside the completion; each search has its fee."""
+    wire = usage_object(Dialect.OpenAI, body)
+    if wire is None:
+        return None
+    if "prompt_tokens" in wire:  # the number of searches makes the reader count the rest as well
+        return usage_of_openai_object({"usage": {"num_search_queries": 0, **wire}})
     usage = usage_of_openai_object(body)
-    wire = usage_object(Dialect.OpenAI, body) or {}
     if usage is None:
         return None
-    if "prompt_tokens" in wire:
-        completion = _whole(wire.get("completion_tokens")) or 0
-        usage.reasoning_tokens = max(0, _whole(wire.get("reasoning_tokens")) or 0)
-        usage.output_tokens = completion + usage.reasoning_tokens + usage.citation_tokens
-        return possible(usage)
     details = wire.get("input_tokens_details")
     if isinstance(details, Mapping) and not usage.cached_input_tokens:
         usage.cached_input_tokens = _whole(details.get("cache_read_input_tokens")) or 0
-    searches = _sum_at(wire, ((_path("tool_calls_details.search_web.invocation"),),))
+    searches = _amount_at(wire, ((_path("tool_calls_details.search_web.invocation"),),))
     if searches:
         usage.counts = {"web_searches": searches}
     return possible(usage)
