@@ -11,11 +11,12 @@ import asyncpg
 import pytest
 
 from apikeyrouter.domain.errors import StateStoreError
+from apikeyrouter.domain.interfaces.shared_ledger import LeaseWorker, UsageQuery
 from apikeyrouter.domain.interfaces.state_store import StoreBatch
 from apikeyrouter.domain.models.health_state import HealthStatus
 from apikeyrouter.infrastructure.state_store import open_store
 from apikeyrouter.infrastructure.state_store.postgres_store import PostgresStateStore
-from apikeyrouter.testing.store_rows import key_row
+from apikeyrouter.testing.store_rows import key_row, usage_row
 from tests.support.certificates import Authority, make_authority
 from tests.support.servers import PostgresServer, free_port
 
@@ -99,6 +100,33 @@ async def test_a_role_without_rights_needs_a_schema_that_it_owns(postgres_server
     await connection.execute("CREATE SCHEMA modest_place AUTHORIZATION modest")
     assert await round_trip(url) == ["k"]
     await connection.close()
+
+
+async def test_hours_long_past_become_days_and_days_long_past_go(postgres_server: PostgresServer) -> None:
+    url, day = postgres_server.fresh_url(), 86_400
+    store = PostgresStateStore(url)
+    now_s = int((await store.lease(LeaseWorker("w"), [])).now_utc_s)
+    today = now_s - now_s % day
+    hours = [usage_row(today - 50 * day + n * 3_600, cost=1, model=f"m{n % 2}") for n in range(24)]
+    old = [usage_row(today - 500 * day, cost=1_000)]
+    await store.apply(StoreBatch(usage=[*hours, *old, usage_row(today + 3_600, cost=100)]))
+    await store.close()
+    store = PostgresStateStore(url)  # a new process folds with the first usage that it writes
+    await store.apply(StoreBatch(usage=[usage_row(today - 50 * day + 3_600, cost=1, model="m1")]))
+    later = PostgresStateStore(url)
+    await later.apply(StoreBatch(usage=[usage_row(today + 3_600, cost=100)]))
+    found = await store.query_usage(UsageQuery(by=("hour_s", "model")))
+    assert [(row.hour_s, row.model, row.cost_nano_usd) for row in found] == [
+        (today + 3_600, "gpt-4", 200),
+        (today - 50 * day, "m1", 13),
+        (today - 50 * day, "m0", 12),
+    ]
+    connection = await asyncpg.connect(postgres_server.url)
+    await connection.execute(f'SET search_path = "{url.partition("schema=")[2]}"')
+    assert await connection.fetchval("SELECT count(*) FROM usage") == 3
+    await connection.close()
+    await store.close()
+    await later.close()
 
 
 def everything_said(error: BaseException) -> str:

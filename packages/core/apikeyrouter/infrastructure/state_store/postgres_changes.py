@@ -13,7 +13,7 @@ from apikeyrouter.domain.errors import StateStoreError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.shared_ledger import Change, Changes
 from apikeyrouter.infrastructure.state_store.postgres_session import Connection, Sessions, hang_up
-from apikeyrouter.infrastructure.state_store.postgres_tables import plain
+from apikeyrouter.infrastructure.state_store.postgres_text import plain
 
 __all__ = ["ChangeFeed"]
 

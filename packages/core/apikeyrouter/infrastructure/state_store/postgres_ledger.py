@@ -26,7 +26,8 @@ from apikeyrouter.domain.interfaces.shared_ledger import (
 )
 from apikeyrouter.domain.ledger import lease_rules
 from apikeyrouter.infrastructure.state_store.postgres_session import Connection
-from apikeyrouter.infrastructure.state_store.postgres_tables import Retention, escaped, plain, publish
+from apikeyrouter.infrastructure.state_store.postgres_tables import Retention, publish
+from apikeyrouter.infrastructure.state_store.postgres_text import escaped, plain
 
 __all__ = ["Ledger", "list_workers", "load_windows", "query_entries"]
 

@@ -52,8 +52,9 @@ from apikeyrouter.infrastructure.state_store import postgres_tables as sql
 from apikeyrouter.infrastructure.state_store.codec import FrozenBatch, Row
 from apikeyrouter.infrastructure.state_store.postgres_changes import ChangeFeed
 from apikeyrouter.infrastructure.state_store.postgres_session import Connection, Sessions
+from apikeyrouter.infrastructure.state_store.postgres_text import escaped, frozen, thawed
 from apikeyrouter.infrastructure.state_store.postgres_url import parse
-from apikeyrouter.infrastructure.state_store.postgres_usage import select_usage
+from apikeyrouter.infrastructure.state_store.postgres_usage import fold_usage, select_usage
 from apikeyrouter.infrastructure.state_store.postgres_writer import Told, WriteBehind
 
 __all__ = ["PostgresStateStore"]
@@ -94,6 +95,7 @@ class PostgresStateStore:
         self._call_timeout_s = call_timeout_s
         self._max_queued_decisions = max_queued_decisions
         self._dropped_decisions = 0
+        self._folded_in_hour = -1
         # Names of channels have at most 63 bytes; those of schemas too.
         self._channel = "apikeyrouter_" + hashlib.sha256(self._target.schema.encode()).hexdigest()[:16]
         self._tables = sql.Tables(max_events, max_decisions)
@@ -197,8 +199,10 @@ class PostgresStateStore:
 
     async def apply(self, batch: StoreBatch) -> None:
         """Commits the whole batch; raises StateStoreError when that failed, or when its outcome is unknown."""
-        frozen = codec.freeze(batch)
-        await self._queue().apply(frozen)
+        rows = codec.freeze(batch)
+        writer = self._queue()
+        self._fold_usage_if_due(rows)
+        await writer.apply(rows)
 
     def post(self, batch: StoreBatch) -> None:
         """Queues the batch. Takes microseconds; what goes wrong is told by `flush`, `close` and `health_check`."""
@@ -206,19 +210,27 @@ class PostgresStateStore:
         if self._place[0] != os.getpid():
             writer = self._queue()
         try:
-            frozen = codec.freeze(batch)
+            rows = codec.freeze(batch)
         except StateStoreError as error:
             writer.post_failure(error)
             return
-        if frozen.decisions:
-            self._drop_what_does_not_fit(frozen, self._max_queued_decisions - writer.queued_decisions)
-        writer.post(frozen)
+        if rows.decisions:
+            self._drop_what_does_not_fit(rows, self._max_queued_decisions - writer.queued_decisions)
+        writer.post(rows)
+        self._fold_usage_if_due(rows)
 
-    def _drop_what_does_not_fit(self, frozen: FrozenBatch, room: int) -> None:
-        surplus = len(frozen.decisions) - max(0, room)
+    def _drop_what_does_not_fit(self, rows: FrozenBatch, room: int) -> None:
+        surplus = len(rows.decisions) - max(0, room)
         if surplus > 0:
             self._dropped_decisions += surplus
-            del frozen.decisions[-surplus:]
+            del rows.decisions[-surplus:]
+
+    def _fold_usage_if_due(self, rows: FrozenBatch) -> None:
+        """Once an hour while something is used; the server's clock says what is old."""
+        hour = int(self._clock.monotonic_s()) // 3_600
+        if rows.usage and hour != self._folded_in_hour:
+            self._folded_in_hour = hour
+            self._writer.post_work(fold_usage)
 
     async def flush(self) -> None:
         """Returns when everything posted is committed. Raises StateStoreError for what could not be written."""
@@ -226,28 +238,28 @@ class PostgresStateStore:
 
     async def load_keys(self, key_ids: Sequence[str] | None = None) -> list[StoredKey]:
         """Every key, or those of `key_ids` that exist, oldest first."""
-        wanted = None if key_ids is None else [sql.escaped(one) for one in key_ids]
+        wanted = None if key_ids is None else [escaped(one) for one in key_ids]
         return self._values(codec.key_of, await self._rows(sql.LOAD_KEYS, [wanted]), sql.KEY_DOCUMENT)
 
     async def delete_key(self, key_id: str) -> None:
         """Forgets the key, and publishes that; unknown ids are ignored."""
 
         async def delete(connection: Connection, told: Told) -> None:
-            if await connection.execute(sql.DELETE_KEY, sql.escaped(key_id)) != "DELETE 0":
+            if await connection.execute(sql.DELETE_KEY, escaped(key_id)) != "DELETE 0":
                 told.append(("key", key_id))
 
         await self._queue().submit(delete)
 
     async def list_keys(self, provider_id: str | None = None) -> list[APIKey]:
         """Keys as users see them, oldest first, retired ones left out."""
-        wanted = None if provider_id is None else sql.escaped(provider_id)
+        wanted = None if provider_id is None else escaped(provider_id)
         rows = await self._rows(sql.LIST_KEYS, [wanted])
         utc_s = self._clock.utc_now().timestamp()
         return self._values(lambda row: view_of_stored(codec.key_of(row), utc_s=utc_s), rows, sql.KEY_DOCUMENT)
 
     async def get_decision(self, decision_or_request_id: str) -> StoredDecision | None:
         """By decision id, else the newest decision of that request id."""
-        rows = await self._rows(sql.GET_DECISION, [sql.escaped(decision_or_request_id)])
+        rows = await self._rows(sql.GET_DECISION, [escaped(decision_or_request_id)])
         return self._values(codec.decision_of, rows)[0] if rows else None
 
     async def query_decisions(self, query: StateQuery) -> list[StoredDecision]:
@@ -309,7 +321,7 @@ class PostgresStateStore:
 
     async def save_virtual_key(self, virtual_key: StoredVirtualKey) -> None:
         """Inserts or replaces, and publishes it."""
-        row = sql.frozen(codec.freeze_virtual_key(virtual_key), sql.VIRTUAL_KEY_DOCUMENT)
+        row = frozen(codec.freeze_virtual_key(virtual_key), sql.VIRTUAL_KEY_DOCUMENT)
 
         async def put(connection: Connection, told: Told) -> None:
             await connection.execute(sql.PUT_VIRTUAL_KEY, *row)
@@ -323,7 +335,7 @@ class PostgresStateStore:
 
     async def get_setting(self, name: str) -> bytes | None:
         """The named blob, or None."""
-        rows = await self._rows(sql.GET_SETTING, [sql.escaped(name)])
+        rows = await self._rows(sql.GET_SETTING, [escaped(name)])
         return bytes(rows[0][0]) if rows else None
 
     async def put_setting(self, name: str, value: bytes, *, only_if_absent: bool = False) -> bytes:
@@ -332,9 +344,9 @@ class PostgresStateStore:
         blob = bytes(value)
 
         async def put(connection: Connection, told: Told) -> bytes:
-            if await connection.execute(statement, sql.escaped(name), blob) != "INSERT 0 0":
+            if await connection.execute(statement, escaped(name), blob) != "INSERT 0 0":
                 told.append(("setting", name))
-            return bytes(await connection.fetchval(sql.GET_SETTING, sql.escaped(name)))
+            return bytes(await connection.fetchval(sql.GET_SETTING, escaped(name)))
 
         return await self._queue().submit(put)
 
@@ -347,7 +359,7 @@ class PostgresStateStore:
 
     def _values(self, decode: Callable[[Row], _T], rows: list[Row], document: int = -1) -> list[_T]:
         try:
-            return [decode(sql.thawed(row, document)) for row in rows]
+            return [decode(thawed(row, document)) for row in rows]
         except (ValueError, TypeError, KeyError, msgspec.MsgspecError) as error:
             raise StateStoreError(
                 f"The store {self.description} holds a row that this program cannot read: {error}. Another version of "

@@ -4,22 +4,21 @@ Main entries: `Tables.write` puts batches into the tables, within the caller's t
 `select_events` build the question of a `StateQuery`; `publish` tells other processes; the constants are the other
 questions. Laws: values travel as parameters, never inside the text of a statement; rows are locked in the order of
 their ids, and the head of the changes last, so that transactions wait for each other and never in a circle; after a
-write each log has at most its maximum of rows. Text is kept as `escaped` writes it: PostgreSQL knows no NUL character.
+write each log has at most its maximum of rows.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
-
-import msgspec
 
 from apikeyrouter.domain.interfaces.state_store import StateQuery
 from apikeyrouter.infrastructure.state_store import codec
 from apikeyrouter.infrastructure.state_store.codec import FrozenBatch, Row
 from apikeyrouter.infrastructure.state_store.postgres_session import Connection
+from apikeyrouter.infrastructure.state_store.postgres_text import escaped, frozen, plain
+from apikeyrouter.infrastructure.state_store.postgres_usage import add_usage
 
-__all__ = ["Tables", "escaped", "frozen", "plain", "publish", "select_decisions", "select_events", "thawed"]
+__all__ = ["Retention", "Tables", "publish", "select_decisions", "select_events"]
 
 _KEY_COLUMNS = (
     "key_id, provider_id, state, sealed_secret, fingerprint, version, document, created_at_s, updated_at_s, "
@@ -31,7 +30,6 @@ _BUDGET_COLUMNS = (
 _EVENT_COLUMNS = "at_s, kind, entity_id, key_id, provider_id, document"
 _DECISION_COLUMNS = "decision_id, request_id, at_s, key_id, provider_id, model, outcome, payload"
 _VIRTUAL_KEY_COLUMNS = "virtual_key_id, role, digest, document, created_at_s, expires_at_s, revoked_at_s"
-_FACTS, _COUNTERS = codec.USAGE_FACTS, codec.USAGE_COUNTERS
 
 CHANGES_KEPT = 10_000
 """Whoever is further behind than so many changes is told that some were lost."""
@@ -54,11 +52,6 @@ _PUT_BUDGET = _upsert("budgets", _BUDGET_COLUMNS)
 _PUT_EVENT = _insert("events", _EVENT_COLUMNS)
 # A decision that is written again moves to the end of the log, as in the other stores.
 _PUT_DECISION = _upsert("decisions", _DECISION_COLUMNS) + ", seq = excluded.seq"
-_ADD_USAGE = (
-    _insert("usage", ", ".join(("digest", *_FACTS, *_COUNTERS)))
-    + " ON CONFLICT (hour_s, digest) DO UPDATE SET "
-    + ", ".join(f"{one} = usage.{one} + excluded.{one}" for one in _COUNTERS)
-)
 _LOCK_KEYS = "SELECT key_id, revision FROM keys WHERE key_id = ANY($1::text[]) ORDER BY key_id FOR NO KEY UPDATE"
 _LOCK_BUDGETS = "SELECT FROM budgets WHERE budget_id = ANY($1::text[]) ORDER BY budget_id FOR NO KEY UPDATE"
 
@@ -95,30 +88,6 @@ _TRIM = """
     WITH head AS (UPDATE change_head SET dropped = seq - $1::bigint WHERE dropped < seq - $1::bigint RETURNING dropped)
     DELETE FROM changes USING head WHERE changes.seq <= head.dropped
 """
-
-
-def escaped(text: str) -> str:
-    """The text as it is kept: a backslash twice, the character NUL as backslash and zero."""
-    if "\\" in text or "\x00" in text:
-        return text.replace("\\", "\\\\").replace("\x00", "\\0")
-    return text
-
-
-def plain(text: str) -> str:
-    """The text behind `escaped`."""
-    if "\\" not in text:
-        return text
-    return "\\".join(part.replace("\\0", "\x00") for part in text.split("\\\\"))
-
-
-def frozen(row: Sequence[object], document: int = -1) -> Row:
-    """The row with its text escaped, except for column number `document`, which is JSON."""
-    return tuple([escaped(one) if type(one) is str and i != document else one for i, one in enumerate(row)])
-
-
-def thawed(row: Iterable[object], document: int = -1) -> Row:
-    """The row behind `frozen`."""
-    return tuple([plain(one) if type(one) is str and i != document else one for i, one in enumerate(row)])
 
 
 KEY_DOCUMENT, EVENT_DOCUMENT, VIRTUAL_KEY_DOCUMENT = 6, 5, 3
@@ -219,7 +188,7 @@ class Tables:
         """All rows of `batches`, in their order, table by table; returns what is to be published."""
         changes = await _write_keys(connection, [row for batch in batches for row in batch.keys])
         changes += await _write_budgets(connection, [row for batch in batches for row in batch.budgets])
-        await _add_usage(connection, [row for batch in batches for row in batch.usage])
+        await add_usage(connection, [row for batch in batches for row in batch.usage])
         events = [frozen(row, EVENT_DOCUMENT) for batch in batches for row in batch.events]
         if events:
             await connection.executemany(_PUT_EVENT, events)
@@ -260,21 +229,3 @@ async def _write_budgets(connection: Connection, rows: list[Row]) -> list[tuple[
         await connection.execute(_LOCK_BUDGETS, [row[0] for row in newest.values()])
     await connection.executemany(_PUT_BUDGET, list(newest.values()))
     return [("budget", budget_id) for budget_id in newest]
-
-
-async def _add_usage(connection: Connection, rows: list[Row]) -> None:
-    if not rows:
-        return
-    facts = len(_FACTS)
-    sums: dict[Row, list[int]] = {}
-    for row in rows:
-        counters = sums.setdefault(row[:facts], [0] * len(_COUNTERS))
-        for place, amount in enumerate(row[facts:]):
-            counters[place] += amount
-    added = [(usage_digest(row), *frozen(row), *counters) for row, counters in sums.items()]
-    await connection.executemany(_ADD_USAGE, sorted(added, key=lambda one: (one[1], one[0])))
-
-
-def usage_digest(facts: Row) -> bytes:
-    """What names a row of usage within its hour: the facts may be longer than an index takes."""
-    return hashlib.sha256(msgspec.json.encode(facts[1:])).digest()[:16]

@@ -110,7 +110,11 @@ class WriteBehind:
         async def fail(_: Connection, __: Told) -> None:
             raise error
 
-        self._queue.append(_Job(fail, None))
+        self.post_work(fail)
+
+    def post_work(self, work: Work[Any]) -> None:
+        """Queues work that nobody awaits."""
+        self._queue.append(_Job(work, None))
         self._start()
 
     def submit(self, work: Work[_T]) -> asyncio.Future[_T]:
