@@ -9,6 +9,7 @@ it unheard, and would perhaps do it later; no message has a password in it; noth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -19,7 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from apikeyrouter.domain.errors import StateStoreError
-from apikeyrouter.infrastructure.state_store.redis_scripts import Script
+from apikeyrouter.infrastructure.state_store.redis_scripts import GREET, Script
 from apikeyrouter.infrastructure.state_store.redis_url import RedisPlace
 
 __all__ = ["RedisLink", "StoreUnavailableError", "Word"]
@@ -41,7 +42,8 @@ class StoreUnavailableError(StateStoreError):
 class RedisLink:
     """Connections to one server, for one event loop.
 
-    `timeout_s`: the most that a call takes. After `close` the link is of no use.
+    `timeout_s`: the most that a call takes. `run_id`: of the server at the time of the newest connection; it changes
+    with every start of a server. After `close` the link is of no use.
     """
 
     def __init__(self, place: RedisPlace, *, timeout_s: float) -> None:
@@ -51,6 +53,7 @@ class RedisLink:
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
         self._closed = False
+        self.run_id = ""
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -96,13 +99,19 @@ class RedisLink:
         for connection in [*idle, *self._busy]:
             await connection.disconnect(nowait=connection in self._busy)
 
+    def leave(self) -> None:
+        """Gives every connection up because their event loop is not here any more; nobody waits for them."""
+        self._closed = True
+        for connection in [*self._idle, *self._busy]:
+            _hang_up(connection, self._loop)
+
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
         connection = await self._connected()
         try:
             yield connection
         except faults.ResponseError:
-            self._keep(connection)
+            await self._keep(connection)
             raise
         except BaseException as error:
             self._busy.discard(connection)
@@ -113,7 +122,7 @@ class RedisLink:
             for one in spoilt:
                 await one.disconnect(nowait=True)
             raise
-        self._keep(connection)
+        await self._keep(connection)
 
     async def _connected(self) -> Connection:
         if self._closed:
@@ -129,28 +138,35 @@ class RedisLink:
         self._busy.add(connection)
         try:
             await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
+            (run_id,) = await _converse(connection, [("EVAL", GREET.text, 1, self._place.prefix)])
+            self.run_id = run_id.decode()
         except BaseException:
             self._busy.discard(connection)
             await connection.disconnect(nowait=True)
             raise
         return connection
 
-    def _keep(self, connection: Connection) -> None:
+    async def _keep(self, connection: Connection) -> None:
         self._busy.discard(connection)
-        self._idle.append(connection)
+        if self._closed:
+            await connection.disconnect(nowait=True)
+        else:
+            self._idle.append(connection)
 
     @asynccontextmanager
     async def _limited(self, timeout_s: float) -> AsyncIterator[None]:
         try:
             async with asyncio.timeout(timeout_s):
                 yield
-        except (faults.RedisError, OSError, RuntimeError) as error:  # a timeout is an OSError
+        except (faults.RedisError, OSError, RuntimeError, UnicodeError) as error:  # a timeout is an OSError
             raise self._named(error) from error
 
     def _named(self, error: Exception) -> StateStoreError:
         store = f"The store {self._place.description}"
         if isinstance(error, TimeoutError | faults.TimeoutError):
             return StoreUnavailableError(f"{store} did not answer within {self._timeout_s:g} s.")
+        if isinstance(error, UnicodeError):
+            return StateStoreError(f"{store} cannot take a text that is not Unicode: {error}.")
         said = self._without_password(str(error))
         if isinstance(error, faults.OutOfMemoryError):
             return StoreUnavailableError(f"{store} is full: it has reached its maxmemory. Give it more, or tidy it up.")
@@ -179,6 +195,21 @@ def _new_connection(place: RedisPlace, timeout_s: float) -> Connection:
         retry=Retry(NoBackoff(), 0),
         protocol=2,
     )
+
+
+def _hang_up(connection: Connection, loop: asyncio.AbstractEventLoop) -> None:
+    """Ends a connection of another event loop, which may be closed and then cannot do it itself."""
+    writer, connection._writer = connection._writer, None  # noqa: SLF001 - redis-py offers only what awaits
+    if writer is None:
+        return
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(writer.close)
+        return
+    with contextlib.suppress(RuntimeError):  # "Event loop is closed": by then the transport is marked as ended
+        writer.close()
+    with contextlib.suppress(AttributeError):  # a loop that is not asyncio's own, whose transports close themselves
+        getattr(writer.transport, "_sock").close()  # noqa: B009 - asyncio gives no other way to the file descriptor
+        setattr(writer.transport, "_sock", None)  # noqa: B010 - it would warn of it
 
 
 async def _is_usable(connection: Connection) -> bool:

@@ -1,6 +1,7 @@
 """The Lua scripts of the Redis store: one for each transition, so that each is one step on the server.
 
-Main entries: `LEASE`, `RECOVER`, `APPLY`. A script is put together from files in `lua/`, parts before what uses them.
+Main entries: `GREET` (every new connection), `LEASE`, `RECOVER`, `APPLY` (everything else that writes). A script is put
+together from files in `lua/`, parts before what uses them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["APPLY", "LEASE", "RECOVER", "Script", "script_of"]
+__all__ = ["APPLY", "GREET", "LEASE", "RECOVER", "Script", "script_of"]
 
 _FOLDER = Path(__file__).with_name("lua")
 
@@ -28,6 +29,7 @@ def script_of(*parts: str, text: str = "") -> Script:
     return Script(whole, hashlib.sha1(whole.encode(), usedforsecurity=False).hexdigest())
 
 
+GREET = script_of("common", "greet")
 LEASE = script_of("common", "amounts", "rules", "books", "lease")
 RECOVER = script_of("common", "amounts", "rules", "books", "recover")
 APPLY = script_of("common", "amounts", "logs", "usage", "apply")

@@ -30,6 +30,11 @@ class ServerFacts:
     safe: bool
 
 
+def _parsed(info: bytes) -> dict[str, str]:
+    lines = [line.partition(":") for line in info.decode().splitlines() if not line.startswith("#")]
+    return {name: value.strip() for name, _, value in lines}
+
+
 async def inspect(link: RedisLink, description: str) -> ServerFacts:
     """Looks at the server. Raises StateStoreError when it cannot hold a store, with what to change."""
     info = _parsed(await link.call("INFO"))
@@ -57,11 +62,6 @@ async def inspect(link: RedisLink, description: str) -> ServerFacts:
             "its memory is full. Set `maxmemory-policy noeviction` in redis.conf, or at your provider."
         )
     return facts
-
-
-def _parsed(info: bytes) -> dict[str, str]:
-    lines = [line.partition(":") for line in info.decode().splitlines() if not line.startswith("#")]
-    return {name: value.strip() for name, _, value in lines}
 
 
 def _loss(info: dict[str, str], config: dict[str, str]) -> tuple[str, bool]:

@@ -5,7 +5,7 @@ clock counts (`lua/`). Posted facts are written within about 50 ms, many to a ca
 Durability is the server's: what was answered may be lost with a crash of the server as far as `loss_window` in
 `health_check` says (with `appendfsync everysec` about a second, without an append-only file much more). Workers that
 live give the store back what it forgot of their slices and their spend, so overspend after a crash is at most what was
-granted in the loss window to workers that died with it.
+granted in the loss window: others may be granted it again before its holder comes back, or its holder died, too.
 While the server cannot be reached every call is refused within 2 s, and posts are kept for when it is back.
 """
 
@@ -46,7 +46,7 @@ from apikeyrouter.infrastructure.clock import SystemClock
 from apikeyrouter.infrastructure.state_store import codec, redis_logs
 from apikeyrouter.infrastructure.state_store.codec import Row
 from apikeyrouter.infrastructure.state_store.redis_books import RedisBooks
-from apikeyrouter.infrastructure.state_store.redis_changes import ChangeFeed
+from apikeyrouter.infrastructure.state_store.redis_changes import changes_since
 from apikeyrouter.infrastructure.state_store.redis_link import RedisLink, StoreUnavailableError, Word
 from apikeyrouter.infrastructure.state_store.redis_outbox import Outbox
 from apikeyrouter.infrastructure.state_store.redis_rows import (
@@ -101,7 +101,6 @@ class RedisStateStore:
         self._facts: ServerFacts | None = None
         self._process_id = os.getpid()
         self._outbox = Outbox(self._send)
-        self._feed = ChangeFeed(self._prefix)
 
     def __repr__(self) -> str:
         return f"<RedisStateStore {self.description}>"
@@ -132,6 +131,8 @@ class RedisStateStore:
                 _left_by_fork.append(self._link)
         elif self._link is None or self._link.is_here:
             return
+        else:
+            self._link.leave()
         self._link = self._facts = None
         self._outbox.leave(forked=forked)
 
@@ -141,7 +142,7 @@ class RedisStateStore:
         link = self._link
         if link is None:
             link = self._link = RedisLink(self._place, timeout_s=self._timeout_s)
-        if self._facts is None:
+        if self._facts is None or self._facts.run_id != link.run_id:
             try:
                 self._learn(await inspect(link, self.description))
             except StateStoreError:
@@ -355,5 +356,4 @@ class RedisStateStore:
     async def changes(self, after: int | None, wait_s: float) -> Changes:
         """What changed since the cursor; waits on a connection of its own."""
         link = await self._settled()
-        run_id = self._facts.run_id if self._facts is not None else ""
-        return await self._feed.since(link, run_id, after, wait_s)
+        return await changes_since(link, self._prefix, after, wait_s)
