@@ -140,14 +140,14 @@ def used(hour: datetime, cost: int, tags: dict[str, str] | None = None, **more: 
 def test_days_are_those_of_the_time_zone_and_come_in_order() -> None:
     rows = [
         used(datetime(2026, 11, 20, 22, tzinfo=UTC), 5),
-        used(datetime(2026, 11, 20, 23, tzinfo=UTC), 1),
+        used(datetime(2026, 11, 20, 23, tzinfo=UTC), 9),
         used(datetime(2026, 11, 20, 1, tzinfo=UTC), 2),
     ]
     found, total = report_rows(rows, ["day"], BERLIN)
-    assert [(values, sums.cost_nano_usd) for values, sums in found] == [(("2026-11-20",), 7), (("2026-11-21",), 1)]
-    assert (total.cost_nano_usd, total.requests, total.input_tokens) == (8, 3, 30)
+    assert [(values, sums.cost_nano_usd) for values, sums in found] == [(("2026-11-20",), 7), (("2026-11-21",), 9)]
+    assert (total.cost_nano_usd, total.requests, total.input_tokens) == (16, 3, 30)
     in_utc, _ = report_rows(rows, ["day"], UTC)
-    assert [sums.cost_nano_usd for _, sums in in_utc] == [8]
+    assert [sums.cost_nano_usd for _, sums in in_utc] == [16]
 
 
 def test_the_hour_that_a_clock_shows_twice_is_two_hours() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from apikeyrouter.domain.cost.budgets import BudgetThresholdReached
 from apikeyrouter.domain.errors import ConfigurationError
-from apikeyrouter.domain.interfaces.state_store import StateStore
+from apikeyrouter.domain.interfaces.state_store import StateStore, StoreBatch
 from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.infrastructure.clock import SystemClock
 from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStore
@@ -290,6 +291,77 @@ async def test_a_living_process_keeps_its_messages(tmp_path: Path) -> None:
     for store in stores:
         await store.close()
     assert first.attempts + second.attempts == len(there.got) == 14
+
+
+async def test_messages_that_wait_for_their_turn_are_not_taken_for_orphans(tmp_path: Path) -> None:
+    stores = [SQLiteStateStore(tmp_path / "state.sqlite") for _ in range(2)]
+    await stores[0].open()
+    with receiver() as there:
+        there.slow_s = 0.1
+        timing = Timing(first_wait_s=0.1, orphan_s=0.8, scan_s=0.05)
+        owner, other = (sender(there.url, store, timing) for store in stores)
+        other.start()
+        owner.start()
+        for i in range(16):
+            owner.budget_alert(alert(budget_id=f"budget_{i}"))
+        await until(lambda: not owner.pending)
+        await owner.aclose()
+        await other.aclose()
+    for store in stores:
+        await store.close()
+    assert len(there.got) == len({delivery.id for delivery in there.got}) == 16
+
+
+class Behind:
+    """A clock that is ten seconds slow."""
+
+    def monotonic_s(self) -> float:
+        return CLOCK.monotonic_s()
+
+    def utc_now(self) -> datetime:
+        return CLOCK.utc_now() - timedelta(seconds=10)
+
+    async def sleep(self, delay_s: float) -> None:
+        await CLOCK.sleep(delay_s)
+
+
+class Late(SQLiteStateStore):
+    """Reads at once, and writes when the gate opens."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.gate = asyncio.Event()
+        self.waits = False
+
+    async def apply(self, batch: StoreBatch) -> None:
+        self.waits = True
+        await self.gate.wait()
+        await super().apply(batch)
+
+
+async def test_of_two_that_take_over_at_once_the_first_writer_wins_whatever_the_clocks_say(tmp_path: Path) -> None:
+    path = tmp_path / "state.sqlite"
+    dead, late, early = SQLiteStateStore(path), Late(path), SQLiteStateStore(path)
+    left = sender(f"http://127.0.0.1:{free_port()}/", dead)
+    left.budget_alert(alert())
+    await left.aclose()
+    await dead.close()
+    with receiver() as there:
+        loser = Webhooks(target(there.url), late, Behind(), Random(1), timing=QUICK)
+        loser.start()
+        await until(lambda: late.waits)
+        winner = sender(there.url, early)
+        winner.start()
+        await until(lambda: there.got and not winner.pending)
+        await early.flush()
+        late.gate.set()
+        await CLOCK.sleep(0.3)
+        assert loser.pending == 0
+        await loser.aclose()
+        await winner.aclose()
+    await late.close()
+    await early.close()
+    assert len(there.got) == 1
 
 
 def line(owner: str, at_s: float, **changes: Any) -> Message:

@@ -46,12 +46,13 @@ class Delivery:
 
 
 class Receiver:
-    """`answers`: statuses for the next deliveries, with headers; afterwards 204."""
+    """`answers`: statuses for the next deliveries, with headers; afterwards 204. `slow_s`: how long each takes."""
 
     def __init__(self) -> None:
         self.got: list[Delivery] = []
         self.answers: list[tuple[int, dict[str, str]]] = []
         self.port = 0
+        self.slow_s = 0.0
         self._came = threading.Condition()
 
     @property
@@ -84,6 +85,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         status, headers = self.receiver.take(
             Delivery(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
         )
+        threading.Event().wait(self.receiver.slow_s)
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
