@@ -10,6 +10,7 @@ import pytest
 
 from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.domain.keys.secret import Secret
+from apikeyrouter.feed import ChangeFeed
 from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStore
 from apikeyrouter.testing.virtual_time import ManualClock
 from apikeyrouter_proxy.access import Access, Role, check_safe_start
@@ -27,9 +28,10 @@ class Gate:
 
     def __init__(self, **settings: Any) -> None:
         self.clock = ManualClock(100.0)
-        self.keys = VirtualKeys(MemoryStateStore(clock=self.clock), self.clock)
+        store = MemoryStateStore(clock=self.clock)
+        self.keys = VirtualKeys(store, self.clock)
         self.settings = ProxySettings(**settings)
-        self.access = Access(self.settings, self.keys, self.clock)
+        self.access = Access(self.settings, self.keys, self.clock, ChangeFeed(store, self.clock))
 
     async def open(self) -> Gate:
         await self.keys.open()

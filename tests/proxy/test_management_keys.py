@@ -193,7 +193,7 @@ def test_what_was_revoked_or_replaced_does_not_come_back_from_the_environment(si
     with run_proxy(sim.base_url, [first], **store) as (served, proxy):
         assert len(served.get("/api/v1/keys").json["data"]) == 2
         assert not any("was revoked or replaced" in note for note in proxy.notes)
-    for file in tmp_path.iterdir():
+    for file in [path for path in tmp_path.rglob("*") if path.is_file()]:
         assert not any(key.encode() in file.read_bytes() for key in sim.keys)
 
 

@@ -6,6 +6,8 @@ admin key exists. Everything else needs a key, in `Authorization: Bearer`, `x-ap
 Laws: a web page can never use open mode: a foreign `Host` (DNS rebinding) and a foreign `Origin` are refused, because
 nothing but being on this machine protects the user's money there. Where a key is demanded the key alone decides, since
 browsers never attach one by themselves. Unknown, wrong, revoked and expired keys get the same answer, in constant time.
+Our own store's failure is a 503 and never a 401: known virtual keys go on for a bounded time, and a well-formed one
+that is not known may have been made by another process meanwhile.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ from collections.abc import Mapping, MutableMapping
 from hashlib import sha256
 from typing import Any
 
-from apikeyrouter.domain.errors import ConfigurationError
+from apikeyrouter.domain.errors import ConfigurationError, StateStoreError
 from apikeyrouter.domain.interfaces.clock import Clock
+from apikeyrouter.feed import ChangeFeed
 from apikeyrouter_proxy.principal import ADMIN, LOCAL, Principal, Role
 from apikeyrouter_proxy.settings import ProxySettings, is_loopback
 from apikeyrouter_proxy.virtual_keys import VirtualKeys
-from apikeyrouter_proxy.wire.errors import WireError
+from apikeyrouter_proxy.wire.errors import WireError, of_router_error
 
 __all__ = ["Access", "Principal", "Role", "check_safe_start"]
 
@@ -30,6 +33,9 @@ Scope = MutableMapping[str, Any]
 
 _FAILURES_MAX, _FAILURE_WINDOW_S, _ADDRESSES_MAX = 20, 60.0, 4096
 _KNOWN_HOSTS_MAX = 64
+_UNSURE_AFTER_S = 1.0
+"""Silence of the store after which an unknown key may be one that was made meanwhile."""
+
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _WRONG_KEY = (
     "Incorrect API key provided. It is unknown, revoked, expired or mistyped. Keys of this proxy begin with akr_; "
@@ -61,11 +67,20 @@ def check_safe_start(settings: ProxySettings, keys: VirtualKeys) -> None:
         )
 
 
-class Access:
-    """Decides about one request at a time. `scope` is ASGI's; `headers` are its headers as a mapping, lower case."""
+class UnknownKeyError(WireError):
+    """A key in our form that is not known here (yet)."""
 
-    def __init__(self, settings: ProxySettings, keys: VirtualKeys, clock: Clock) -> None:
+
+class Access:
+    """Decides about one request at a time. `scope` is ASGI's; `headers` are its headers as a mapping, lower case.
+
+    `feed`: hears of virtual keys that other processes make and revoke.
+    """
+
+    def __init__(self, settings: ProxySettings, keys: VirtualKeys, clock: Clock, feed: ChangeFeed) -> None:
         self._keys = keys
+        self._feed = feed
+        self._stale_max_s = settings.stale_keys_s
         self._may_be_open = settings.bound_to_loopback and not settings.require_auth
         self._admin_digest = _digest(settings.admin_key.reveal_bytes()) if settings.admin_key else None
         self._metrics_public = settings.metrics_public
@@ -87,24 +102,38 @@ class Access:
         """The rules for web pages."""
         return self._browsers
 
-    def authenticate(self, scope: Scope, headers: Headers) -> Principal:
-        """The caller of `/v1`. Raises WireError 401, 403, 421 or 429."""
+    async def admit(self, scope: Scope, headers: Headers, *, management: bool = False) -> Principal:
+        """`authenticate` or `authenticate_admin`, after a second look for a key that another process may just have
+        made. Raises WireError as they do, and 503."""
+        decide = self.authenticate_admin if management else self.authenticate
+        try:
+            return decide(scope, headers, surely=False)
+        except UnknownKeyError:
+            try:
+                await self._feed.catch_up()
+            except StateStoreError as error:
+                raise of_router_error(error) from None
+            return decide(scope, headers)
+
+    def authenticate(self, scope: Scope, headers: Headers, *, surely: bool = True) -> Principal:
+        """The caller of `/v1`. Raises WireError 401, 403, 421, 429 or 503; UnknownKeyError instead of 401, uncounted,
+        when `surely` is False and the key may be a new one of another process."""
         if self._may_be_open and not self._keys.any_created and _is_local(scope):
             self._browsers.check(headers)
             return LOCAL
         token = _token(headers)
-        principal = self._keys.verify(token) if token else None
-        return principal or self._by_admin_key(scope, token, _NO_KEY)
+        return self._by_virtual_key(token) or self._by_admin_key(scope, token, _NO_KEY, surely=surely)
 
-    def authenticate_admin(self, scope: Scope, headers: Headers) -> Principal:
-        """The caller of the management API. Raises WireError 401, 403 (a client's key), 421 or 429."""
+    def authenticate_admin(self, scope: Scope, headers: Headers, *, surely: bool = True) -> Principal:
+        """The caller of the management API. Raises WireError 401, 403 (a client's key), 421, 429 or 503; `surely`: as
+        for `authenticate`."""
         if self.open_management and _is_local(scope):
             self._browsers.check(headers)
             return LOCAL
         token = _token(headers)
-        principal = self._keys.verify(token) if token else None
+        principal = self._by_virtual_key(token)
         if principal is None:
-            return self._by_admin_key(scope, token, _NO_ADMIN_KEY)
+            return self._by_admin_key(scope, token, _NO_ADMIN_KEY, surely=surely)
         if principal.role is not Role.Admin:
             raise WireError(
                 403, "This key may use /v1 but not the management API. " + _NO_ADMIN_KEY, code="admin_key_required"
@@ -120,7 +149,14 @@ class Access:
             return LOCAL
         return self.authenticate_admin(scope, headers)
 
-    def _by_admin_key(self, scope: Scope, token: bytes, missing: str) -> Principal:
+    def _by_virtual_key(self, token: bytes) -> Principal | None:
+        """Whose virtual key this is. It holds for a bounded time without the store, which may know it is revoked."""
+        principal = self._keys.verify(token) if token else None
+        if principal is not None and self._feed.stale_s > self._stale_max_s:
+            raise _store_silent(f"for {self._feed.stale_s:.0f} seconds, so this key may have been revoked meanwhile")
+        return principal
+
+    def _by_admin_key(self, scope: Scope, token: bytes, missing: str, *, surely: bool) -> Principal:
         """The last resort, slowed down per address: an admin key is as strong as the operator made it."""
         client = scope.get("client")
         address = client[0] if client else ""
@@ -134,6 +170,11 @@ class Access:
             )
         if token and self._admin_digest is not None and hmac.compare_digest(_digest(token), self._admin_digest):
             return ADMIN
+        if token and self._keys.may_be_new(token):
+            if self._feed.stale_s > _UNSURE_AFTER_S:
+                raise _store_silent("so whether this key exists cannot be known")
+            if not surely:
+                raise UnknownKeyError(401, _WRONG_KEY, code="invalid_api_key")
         if token:
             self._failures.count(address)
         error = WireError(401, _WRONG_KEY if token else missing, code="invalid_api_key")
@@ -267,6 +308,10 @@ def _shown(value: bytes) -> str:
 
 def _is_name_list(asked: bytes) -> bool:
     return 0 < len(asked) <= 1000 and all(c.isalnum() or c in "-_, " for c in asked.decode("latin-1"))
+
+
+def _store_silent(why: str) -> WireError:
+    return of_router_error(StateStoreError(f"The state store does not answer, {why}. Try again soon."))
 
 
 def _foreign_page(origin: str) -> WireError:

@@ -2,20 +2,22 @@
 
 Main entry: `open_proxy`. It opens the store, registers providers and the keys of the environment, refuses to run
 unprotected, and, when no key was ever registered, starts the embedded simulated provider, so that the first request
-works before anybody has a key. `Proxy` is everything that lives as long as the server does.
-Laws: what the operator revoked or replaced does not come back from the environment; simulated keys never outlive their
-run and never serve beside a real key; `notes` tells in words whatever was decided here.
+works before anybody has a key. A worker opens beside others: what is done once per start was done before. `Proxy` is
+everything that lives as long as the server does.
+Laws: what the operator revoked or replaced does not come back from the environment; what another process on the store
+changes (keys, virtual keys, providers, the simulation) counts here too; `notes` tells in words whatever was decided.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import SystemRandom
+from typing import Any
 
-from apikeyrouter.domain.errors import KeyRegistrationError, RouterError, StateStoreError
+from apikeyrouter.domain.errors import KeyRegistrationError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
 from apikeyrouter.infrastructure.clock import SystemClock
@@ -25,26 +27,43 @@ from apikeyrouter_proxy import logs
 from apikeyrouter_proxy.access import Access, check_safe_start
 from apikeyrouter_proxy.audit import Audit
 from apikeyrouter_proxy.data_plane import DataPlane
-from apikeyrouter_proxy.metrics import Metrics
+from apikeyrouter_proxy.metrics import Gauges, KeyGauge, Metrics
+from apikeyrouter_proxy.metrics_board import MetricsBoard
 from apikeyrouter_proxy.model_list import ModelList
+from apikeyrouter_proxy.providers import SETTING as PROVIDERS
 from apikeyrouter_proxy.providers import SIMULATED, ProviderBook
 from apikeyrouter_proxy.revoked import RetiredMaterial
 from apikeyrouter_proxy.settings import ProxySettings
-from apikeyrouter_proxy.sim_server import SimServer
+from apikeyrouter_proxy.simulation import SETTING as SIMULATION
+from apikeyrouter_proxy.simulation import Simulation
 from apikeyrouter_proxy.virtual_keys import VirtualKeys
 from apikeyrouter_proxy.webhooks import Webhooks
 
-__all__ = ["Proxy", "open_proxy"]
+__all__ = ["Proxy", "Seat", "live_gauges", "open_proxy"]
 
-_log = logging.getLogger("apikeyrouter_proxy")
 _FLUSH_EVERY_S = 0.25
-_REFRESH_EVERY = 20
-"""Virtual keys made by other processes are seen after this many flushes: 5 seconds."""
+_CONNECTIONS = ("idle", "active", "waiting")
+_SNAPSHOT_EVERY = 4
+"""Other workers see this one's metrics after this many flushes at most: 1 second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A worker's place beside others. `number`: 1, 2 ... `board`: where metrics of all workers meet.
+    `simulation_over`: tells whoever runs the simulated provider that nobody needs it any more."""
+
+    number: int
+    board: MetricsBoard
+    simulation_over: Callable[[], None]
 
 
 @dataclass(slots=True)
 class Proxy:
-    """A running proxy. `draining`: no new work is wanted. `notes`: what happened at the start, for people."""
+    """A running proxy.
+
+    `draining`: no new work is wanted. `notes`: what happened at the start, for people. `worker`: its number among
+    several, 0 when it is alone.
+    """
 
     settings: ProxySettings
     clock: Clock
@@ -58,25 +77,20 @@ class Proxy:
     providers: ProviderBook
     retired: RetiredMaterial
     audit: Audit
+    simulation: Simulation
     webhooks: Webhooks | None = None
     notes: list[str] = field(default_factory=list)
-    simulator: SimServer | None = None
+    worker: int = 0
     draining: bool = False
     housekeeper: asyncio.Task[None] | None = None
 
+    async def catch_up(self) -> None:
+        """Returns when everything is known that other processes changed before this call. Raises StateStoreError."""
+        await self.router.feed.catch_up()
+
     async def end_simulation(self) -> None:
         """Stops the simulated provider: from now on only real keys serve. Does nothing when it does not run."""
-        simulator, self.simulator = self.simulator, None
-        if simulator is None:
-            return
-        store, keys = self.router.state_store, self.router.key_manager
-        over = [await keys.revoke_key(k.id, reason="the simulation is over") for k in await keys.list_keys(SIMULATED)]
-        keys.flush_counters()  # what is posted later would bring a deleted row back
-        for key in over:
-            await store.delete_key(key.id)
-        await self.providers.remove(self.router, SIMULATED)
-        self.models.forget_age()
-        await simulator.stop()
+        await self.simulation.end()
 
     async def aclose(self) -> None:
         """Ends everything, pending writes included. Call it when no request runs any more."""
@@ -89,29 +103,24 @@ class Proxy:
         try:
             if self.webhooks is not None:
                 await self.webhooks.aclose()
-            await self.end_simulation()
+            await self.simulation.close()
         finally:
             self.request_log.flush()
             await self.router.aclose()
 
 
-async def open_proxy(settings: ProxySettings, clock: Clock | None = None) -> Proxy:
-    """Opens everything. Raises ConfigurationError, StateStoreError or SealError; nothing is left open then."""
+async def open_proxy(settings: ProxySettings, clock: Clock | None = None, *, seat: Seat | None = None) -> Proxy:
+    """Opens everything. `seat`: the place of a worker beside others; None: this process is alone, or the first.
+
+    Raises ConfigurationError, StateStoreError or SealError; nothing is left open then.
+    """
     clock = clock or SystemClock()
-    proxy = _build(settings, clock)
+    proxy = _build(settings, clock, seat)
     try:
         await proxy.router.state_store.open()
+        await proxy.router.feed.start()  # before anything is loaded, so that no change falls between
         await proxy.virtual_keys.open()
-        check_safe_start(settings, proxy.virtual_keys)
-        await proxy.retired.open()
-        first_run = await _forget_old_simulation(proxy.router)
-        await proxy.router.register_provider("openai", OpenAIAdapter(settings.openai_base_url))
-        await proxy.providers.open(proxy.router)
-        proxy.notes += settings.warnings
-        proxy.notes += await _take_env_keys(proxy)
-        if first_run and not await proxy.router.key_manager.list_keys():
-            await _start_simulation(proxy)
-        proxy.notes.append(f"State is kept in {proxy.router.state_store.description}.")
+        await (_begin(proxy) if seat is None else _begin_beside(proxy))
     except BaseException:
         await proxy.aclose()
         await proxy.router.state_store.close()
@@ -122,13 +131,49 @@ async def open_proxy(settings: ProxySettings, clock: Clock | None = None) -> Pro
     return proxy
 
 
-def _build(settings: ProxySettings, clock: Clock) -> Proxy:
+async def _begin(proxy: Proxy) -> None:
+    """What is done once per start."""
+    settings, router = proxy.settings, proxy.router
+    check_safe_start(settings, proxy.virtual_keys)
+    await proxy.retired.open()
+    simulated = await proxy.simulation.find()
+    first_run = not any(row.provider_id != SIMULATED for row in await router.state_store.load_keys())
+    await router.register_provider("openai", OpenAIAdapter(settings.openai_base_url))
+    await proxy.providers.refresh(router)
+    proxy.notes += settings.warnings
+    proxy.notes += await _take_env_keys(proxy)
+    if simulated is not None:
+        await proxy.simulation.join(simulated)
+    if any(key.provider_id != SIMULATED for key in await router.key_manager.list_keys()):
+        await proxy.simulation.end()
+    elif simulated is not None:
+        proxy.notes.append(f"Another process on this store runs a simulated provider, which answers ({simulated}).")
+    elif first_run:
+        server = await proxy.simulation.begin()
+        proxy.notes.append(
+            "No provider key is configured, so a simulated provider answers with made-up text "
+            f"({len(server.keys)} keys, {server.base_url}). It ends as soon as a real key comes: set OPENAI_API_KEY "
+            "and start again, or POST one to /api/v1/keys."
+        )
+    proxy.notes.append(f"State is kept in {router.state_store.description}.")
+
+
+async def _begin_beside(proxy: Proxy) -> None:
+    """What every worker does."""
+    await proxy.retired.open()
+    await proxy.router.register_provider("openai", OpenAIAdapter(proxy.settings.openai_base_url))
+    await proxy.providers.refresh(proxy.router)
+    await proxy.simulation.refresh()
+
+
+def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
     json_lines = logs.configure(settings.log_level, settings.log_format)
-    metrics = Metrics()
+    metrics = Metrics(None if seat is None else seat.board)
     request_log = logs.RequestLog(
         enabled=settings.log_level in ("DEBUG", "INFO"),
         json_lines=json_lines,
         utc_now_iso=lambda: clock.utc_now().isoformat(timespec="milliseconds"),
+        write=None if seat is None else logs.write_whole_lines,
     )
     store = open_store(settings.store_url)
     webhooks = Webhooks(settings.webhook, store, clock, SystemRandom()) if settings.webhook else None
@@ -141,8 +186,8 @@ def _build(settings: ProxySettings, clock: Clock) -> Proxy:
         environ={} if key is None else {"APIKEYROUTER_ENCRYPTION_KEY": key.reveal()},
     )
     virtual_keys = VirtualKeys(store, clock)
-    access = Access(settings, virtual_keys, clock)
-    return Proxy(
+    access = Access(settings, virtual_keys, clock, router.feed)
+    proxy = Proxy(
         settings=settings,
         clock=clock,
         router=router,
@@ -152,23 +197,31 @@ def _build(settings: ProxySettings, clock: Clock) -> Proxy:
         models=ModelList(router),
         metrics=metrics,
         request_log=request_log,
-        providers=ProviderBook(store),
+        providers=ProviderBook(store, clock),
         retired=RetiredMaterial(store),
         audit=Audit(store, router.journal),
+        simulation=Simulation(router, lambda: _simulation_over(proxy, seat)),
         webhooks=webhooks,
+        worker=0 if seat is None else seat.number,
     )
+    router.feed.subscribe("virtual_key", lambda _: virtual_keys.refresh())
+    router.feed.subscribe("setting", lambda names: _settings_changed(proxy, names))
+    return proxy
 
 
-async def _forget_old_simulation(router: ApiKeyRouter) -> bool:
-    """Deletes simulated keys that a crash left behind; says whether no other key was ever registered."""
-    store = router.state_store
-    real = 0
-    for row in await store.load_keys():
-        if row.provider_id == SIMULATED:
-            await store.delete_key(row.key_id)
-        else:
-            real += 1
-    return real == 0
+def _simulation_over(proxy: Proxy, seat: Seat | None) -> None:
+    proxy.models.forget_age()
+    if seat is not None:
+        seat.simulation_over()
+
+
+async def _settings_changed(proxy: Proxy, names: frozenset[str] | None) -> None:
+    """Another process added or removed a provider, or began or ended the simulation."""
+    if names is None or PROVIDERS in names:
+        await proxy.providers.refresh(proxy.router)
+        proxy.models.forget_age()
+    if names is None or SIMULATION in names:
+        await proxy.simulation.refresh()
 
 
 async def _take_env_keys(proxy: Proxy) -> list[str]:
@@ -176,7 +229,7 @@ async def _take_env_keys(proxy: Proxy) -> list[str]:
     notes, added, known = [], [], 0
     keys = proxy.router.key_manager
     for given in proxy.settings.env_keys:
-        if proxy.retired.holds(given.provider_id, given.material):
+        if await proxy.retired.holds(given.provider_id, given.material):
             notes.append(
                 f"The key in {given.variable} was revoked or replaced here and stays out of service. Remove it there, "
                 "or register it again through the management API."
@@ -201,36 +254,29 @@ async def _take_env_keys(proxy: Proxy) -> list[str]:
     return notes
 
 
-async def _start_simulation(proxy: Proxy) -> None:
-    """A provider of our own, on a loopback port, with its own keys."""
-    simulator = SimServer()
-    await simulator.start()
-    proxy.simulator = simulator
-    adapter = OpenAIAdapter(simulator.base_url, claims_all=True)
-    await proxy.router.register_provider(SIMULATED, adapter, overwrite=True)
-    for material in simulator.keys:
-        await proxy.router.register_key(material, SIMULATED, metadata={"simulated": True})
-    proxy.notes.append(
-        "No provider key is configured, so a simulated provider answers with made-up text "
-        f"({len(simulator.keys)} keys, {simulator.base_url}). It ends as soon as a real key comes: set OPENAI_API_KEY "
-        "and start again, or POST one to /api/v1/keys."
-    )
-
-
 async def _keep_house(proxy: Proxy) -> None:
-    """Writes request lines and looks for virtual keys of other processes, until cancelled."""
+    """Writes request lines, and snapshots of the metrics for other workers, until cancelled."""
     turn = 0
     while True:
         await proxy.clock.sleep(_FLUSH_EVERY_S)
         turn += 1
         proxy.request_log.flush()
-        if turn % _REFRESH_EVERY == 0:
-            try:
-                await proxy.virtual_keys.refresh()
-            except StateStoreError as error:
-                _log.warning("Virtual keys could not be read again: %s", error.message)
-            except RouterError as error:
-                _log.warning("%s", error.message)
+        if turn % _SNAPSHOT_EVERY == 0:
+            proxy.metrics.share(live_gauges(proxy))
+
+
+def live_gauges(proxy: Proxy) -> Gauges:
+    """What only this process knows, for the metrics of all."""
+    router = proxy.router
+    records = [record for provider_id in router.providers for record in router.key_manager.records(provider_id)]
+    stats: Mapping[str, Any] = getattr(router.transport, "stats", dict)()
+    return Gauges(
+        keys=[KeyGauge(r.key_id, r.label, r.provider_id, r.state.value, r.in_flight) for r in records],
+        holds_open=router.ledger.open_holds,
+        in_flight=proxy.data_plane.in_flight,
+        connections=[(o, what, getattr(one, what)) for o, one in stats.items() for what in _CONNECTIONS],
+        decisions_dropped=router.journal.dropped,
+    )
 
 
 def _some(items: list[str], most: int = 5) -> str:

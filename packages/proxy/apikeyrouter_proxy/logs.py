@@ -9,6 +9,7 @@ Law: redaction is the last step before output, for messages, fields and tracebac
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from functools import lru_cache
@@ -21,9 +22,12 @@ from apikeyrouter.domain.models.events import KeyMoved, RequestEnded
 from apikeyrouter.domain.resilience.redact import redact
 from apikeyrouter_proxy.providers import SIMULATED
 
-__all__ = ["RequestLog", "configure", "formatter"]
+__all__ = ["RequestLog", "configure", "formatter", "write_whole_lines"]
 
 _LINES_MAX = 10_000
+_PIPE_WHOLE_BYTES = 4096
+"""PIPE_BUF on Linux; POSIX demands 512 at least."""
+
 _LOGGERS = ("apikeyrouter", "apikeyrouter_proxy", "uvicorn", "uvicorn.error")
 _EXPECTED_STATES = frozenset({"available", "recovering", "retired"})
 
@@ -81,6 +85,19 @@ def _only_where_it_listens(record: logging.LogRecord) -> bool:
 def _without_color(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
     event.pop("color_message", None)
     return event
+
+
+def write_whole_lines(text: str) -> None:
+    """To standard output, in pieces that a pipe takes whole: several processes may write to it at once."""
+    sys.stdout.flush()
+    piece = b""
+    for line in text.encode().splitlines(keepends=True):
+        if piece and len(piece) + len(line) > _PIPE_WHOLE_BYTES:
+            os.write(sys.stdout.fileno(), piece)
+            piece = b""
+        piece += line
+    if piece:
+        os.write(sys.stdout.fileno(), piece)
 
 
 class RequestLog:

@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from apikeyrouter import __version__
 from apikeyrouter.domain.cost.budgets import BudgetThresholdReached
 from apikeyrouter.domain.models.events import KeyMoved, RequestEnded
+from apikeyrouter_proxy.metrics_board import MetricsBoard
 
 __all__ = ["CONTENT_TYPE", "BudgetGauge", "Gauges", "KeyGauge", "Metrics"]
 
@@ -127,9 +129,10 @@ class Gauges:
 
 
 class Metrics:
-    """Counts what happens. An observer; see `domain.models.events`."""
+    """Counts what happens. An observer; see `domain.models.events`. `board`: where several workers' metrics meet."""
 
-    def __init__(self) -> None:
+    def __init__(self, board: MetricsBoard | None = None) -> None:
+        self._board = board
         self._requests: dict[tuple[str, str, str, str], _Requests] = {}
         self._served: dict[tuple[str, str], _Served] = {}
         self._attempts: dict[tuple[str, str], int] = {}
@@ -172,6 +175,16 @@ class Metrics:
         """The text of a scrape."""
         self._gauges = gauges
         return generate_latest(self._registry)
+
+    def share(self, gauges: Gauges) -> None:
+        """Leaves what this worker counted, and its own gauges, for whichever worker is scraped."""
+        if self._board is not None:
+            self._gauges = gauges
+            self._board.post(self.families())
+
+    def collected(self) -> Iterable[Metric]:
+        """Everything, over all workers."""
+        return self.families() if self._board is None else self._board.add_up(self.families())
 
     def _series(self, event: RequestEnded) -> _Requests:
         """The series of a request's labels. A model without a place of its own shares that of "other"."""
@@ -269,9 +282,9 @@ class _Exporter(Collector):
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def collect(self) -> Iterable[Family]:
+    def collect(self) -> Iterable[Metric]:
         """Everything."""
-        return self._metrics.families()
+        return self._metrics.collected()
 
 
 def _gauge_families(gauges: Gauges) -> Iterable[Family]:
@@ -297,6 +310,7 @@ def _gauge_families(gauges: Gauges) -> Iterable[Family]:
     yield GaugeMetricFamily("apikeyrouter_holds_open", "Ledger holds not yet closed.", value=gauges.holds_open)
     yield GaugeMetricFamily("apikeyrouter_in_flight", "Requests on the token path.", value=gauges.in_flight)
     yield GaugeMetricFamily("apikeyrouter_store_up", "1 while the store answers.", value=int(gauges.store_up))
+    yield GaugeMetricFamily("apikeyrouter_workers", "Processes that serve together.", value=1)
     yield CounterMetricFamily(
         "apikeyrouter_decisions_dropped", "Decisions that could not be queued.", value=gauges.decisions_dropped
     )

@@ -11,67 +11,109 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import msgspec
 
 from apikeyrouter.domain.errors import ConfigurationError
+from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.state_store import StateStore
 from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter, checked_base_url
 from apikeyrouter.router import ApiKeyRouter
 
-__all__ = ["SIMULATED", "AddedProvider", "ProviderBook", "check_address"]
+__all__ = ["SETTING", "SIMULATED", "AddedProvider", "ProviderBook", "check_address"]
 
 SIMULATED = "simulated"
 """The id of the provider that stands in while no key is configured."""
 
-_SETTING = "providers"
+SETTING = "providers"
+"""The name of the store's setting."""
+
+_GONE_MAX = 100
+"""Removed providers that are remembered, so that no process that has not heard of it brings one back."""
+
 _RESOLVE_WITHIN_S = 3.0
 _CREDENTIAL_WORDS = ("authorization", "cookie", "api-key", "apikey", "token", "secret")
 
 
 class AddedProvider(msgspec.Struct, frozen=True):
-    """What a provider was registered with. `headers`: sent with every request; never credentials."""
+    """What a provider was registered with. `headers`: sent with every request; never credentials. `changed_us`: when it
+    was added or removed, in microseconds of UTC. `removed`: it is kept only to say that it is gone."""
 
     id: str
     base_url: str
     dialect: str = "openai"
     headers: dict[str, str] = {}
+    changed_us: int = 0
+    removed: bool = False
 
     def adapter(self) -> OpenAIAdapter:
         """Its wire format."""
         return OpenAIAdapter(self.base_url, headers=self.headers, dialect=self.dialect, claims_all=True)
 
 
-@dataclass(slots=True)
 class ProviderBook:
-    """Added providers by id, in the store's settings."""
+    """Added providers by id, in the store's settings, the same in every process.
 
-    store: StateStore
-    added: dict[str, AddedProvider] = field(default_factory=dict)
+    Each process keeps the newest word about each provider; where the stored list lacks one, because two processes wrote
+    it at the same moment, whoever sees that writes it again.
+    """
 
-    async def open(self, router: ApiKeyRouter) -> None:
-        """Loads them and registers them with the router. Raises StateStoreError."""
-        stored = await self.store.get_setting(_SETTING)
-        for provider in msgspec.json.decode(stored, type=list[AddedProvider]) if stored else ():
-            self.added[provider.id] = provider
-            await router.register_provider(provider.id, provider.adapter(), overwrite=True)
+    def __init__(self, store: StateStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._words: dict[str, AddedProvider] = {}
+
+    @property
+    def added(self) -> Mapping[str, AddedProvider]:
+        """Those that are there."""
+        return {word.id: word for word in self._words.values() if not word.removed}
+
+    async def refresh(self, router: ApiKeyRouter) -> None:
+        """Loads them and registers what is new with the router, and takes out what is gone. Raises StateStoreError."""
+        stored = await self._store.get_setting(SETTING)
+        theirs = msgspec.json.decode(stored, type=list[AddedProvider]) if stored else []
+        for word in theirs:
+            mine = self._words.get(word.id)
+            if mine is None or word.changed_us > mine.changed_us:
+                self._words[word.id] = word
+                await self._apply(router, word)
+        known = {word.id: word.changed_us for word in theirs}
+        if any(known.get(word.id, -1) < word.changed_us for word in self._words.values()):
+            await self._save()
 
     async def add(self, router: ApiKeyRouter, provider: AddedProvider) -> None:
         """Registers and keeps it. Raises ProviderRegistrationError, ConfigurationError, StateStoreError."""
         await router.register_provider(provider.id, provider.adapter())
-        self.added[provider.id] = provider
+        self._words[provider.id] = msgspec.structs.replace(provider, changed_us=self._now_us(provider.id))
         await self._save()
 
     async def remove(self, router: ApiKeyRouter, provider_id: str) -> None:
         """Takes it out of service and forgets it."""
         router.directory.unregister(provider_id)
-        if self.added.pop(provider_id, None) is not None:
+        word = self._words.get(provider_id)
+        if word is not None and not word.removed:
+            gone = AddedProvider(provider_id, "", changed_us=self._now_us(provider_id), removed=True)
+            self._words[provider_id] = gone
             await self._save()
 
+    async def _apply(self, router: ApiKeyRouter, word: AddedProvider) -> None:
+        if word.removed:
+            router.directory.unregister(word.id)
+        else:
+            await router.register_provider(word.id, word.adapter(), overwrite=True)
+
     async def _save(self) -> None:
-        await self.store.put_setting(_SETTING, msgspec.json.encode(list(self.added.values())))
+        words = sorted(self._words.values(), key=lambda word: word.changed_us)
+        gone = [word for word in words if word.removed][:-_GONE_MAX]
+        for word in gone:
+            del self._words[word.id]
+        await self._store.put_setting(SETTING, msgspec.json.encode([w for w in words if w not in gone]))
+
+    def _now_us(self, provider_id: str) -> int:
+        before = self._words.get(provider_id)
+        now_us = int(self._clock.utc_now().timestamp() * 1e6)
+        return max(now_us, before.changed_us + 1 if before else 0)
 
 
 def check_headers(headers: Mapping[str, str]) -> None:

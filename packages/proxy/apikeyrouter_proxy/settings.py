@@ -45,6 +45,7 @@ _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", 
 _HOST_NAME = re.compile(r"[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]+\]")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s*]+")
 _MIB = 1024 * 1024
+_WORKERS_MAX = 64
 _Value = TypeVar("_Value")
 
 
@@ -69,6 +70,7 @@ class ProxySettings:
     SQLite file in the user's data directory. `admin_key`: opens the management API. `require_auth`: demand keys even
     on loopback. `allowed_hosts`: names under which the proxy may be addressed besides loopback's. `allowed_origins`:
     web pages that may call it. `openai_base_url`: where "openai" lives. `body_limit_bytes`: largest request body.
+    `workers`: processes that serve. `stale_keys_s`: how long virtual keys hold while the store does not answer.
     `shutdown_timeout_s`: how long running requests may take to end. `metrics_public`: `/metrics` needs no key.
     `log_format`: "json", "pretty", or "auto" for pretty on a terminal. `webhook`: where budget alerts go, None for
     nowhere. `router_config`: fields of `RouterSettings`.
@@ -86,6 +88,8 @@ class ProxySettings:
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     openai_base_url: str = OPENAI_BASE_URL
+    workers: int = 1
+    stale_keys_s: float = 300.0
     shutdown_timeout_s: float = 30.0
     body_limit_bytes: int = 10 * _MIB
     metrics_public: bool = False
@@ -120,6 +124,8 @@ class ProxySettings:
             allowed_hosts=read("APIKEYROUTER_ALLOWED_HOSTS", (), _hosts),
             allowed_origins=read("APIKEYROUTER_ALLOWED_ORIGINS", (), _origins),
             openai_base_url=read("OPENAI_BASE_URL", OPENAI_BASE_URL, checked_base_url),
+            workers=read("PROXY_WORKERS", 1, _workers, also="WEB_CONCURRENCY"),
+            stale_keys_s=read("APIKEYROUTER_STALE_KEYS_S", 300.0, _number(0, 86_400)),
             shutdown_timeout_s=read("SHUTDOWN_TIMEOUT_SECONDS", 30.0, _number(0, 3600)),
             body_limit_bytes=int(read("APIKEYROUTER_BODY_LIMIT_BYTES", 10.0 * _MIB, _number(1024, 1024 * _MIB))),
             metrics_public=read("APIKEYROUTER_METRICS_PUBLIC", False, _boolean),
@@ -247,6 +253,12 @@ def _is_address(text: str) -> bool:
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65_535:
         raise ValueError("expected a port number from 0 to 65535 (0 takes a free one)")
+    return int(text)
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _WORKERS_MAX:
+        raise ValueError(f"expected a number of processes from 1 to {_WORKERS_MAX}")
     return int(text)
 
 

@@ -4,7 +4,8 @@ Main entry: `VirtualKeys`. A key reads `akr_` + id (12) + secret (43, 256 bits) 
 lets secret scanners recognise one without asking us (the form is GitHub's). Stored is HMAC-SHA-256 of id and secret
 under a pepper that lives in the store; at 256 bits of entropy a slow hash would add load and no strength.
 Laws: the plaintext is returned once, by `create`, and kept nowhere; unknown, wrong, revoked and expired keys are told
-apart by nobody outside; comparison is in constant time.
+apart by nobody outside; comparison is in constant time; a key that was revoked here stays revoked here, also when the
+store failed to keep that: it is told again with the next change that is read.
 """
 
 from __future__ import annotations
@@ -65,13 +66,15 @@ class VirtualKey(BaseModel):
 
 
 class VirtualKeys:
-    """Creates, checks and revokes virtual keys. All of them are in memory; the store has the truth."""
+    """Creates, checks and revokes virtual keys. All of them are in memory; the store has the truth, and `refresh` takes
+    in what other processes did to it."""
 
     def __init__(self, store: StateStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._pepper = b""
         self._rows: dict[str, StoredVirtualKey] = {}
+        self._untold: dict[str, StoredVirtualKey] = {}
         self._verified: dict[bytes, Principal] = {}
         self.any_created = False
         self.any_admin = False
@@ -82,11 +85,23 @@ class VirtualKeys:
         await self.refresh()
 
     async def refresh(self) -> None:
-        """Loads the keys again: another process may have changed them."""
+        """Loads the keys again: another process may have changed them. Raises StateStoreError."""
+        if not self._pepper:
+            return  # not open yet
+        for row in list(self._untold.values()):
+            await self._store.save_virtual_key(row)
+            self._untold.pop(row.virtual_key_id, None)
         rows = {row.virtual_key_id: row for row in await self._store.load_virtual_keys()}
+        rows.update(self._untold)
         if rows != self._rows:
             self._rows = rows
             self._changed()
+
+    def may_be_new(self, token: bytes) -> bool:
+        """Whether the token has the form of a key of ours that is not known here: another process may just have made
+        it."""
+        match = _well_formed(token)
+        return match is not None and f"vk_{match[1].decode()}" not in self._rows
 
     def verify(self, token: bytes) -> Principal | None:
         """Who presents this token, or None."""
@@ -143,19 +158,19 @@ class VirtualKeys:
     async def revoke(self, virtual_key_id: str) -> VirtualKey:
         """Ends a key; from now on it is refused. Idempotent. Raises VirtualKeyNotFoundError, StateStoreError."""
         row = self._row(virtual_key_id)
-        if row.revoked_at_s is None:
-            row.revoked_at_s = self._utc_s()
+        if row.revoked_at_s is None or virtual_key_id in self._untold:
+            row.revoked_at_s = row.revoked_at_s or self._utc_s()
+            self._untold[virtual_key_id] = row
             self._changed()  # refused at once, even if the store then fails
             await self._store.save_virtual_key(row)
+            self._untold.pop(virtual_key_id, None)
         return self._view(row)
 
     def _check(self, token: bytes) -> Principal | None:
-        match = _TOKEN.fullmatch(token)
+        match = _well_formed(token)
         if match is None:
             return None
-        key_id, secret, checksum = match.groups()
-        if checksum != _checksum(token[:-_CHECKSUM_LENGTH]).encode():
-            return None
+        key_id, secret, _ = match.groups()
         row = self._rows.get(f"vk_{key_id.decode()}")
         # An unknown id costs what a known one costs.
         right = hmac.compare_digest(self._digest(key_id, secret), row.digest if row is not None else _NOBODY)
@@ -194,6 +209,11 @@ class VirtualKeys:
             revoked_at=_datetime(row.revoked_at_s),
             active=row.revoked_at_s is None and not expired,
         )
+
+
+def _well_formed(token: bytes) -> re.Match[bytes] | None:
+    match = _TOKEN.fullmatch(token)
+    return match if match is not None and match[3] == _checksum(token[:-_CHECKSUM_LENGTH]).encode() else None
 
 
 def _principal(row: StoredVirtualKey) -> Principal:

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
 
-from apikeyrouter_proxy.wire.errors import WireError
+from apikeyrouter.domain.errors import StateStoreError
+from apikeyrouter_proxy.wire.errors import WireError, of_router_error
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
     from apikeyrouter_proxy.access import Access
+    from apikeyrouter_proxy.bootstrap import Proxy
     from apikeyrouter_proxy.principal import Principal
 
 __all__ = ["OPEN_PATHS", "Guard", "principal_of", "with_headers"]
@@ -40,6 +42,7 @@ OPEN_PATHS = frozenset(
 """Paths that tell nothing worth hiding."""
 
 _CLIENT_PREFIXES = ("/v1/", "/openai/v1/")
+_MANAGEMENT_PREFIX = "/api/v1/"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 _PRINCIPAL = "apikeyrouter.principal"
 _HARDENING = [
@@ -70,7 +73,8 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        access: Access = self._state.proxy.access
+        proxy: Proxy = self._state.proxy
+        access = proxy.access
         headers = dict(scope["headers"])
         added = [*_HARDENING, (b"x-request-id", _request_id(headers)), *access.browsers.cors(headers)]
         answer = with_headers(send, added)
@@ -79,25 +83,37 @@ class Guard:
                 allowed = access.browsers.preflight(headers)
                 await _send(send, 204, b"", [*_HARDENING, *allowed])
                 return
-            scope[_PRINCIPAL] = _admit(access, scope, headers)
-            limit = self._state.proxy.settings.body_limit_bytes
+            scope[_PRINCIPAL] = await _admit(access, scope, headers)
+            limit = proxy.settings.body_limit_bytes
             _check_length(headers, limit)
+            if scope["path"].startswith(_MANAGEMENT_PREFIX):
+                await _catch_up(proxy, scope["method"])
         except WireError as error:
             await _send(answer, error.status, error.body, [(b"content-type", error.content_type), *error.headers])
             return
         await self._app(scope, _bounded(receive, limit), answer)
 
 
-def _admit(access: Access, scope: Scope, headers: Headers) -> Principal | None:
+async def _catch_up(proxy: Proxy, method: str) -> None:
+    """Management answers know what was changed before they were asked for, by whichever process. While the store does
+    not answer they show what was known; writes cannot be done. Raises WireError 503."""
+    try:
+        await proxy.catch_up()
+    except StateStoreError as error:
+        if method not in ("GET", "HEAD"):
+            raise of_router_error(error) from None
+
+
+async def _admit(access: Access, scope: Scope, headers: Headers) -> Principal | None:
     """The caller; None on open paths. Raises WireError."""
     path: str = scope["path"]
     if path in OPEN_PATHS and scope["method"] in ("GET", "HEAD"):
         return None
     if path.startswith(_CLIENT_PREFIXES):
-        return access.authenticate(scope, headers)
+        return await access.admit(scope, headers)
     if path == "/metrics":
         return access.authenticate_metrics(scope, headers)
-    return access.authenticate_admin(scope, headers)
+    return await access.admit(scope, headers, management=True)
 
 
 def _request_id(headers: Headers) -> bytes:

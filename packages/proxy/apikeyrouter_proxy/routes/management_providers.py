@@ -77,7 +77,7 @@ async def _view(proxy: RunningProxy, provider_id: str) -> ProviderView:
     if provider is None:
         raise NotFoundError(f"No provider has the id {provider_id!r}. GET /api/v1/providers lists those that exist.")
     source = "added" if provider_id in proxy.providers.added else "built-in"
-    if proxy.simulator is not None and provider.adapter.base_url == proxy.simulator.base_url:
+    if provider.adapter.base_url == proxy.simulation.base_url:
         source = "simulated"
     keys = proxy.router.key_manager
     return ProviderView(

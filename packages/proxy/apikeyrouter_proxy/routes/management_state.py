@@ -127,7 +127,7 @@ async def show_state(proxy: RunningProxy) -> State:
         **summary.model_dump(),
         in_flight=proxy.data_plane.in_flight,
         draining=proxy.draining,
-        simulated=proxy.simulator is not None,
+        simulated=proxy.simulation.base_url is not None,
         open_mode=proxy.access.open_mode,
         store=proxy.router.state_store.description,
         notes=proxy.notes,
