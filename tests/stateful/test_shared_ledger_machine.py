@@ -43,6 +43,7 @@ WINDOWS = {
     "soft": BudgetWindow(TimeWindow.Total),
 }
 HARD = ("hour", "rolling")
+fates = st.sampled_from(["arrives", "arrives", "arrives", "lost", "unheard"])
 needs = st.sampled_from([0, 1, 2, 3, 5, 8, 13, 19])
 
 
@@ -122,7 +123,7 @@ class Boxes:
 
 
 class Link(MemoryStateStore):
-    """A worker's way to the store. `fate`: of the next call: "arrives", "lost" (kept: it may come late) or "unheard"."""
+    """A worker's way to the store. `fate` of the next call: "arrives", "lost" (it may come late) or "unheard"."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -432,7 +433,7 @@ class SharedLedgerMachine(RuleBasedStateMachine):
         self.machine.dead.add(life.worker_id)
         self.lives[worker] = self.life(boxed=life.boxes is not None)
 
-    @rule(worker=st.sampled_from([0, 2]), fate=st.sampled_from(["arrives", "arrives", "lost", "unheard"]))
+    @rule(worker=st.sampled_from([0, 2]), fate=fates)
     def rescue(self, worker: int, fate: str) -> None:
         life = self.lives[worker]
         life.link.fate = fate
