@@ -15,6 +15,7 @@ import ast
 import asyncio
 import os
 import re
+import secrets
 import shlex
 import subprocess
 import sys
@@ -30,6 +31,7 @@ import pytest
 import typer.main
 
 from tests.support.processes import proxy_process
+from tests.support.servers import PostgresServer, RedisServer
 from tests.support.sim import Sim, sim_process
 from tests.support.snippets import Snippet, snippets
 
@@ -39,6 +41,11 @@ DOCUMENTS += sorted((ROOT / "docs").rglob("*.md"))
 NOT_RUN = {"console", "text", "json", "ini", "mermaid"}
 READERS_KEYS = ("TEAM_A_KEY", "TEAM_A_NEW_KEY", "TEAM_B_KEY", "LOCAL_KEY")
 """Variables in which the text lets readers have a secret of theirs; here, keys that the simulated provider accepts."""
+SERVERS: dict[str, type[PostgresServer] | type[RedisServer]] = {
+    "postgresql://apikeyrouter:PASSWORD@db.example.org/apikeyrouter": PostgresServer,
+    "redis://:PASSWORD@cache.example.org": RedisServer,
+}
+"""Addresses of servers in programs, and the server of the document's own that they stand for."""
 REFUSED = re.compile(r"^# answers (\d{3})$", re.MULTILINE)
 """The comment with which a bash block announces that its curl is refused; otherwise no curl may be."""
 
@@ -64,6 +71,7 @@ def runnable() -> list[Path]:
 
 def same_every_time(output: str) -> str:
     """The output without ids and times."""
+    output = re.sub(r"(postgresql|redis)://(\w+)@[\w.:]+/\w+", r"\1://SOMEBODY@SOMEWHERE", output)
     return re.sub(r"key_[0-9a-f]+|[\d.]+ ms", "...", re.sub(r" +$", "", output.strip(), flags=re.MULTILINE))
 
 
@@ -84,10 +92,13 @@ class Story:
         self.environ = {**environ, "SIM_ORIGIN": self.sim_origin}
         self.names: dict[str, Any] = {"__name__": "__main__"}
         self.runner = asyncio.Runner()
+        self.servers: dict[str, str] = {}
 
     def here(self, code: str) -> str:
         """The code with the documents' addresses replaced by this test's."""
         code = code.replace("http://127.0.0.1:8010", self.sim_origin)
+        for shown, url in self.servers.items():
+            code = code.replace(shown, url)
         return re.sub(r"(127\.0\.0\.1|localhost):8000", f"127.0.0.1:{self.port}", code)
 
     def python(self, snippet: Snippet) -> str:
@@ -143,7 +154,15 @@ def test_document_runs(path: Path, sim: Sim, tmp_path: Path, monkeypatch: pytest
             (tmp_path / "proxy").mkdir()
             port = stack.enter_context(proxy_process(sim, tmp_path / "proxy")).port
             monkeypatch.setenv("PROXY_PORT", str(port))
+        servers = {
+            shown: stack.enter_context(server()).url
+            for shown, server in SERVERS.items()
+            if any(shown in s.code for s in blocks if s.language in ("python", "bash"))
+        }
+        if servers:
+            monkeypatch.setenv("APIKEYROUTER_ENCRYPTION_KEY", secrets.token_hex(32))
         story = Story(path, sim, tmp_path, dict(os.environ), port)
+        story.servers = servers
         stack.callback(story.runner.close)
         stack.enter_context(warnings.catch_warnings())
         printed: str | None = None
