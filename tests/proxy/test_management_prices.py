@@ -158,13 +158,15 @@ def test_commands_show_set_list_and_remove_on_a_store(tmp_path: Path) -> None:
         assert text in shown
     assert "$5 " in akr("show", "gpt-5.6-sol", "--provider", "openai", "--at", "2026-08-01").all
     assert "Did you mean gpt-4o-mini" in akr("show", "gpt-4o-minni", status=1).all
-    assert "--per-1m or --per-1k" in akr("set", MODEL, "--input", "1", "--output", "2", status=2).all
-    akr("set", MODEL, "-p", "openai", "--per-1k", "--input", "0.001", "--output", "0.002", "--class", "reasoning=0.003")
+    assert "--per 1m or --per 1k" in akr("set", MODEL, "input=1", "output=2", status=2).all
+    assert "is no amount" in akr("set", MODEL, "inptu=1", "--per", "1m", status=2).all
+    assert "unit must say" in akr("set", MODEL, "input=1", "output=2", "--per", "token", status=1).all
+    akr("set", MODEL, "-p", "openai", "--per", "1k", "input=0.001", "output=0.002", "reasoning=0.003")
     set_price = akr("show", MODEL, "--json").json
     assert set_price["prices"] == {"input": "1", "output": "2", "reasoning": "3"}
     assert set_price["override"]["origin"] == "management API"
     assert "input=0.001" in akr("list").all
-    akr("set", "gpt-4o*", "--multiplier", "0.8", "--from", "2099-01-01")
+    akr("set", "gpt-4o*", "multiplier=0.8", "--from", "2099-01-01")
     assert "gpt-4o*" in akr("list").all
     akr("remove", MODEL, "-p", "openai")
     akr("remove", "gpt-4o*")

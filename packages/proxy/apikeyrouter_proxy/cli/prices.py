@@ -42,7 +42,6 @@ _LABELS = {
 _Model = Annotated[str, typer.Argument(metavar="MODEL", help="As requests name it, such as gpt-4o-mini.")]
 _Pattern = Annotated[str, typer.Argument(metavar="MODEL", help='A model, or a pattern such as "gpt-4o*".')]
 _Provider = Annotated[Optional[str], typer.Option("--provider", "-p", help="Whose price.")]  # noqa: UP045
-_Usd = Annotated[Optional[str], typer.Option(metavar="USD")]  # noqa: UP045
 
 
 def register(app: typer.Typer) -> None:
@@ -118,22 +117,15 @@ def list_(
 
 def set_(
     model: _Pattern,
-    provider: Annotated[str, typer.Option("--provider", "-p", help="Whose price; * for every provider.")] = "*",
-    per_1m: Annotated[bool, typer.Option("--per-1m", help="The amounts are for 1,000,000 tokens.")] = False,
-    per_1k: Annotated[bool, typer.Option("--per-1k", help="The amounts are for 1,000 tokens.")] = False,
-    input_: Annotated[Optional[str], typer.Option("--input", metavar="USD")] = None,  # noqa: UP045
-    output: _Usd = None,
-    cached_input: _Usd = None,
-    cache_write: _Usd = None,
-    other: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--class", metavar="NAME=USD", help="Another class: reasoning=, audio_input=, image_output= ..."),
-    ] = None,
-    per_request: Annotated[Optional[str], typer.Option("--per-request", metavar="USD")] = None,  # noqa: UP045
-    multiplier: Annotated[
+    amounts: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME=USD...", help="input=2.50 output=10 cached_input=1.25, or multiplier=0.8"),
+    ],
+    per: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--multiplier", metavar="X", help="Times the list price instead: 0.8 is 20 % off."),
+        typer.Option("--per", help="What the amounts are for: 1m or 1k tokens."),
     ] = None,
+    provider: Annotated[str, typer.Option("--provider", "-p", help="Whose price; * for every provider.")] = "*",
     begin: Annotated[Optional[str], typer.Option("--from", metavar="DAY", help="Holds from that day on.")] = None,  # noqa: UP045
     until: Annotated[Optional[str], typer.Option("--until", metavar="DAY", help="Holds until before it.")] = None,  # noqa: UP045
     text: Annotated[str, typer.Option("--note", help="For people.")] = "",
@@ -142,25 +134,18 @@ def set_(
     env_file: EnvFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set a price of your own. It holds from now on, or from its date, and old requests keep theirs."""
-    if per_1m and per_1k:
-        raise CliError("Give --per-1m or --per-1k, not both.", USAGE)
-    given = {
-        "unit": "per_1m" if per_1m else "per_1k" if per_1k else None,
-        "input": input_,
-        "output": output,
-        "cached_input": cached_input,
-        "cache_write": cache_write,
-        "per_request": per_request,
-        "multiplier": multiplier,
-        "effective_from": begin,
-        "effective_until": until,
-        "note": text or None,
-        **_classes(other or []),
-    }
-    body = {name: value for name, value in given.items() if value is not None}
-    if (input_ or output) and "unit" not in body:
-        raise CliError("Say what the amounts are for: --per-1m or --per-1k tokens.", USAGE)
+    """Set a price of your own, in US dollars. It holds from now on, or from its date; old requests keep theirs.
+
+    Names are those that `prices show --json` has: input, output, cached_input, cache_write, reasoning, audio_input,
+    image_output ...; also per_request, and multiplier: times the list price instead.
+    """
+    body: dict[str, Any] = dict(_amounts(amounts))
+    if per is not None:
+        body["unit"] = f"per_{per.strip().lower().removeprefix('per_')}"
+    elif any(name in _LABELS for name in body):
+        raise CliError("Say what the amounts are for: --per 1m or --per 1k tokens.", USAGE)
+    about = {"effective_from": begin, "effective_until": until, "note": text}
+    body |= {name: value for name, value in about.items() if value}
     with open_service(Where(url, store, env_file)) as service:
         made = service.send("PUT", _of(provider, model), body)
     if as_json:
@@ -200,14 +185,15 @@ def _at(provider: str) -> str:
     return "every provider" if provider == "*" else provider
 
 
-def _classes(given: list[str]) -> dict[str, str]:
-    classes: dict[str, str] = {}
+def _amounts(given: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
     for pair in given:
         name, equals, amount = (part.strip() for part in pair.partition("="))
-        if not equals or name not in _LABELS:
-            raise CliError(f"--class takes NAME=USD with one of: {', '.join(_LABELS)}.", USAGE)
-        classes[name] = amount
-    return classes
+        if not equals or name not in (*_LABELS, "multiplier", "per_request"):
+            known = ", ".join((*_LABELS, "per_request", "multiplier"))
+            raise CliError(f"{pair!r} is no amount: write NAME=USD with one of {known}.", USAGE)
+        found[name] = amount
+    return found
 
 
 def _dollars(amount: str | None) -> str:

@@ -6,7 +6,7 @@ Amounts in answers are US dollars as digits in text, per million tokens, or for 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -112,7 +112,7 @@ async def list_prices(
 @router.get("/overrides", summary="List the operator's own prices")
 async def list_overrides(proxy: RunningProxy) -> Page[OverrideView]:
     """Prices from the configuration and from this API, the nearest first, in force or not."""
-    now = datetime.now(UTC)
+    now = proxy.clock.utc_now()
     return page_of([_override_view(origin, one, now) for origin, one in proxy.router.prices.book.overrides()])
 
 
@@ -136,7 +136,7 @@ async def set_price(
     given = body.model_dump(exclude_none=True)
     override = await proxy.router.prices.set_price({**given, "provider": provider_id, "model": model})
     proxy.audit.write(request, "price.set", f"{provider_id}/{model}", **given)
-    return _override_view(STORED, override, datetime.now(UTC))
+    return _override_view(STORED, override, proxy.clock.utc_now())
 
 
 @router.delete("/{provider_id}/{model:path}", status_code=204, summary="Remove a price")
@@ -171,7 +171,7 @@ def _view(proxy: Proxy, provider_id: str, model: str, at: datetime | None = None
     price = keeper.price(provider_id, model, at)
     if price is None:
         return None
-    moment = at or datetime.now(UTC)
+    moment = at or proxy.clock.utc_now()
     holding = next(
         (
             (origin, one)
