@@ -24,7 +24,7 @@ _STEP = 1_000
 async def get_decision(link: RedisLink, prefix: str, decision_or_request_id: str) -> list[Row]:
     """The row of the decision with this id, else of the newest one of this request; none: an empty list."""
     log = f"{prefix}decisions:"
-    begin = request_key(decision_or_request_id).encode()
+    begin = request_key(decision_or_request_id).encode(errors="replace")
     newest: list[Word] = [
         "ZRANGE",
         f"{log}requests",

@@ -109,7 +109,7 @@ def _sortable(at_s: float) -> str:
 
 def request_key(request_id: str) -> str:
     """What begins the sort key of a request's decisions, and of no other's."""
-    return f"{len(request_id.encode())}:{request_id}:"
+    return f"{len(request_id)}:{request_id}:"
 
 
 def rows_of(stored: Iterable[bytes]) -> list[Row]:
