@@ -451,6 +451,32 @@ def test_what_a_loop_left_unwritten_the_next_one_writes(server: RedisServer) -> 
     assert asyncio.run(count()) == 5
 
 
+def test_a_loop_that_was_stopped_in_the_midst_of_writing_does_not_hold_up_the_next_one(server: RedisServer) -> None:
+    store = RedisStateStore(server.url)
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> None:
+        store.post(StoreBatch(events=[event_row(1)]))
+        asyncio.ensure_future(store.flush())  # noqa: RUF006 - nobody will ever finish it
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    loop.run_until_complete(begin())
+    stuck = asyncio.all_tasks(loop)
+
+    async def count() -> int:
+        async with asyncio.timeout(10):
+            found = len(await store.query_events(StateQuery("key.transition")))
+            await store.close()
+            return found
+
+    assert asyncio.run(count()) == 1
+    for task in stuck:
+        task.cancel()
+    loop.run_until_complete(asyncio.gather(*stuck, return_exceptions=True))
+    loop.close()
+
+
 def test_a_store_filled_outside_of_a_loop_writes_in_the_first_one(server: RedisServer) -> None:
     store = RedisStateStore(server.url)
     store.post(StoreBatch(keys=[key_row("a")]))

@@ -207,6 +207,13 @@ async def test_a_replica_is_refused(redis_server: RedisServer) -> None:
         assert "replica" in await refusal(replica.url)
 
 
+async def test_keys_of_another_format_are_refused_and_left_alone(redis_server: RedisServer, redis_url: str) -> None:
+    await round_trip(redis_url)
+    assert redis_server.command("SET", "akr:{main}:format", "2").startswith(b"+OK")
+    assert "another version" in await refusal(redis_url)
+    assert await round_trip(f"{redis_url}?name=other") == ["k"]
+
+
 # What is forgotten
 
 

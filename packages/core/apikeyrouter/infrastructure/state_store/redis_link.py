@@ -31,6 +31,9 @@ Word = str | bytes | int | float
 _CONNECTIONS_MAX = 16
 """Per store object. A call that finds all of them busy waits, within its time limit."""
 
+_FORMAT = b"1"
+"""Of our keys; `lua/greet.lua` writes it into an empty store."""
+
 _SERVER_UNABLE = ("MISCONF", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN", "UNBLOCKED", "BUSY ")
 """First words of replies that mean "not now"."""
 
@@ -138,13 +141,21 @@ class RedisLink:
         self._busy.add(connection)
         try:
             await connection.connect()  # type: ignore[no-untyped-call]  # redis-py
-            (run_id,) = await _converse(connection, [("EVAL", GREET.text, 1, self._place.prefix)])
-            self.run_id = run_id.decode()
+            await self._greet(connection)
         except BaseException:
             self._busy.discard(connection)
             await connection.disconnect(nowait=True)
             raise
         return connection
+
+    async def _greet(self, connection: Connection) -> None:
+        ((run_id, form),) = await _converse(connection, [("EVAL", GREET.text, 1, self._place.prefix)])
+        self.run_id = run_id.decode()
+        if form != _FORMAT:
+            raise StateStoreError(
+                f"The store {self._place.description} was written by another version of this program (format "
+                f"{form.decode()}): upgrade, or give this store a name of its own (?name=...)."
+            )
 
     async def _keep(self, connection: Connection) -> None:
         self._busy.discard(connection)

@@ -65,6 +65,7 @@ class Outbox:
         self._alone = 0
         self._runner: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._unreported = 0
         self._last_failure = ""
         self.failed_posts = 0
@@ -85,8 +86,9 @@ class Outbox:
         """Queues rows that nobody waits for. Works without an event loop too: they go with the next call."""
         self._jobs.append(_Job(words, decisions))
         self.queued_decisions += decisions
-        if self._timer is None:
-            with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(RuntimeError):
+            self._here()
+            if self._timer is None:
                 self._start_within(LINGER_S)
 
     def post_failure(self, error: StateStoreError) -> None:
@@ -95,7 +97,7 @@ class Outbox:
 
     async def submit(self, words: list[str | bytes]) -> None:
         """Returns when everything up to these rows is written. Raises StateStoreError."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[None] = self._here().create_future()
         self._jobs.append(_Job(words, 0, future))
         self._run()
         await future
@@ -122,16 +124,22 @@ class Outbox:
                 runner.cancel()
                 await asyncio.wait([runner])
 
-    def leave(self, *, forked: bool) -> None:
-        """Forgets the event loop that it ran on; after a fork also what waits, which is the parent's to write."""
-        self._timer = self._runner = None
-        for job in self._waiters():
-            self._discard(job)
-        if forked:
-            self._jobs.clear()
-            self._writer, self.queued_decisions = secrets.token_hex(8), 0
-        if forked or not self._group:
-            self._next_number()
+    def forget(self) -> None:
+        """Forgets what waits: after a fork that is the parent's to write."""
+        self._jobs.clear()
+        self._writer, self.queued_decisions = secrets.token_hex(8), 0
+        self._next_number()
+
+    def _here(self) -> asyncio.AbstractEventLoop:
+        """The running loop. When it is another one than before, nobody waits any more, and nothing runs."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._timer, self._runner = loop, None, None
+            for job in self._waiters():
+                self._discard(job)
+            if not self._group:
+                self._next_number()
+        return loop
 
     def _waiters(self) -> list[_Job]:
         return [job for job in (*self._group, *self._jobs) if job.future is not None]

@@ -127,6 +127,7 @@ class RedisStateStore:
         forked = self._process_id != os.getpid()
         if forked:
             self._process_id = os.getpid()
+            self._outbox.forget()
             if self._link is not None:
                 _left_by_fork.append(self._link)
         elif self._link is None or self._link.is_here:
@@ -134,7 +135,6 @@ class RedisStateStore:
         else:
             self._link.leave()
         self._link = self._facts = None
-        self._outbox.leave(forked=forked)
 
     async def _ready(self) -> RedisLink:
         """The way to the server, which was looked at since we connected."""
