@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from tests.support.lease_clients import lease_clients
 from tests.support.servers import PostgresServer
 
 ROOT = Path(__file__).parents[2]
+THIS_HOUR = int(datetime.now(UTC).timestamp()) // 3_600 * 3_600
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +107,7 @@ async def test_what_is_posted_is_written_exactly_once_though_the_server_is_kille
         for _ in range(25):
             for _ in range(3):
                 posted += 1
-                store.post(StoreBatch(usage=[usage_row(3_600)], events=[event_row(posted)]))
+                store.post(StoreBatch(usage=[usage_row(THIS_HOUR)], events=[event_row(posted)]))
             flushing = asyncio.ensure_future(store.flush())
             for _ in range(chance.randrange(40)):
                 await asyncio.sleep(0)
@@ -243,7 +245,7 @@ async def test_transactions_that_lock_the_same_rows_in_any_order_all_happen(serv
                 rows = StoreBatch(
                     keys=[key_row(name) for name in order],
                     budgets=[budget_row(name, limit_nano_usd=10**9) for name in order],
-                    usage=[usage_row(3_600, cost=1, model=name) for name in order],
+                    usage=[usage_row(THIS_HOUR, cost=1, model=name) for name in order],
                 )
                 await store.apply(rows)
                 await worker.call(*(worker.ask(number, budget_id=name) for name in order))

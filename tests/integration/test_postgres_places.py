@@ -15,7 +15,9 @@ from apikeyrouter.domain.interfaces.shared_ledger import LeaseWorker, UsageQuery
 from apikeyrouter.domain.interfaces.state_store import StoreBatch
 from apikeyrouter.domain.models.health_state import HealthStatus
 from apikeyrouter.infrastructure.state_store import open_store
+from apikeyrouter.infrastructure.state_store.memory_ledger import WINDOWS_MAX
 from apikeyrouter.infrastructure.state_store.postgres_store import PostgresStateStore
+from apikeyrouter.testing.store_borrower import Borrower, put_budget
 from apikeyrouter.testing.store_rows import key_row, usage_row
 from tests.support.certificates import Authority, make_authority
 from tests.support.servers import PostgresServer, free_port
@@ -127,6 +129,22 @@ async def test_hours_long_past_become_days_and_days_long_past_go(postgres_server
     await connection.close()
     await store.close()
     await later.close()
+
+
+async def test_windows_long_past_are_forgotten_and_totals_without_a_start_are_not(postgres_url: str) -> None:
+    store = PostgresStateStore(postgres_url)
+    await put_budget(store, limit=10**9)
+    one, most = Borrower(store), WINDOWS_MAX + WINDOWS_MAX // 10
+    await one.lease(1, window=0, spent=1)
+    for first in range(1, most + 2, 500):
+        windows = range(first, min(first + 500, most + 2))
+        await one.call(*(one.ask(1, window=n * 3_600, oldest=n * 3_600, spent=1) for n in windows))
+    await one.lease(1, window=10**7 * 3_600, spent=1)
+    kept = sorted(window.window for window in await store.load_windows([("b", 0, 2**60)]))
+    assert WINDOWS_MAX <= len(kept) <= most
+    assert (kept[0], kept[-2], kept[-1]) == (0, (most + 1) * 3_600, 10**7 * 3_600)
+    assert len(await store.query_entries("b", limit=10_000)) == len(kept)
+    await store.close()
 
 
 def everything_said(error: BaseException) -> str:

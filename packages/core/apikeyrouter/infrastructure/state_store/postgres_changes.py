@@ -48,16 +48,20 @@ class ChangeFeed:
         if after is None:
             return await self._read(None)
         deadline_s = self._clock.monotonic_s() + wait_s
+        unannounced = False
         while True:
             listens = wait_s > 0 and await self._listen()
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.add(waiter)
             try:
                 found = await self._read(after)
+                if unannounced and found.changes:
+                    self._hang_up()  # it looks alive and tells nothing: a connection that somebody on the way forgot
                 left_s = deadline_s - self._clock.monotonic_s()
                 if found.changes or found.lost or left_s <= 0 or self._closed:
                     return found
                 await asyncio.wait([waiter], timeout=min(left_s, _POLL_S if listens else _POLL_DEAF_S))
+                unannounced = listens and not waiter.done()
             finally:
                 self._waiters.discard(waiter)
 
@@ -65,6 +69,9 @@ class ChangeFeed:
         """Stops listening; who waits is answered."""
         self._closed = True
         self._wake()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.terminate()

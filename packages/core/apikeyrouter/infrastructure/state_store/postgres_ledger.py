@@ -25,6 +25,7 @@ from apikeyrouter.domain.interfaces.shared_ledger import (
     WorkerRow,
 )
 from apikeyrouter.domain.ledger import lease_rules
+from apikeyrouter.infrastructure.state_store.memory_ledger import WINDOWS_MAX
 from apikeyrouter.infrastructure.state_store.postgres_session import Connection
 from apikeyrouter.infrastructure.state_store.postgres_tables import Retention, publish
 from apikeyrouter.infrastructure.state_store.postgres_text import escaped, plain
@@ -76,6 +77,14 @@ _ALL_SLICES = (
 _END_WORKER = "UPDATE workers SET ended = true WHERE worker_id = $1"
 _DROP_SLICES = "DELETE FROM leases WHERE worker_id = $1"
 _FORGET_ENDED = f"DELETE FROM workers WHERE ended AND expires_at_s < {_NOW} - $1"  # noqa: S608
+_OLDEST_WINDOWS = """
+    SELECT max(window_s) FROM (SELECT window_s FROM windows WHERE budget_id = $1 AND window_s <> 0
+                               ORDER BY window_s LIMIT $2) oldest
+"""
+_FORGET_WINDOWS = [
+    f"DELETE FROM {table} WHERE budget_id = $1 AND window_s <> 0 AND window_s <= $2"  # noqa: S608 - named here
+    for table in ("windows", "leases", "entries")
+]
 # Folds the $1 oldest lines into one per window; it takes the place of the newest of them.
 _FOLD = """
     WITH old AS (DELETE FROM entries WHERE seq = ANY(ARRAY(SELECT seq FROM entries ORDER BY seq LIMIT $1
@@ -181,6 +190,8 @@ class Ledger:
         )
         if books.entries:
             await self._entries.inserted(connection, len(books.entries))
+        for budget_id in {budget_id for budget_id, _ in books.begun}:
+            await _forget_old_windows(connection, budget_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +212,7 @@ class _Books:
         self.slices: dict[_WindowId, LeaseRow] = {}
         self.changed: dict[_WindowId, None] = {}
         self.called: dict[str, None] = {}
+        self.begun: set[_WindowId] = set()
         self.entries: list[tuple[str, int, str, int]] = []
         self.workers = 0
         self.now_s = 0.0
@@ -237,6 +249,8 @@ class _Books:
             ask, row, totals, worker_id=self.worker_id, limit=budget.limit, hard=budget.hard, counted=counted
         )
         if after is not row:
+            if window not in self.windows:
+                self.begun.add(window)
             self.slices[window], self.windows[window] = after, summed
             self.changed[window] = None
             self._enter(window, "spent", after.spent - (row.spent if row else 0))
@@ -248,6 +262,8 @@ class _Books:
         """Ends one slice; returns what is presumed of it."""
         window = (row.budget_id, row.window)
         totals = self.windows.get(window) or WindowTotals(*window)
+        if window not in self.windows:
+            self.begun.add(window)
         summed, settled, presumed = lease_rules.recover(row, totals, legacy)
         self.windows[window] = summed
         self.changed[window] = None
@@ -258,6 +274,16 @@ class _Books:
     def _enter(self, window: _WindowId, kind: str, amount: int) -> None:
         if amount:
             self.entries.append((*window, kind, amount))
+
+
+async def _forget_old_windows(connection: Connection, budget_id: str) -> None:
+    """Keeps about `WINDOWS_MAX` windows of a budget, by the same rule as the other stores."""
+    kept = await connection.fetchval("SELECT count(*) FROM windows WHERE budget_id = $1", escaped(budget_id))
+    if kept <= WINDOWS_MAX + WINDOWS_MAX // 10:
+        return
+    until = await connection.fetchval(_OLDEST_WINDOWS, escaped(budget_id), kept - WINDOWS_MAX)
+    for statement in _FORGET_WINDOWS:
+        await connection.execute(statement, escaped(budget_id), until)
 
 
 async def load_windows(connection: Connection, windows: Sequence[tuple[str, int, int]]) -> list[WindowTotals]:

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["migrate"]
 
 SERVER_VERSION_MIN = 130_000
-"""PostgreSQL 13, the oldest that the project tests against and that has `pg_current_xact_id`."""
+"""PostgreSQL 13: the first with `pg_current_xact_id`, which tells what became of an interrupted commit."""
 
 _LOCK_CLASS = 0x414B5231
-""""AKR1" in ASCII: the first half of our advisory locks; the second is a hash of the schema's name."""
+"""The letters AKR1 in ASCII: the first half of our advisory locks; the second is a hash of the schema's name."""
 
 
 async def migrate(connection: Connection, target: PostgresTarget) -> None:

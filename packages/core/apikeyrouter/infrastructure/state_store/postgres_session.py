@@ -253,7 +253,9 @@ class Sessions:
             await self._prepare(connection)
         except BaseException as error:
             connection.terminate()
-            raise store_error(error, self.target.description) from error
+            if isinstance(error, Exception):
+                raise store_error(error, self.target.description) from error
+            raise
         self._down = None
         return connection
 
