@@ -106,6 +106,7 @@ class Worker:
         book = BudgetBook(store, self._clock, on_alert=lambda _: None, boxes=LedgerBoxes(plan.boxes, plan.identity))
         await _patiently(store.open)
         await _patiently(book.reload)
+        book.lessee.begin()
         lessee = asyncio.create_task(book.lessee.run())
         feed = asyncio.create_task(self._follow(book, store))
         names = [f"race={number}" for number in range(plan.budgets)]

@@ -12,18 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.components.lessee import wait_for_room
 from apikeyrouter.domain.cost.fit import with_max_tokens
-from apikeyrouter.domain.errors import StateStoreError
+from apikeyrouter.domain.cost.input_bound import InputBound
+from apikeyrouter.domain.errors import StateStoreError, UnboundedCostError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.ledger.leases import Answer, Lease
 from apikeyrouter.domain.models.call import Call, peek
-from apikeyrouter.domain.routing.choose import MoneyRefusal
+from apikeyrouter.domain.routing.choose import MoneyRefusal, Taken
 from apikeyrouter.domain.routing.demand import Demand
 
-__all__ = ["Clamp", "Funding", "FundingRules"]
+__all__ = ["Clamp", "Funding", "FundingRules", "Money", "Tokenizer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,14 @@ class FundingRules:
     wait_s: float = 30.0
     clamp: bool = True
     clamp_min_tokens: int = 16
+
+
+class Tokenizer(Protocol):
+    """Counts input exactly; slower than a bound by bytes, so it is asked only where money is short."""
+
+    async def bound(self, model: str, body: bytes, /) -> InputBound | None:
+        """The input's bound, or None when this model's tokenizer is not at hand."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,7 @@ class Money:
 
     call: Call
     demand: Demand
+    counted: bool = False
     until_s: float | None = None
     waited_s: float = 0.0
     waits: int = 0
@@ -61,16 +72,27 @@ class Money:
 class Funding:
     """Finds room, or says that there is none."""
 
-    def __init__(self, costs: CostController, clock: Clock, rules: FundingRules) -> None:
+    def __init__(
+        self, costs: CostController, clock: Clock, rules: FundingRules, *, tokenizer: Tokenizer | None = None
+    ) -> None:
         self._costs = costs
         self._clock = clock
         self._rules = rules
+        self._tokenizer = tokenizer
 
     async def help(self, money: Money, refusals: Sequence[MoneyRefusal]) -> bool:
         """Whether choosing again is worth while. Changes `money.demand` and `money.call` when it lowers the output.
 
         Raises StateStoreError when the store cannot be asked for room.
         """
+        if self._tokenizer is not None and not money.counted:
+            money.counted = True
+            before = money.demand.input_bound
+            exact = await self._tokenizer.bound(money.call.model, money.call.body)
+            if exact is not None:
+                money.demand.improve(exact)
+                if money.demand.input_bound < before:
+                    return True
         best = min(refusals, key=lambda one: (not self._only_held(one), one.need))
         leases = self._leases(best)
         if not leases:
@@ -87,6 +109,33 @@ class Funding:
                 return True
             timed_out = True
         return self._shorten(money, best, leases, now=timed_out)
+
+    def cap_unknown(self, money: Money, taken: Taken) -> bool:
+        """Lowers the output limit of a request whose longest reply nobody knows, under a hard budget, to what was held
+        for it; True when `money.call` changed. Raises UnboundedCostError when limits must not be touched."""
+        price = taken.candidate.price
+        if price is None or money.demand.output_is_bounded(price):
+            return False
+        hard = next((account for account, _ in taken.hold.lines[2:] if account.hard), None)
+        if hard is None:
+            return False
+        if not self._rules.clamp:
+            parts = ["output without max_tokens, for a model whose longest reply is not known"]
+            raise UnboundedCostError(
+                f"What this request may cost cannot be bounded ({parts[0]}), and a hard budget covers it. Set "
+                "max_tokens.",
+                model=money.call.model,
+                parts=parts,
+            )
+        self._limit(money, money.demand.output_bound(price), hard.id)
+        return True
+
+    def _limit(self, money: Money, most: int, budget_id: str) -> None:
+        asked = money.clamp.asked if money.clamp is not None else money.demand.output_limit
+        money.demand = money.demand.with_output_limit(most)
+        body = with_max_tokens(money.call.body, money.call.peek, most, model=money.call.model)
+        money.call = replace(money.call, body=body, peek=peek(body))
+        money.clamp = Clamp(asked, most, budget_id)
 
     def _only_held(self, refusal: MoneyRefusal) -> bool:
         return all(lease.can_ever_fit(refusal.need) for lease in self._leases(refusal))
@@ -119,11 +168,7 @@ class Funding:
             return False
         if limit is not None and largest >= limit:
             return not now  # others settled meanwhile: it fits as it is
-        money.demand = money.demand.with_output_limit(largest)
-        body = with_max_tokens(money.call.body, money.call.peek, largest, model=money.call.model)
-        money.call = replace(money.call, body=body, peek=peek(body))
-        asked = money.clamp.asked if money.clamp is not None else limit
-        money.clamp = Clamp(asked, largest, tightest.budget_id)
+        self._limit(money, largest, tightest.budget_id)
         return True
 
 

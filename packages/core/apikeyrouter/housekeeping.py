@@ -37,6 +37,7 @@ class Housekeeping:
 
     def start(self) -> None:
         """Begins, on the running loop. The feed runs already: it starts before anything is loaded."""
+        self._book.lessee.begin()
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._post_forever(), name="apikeyrouter-post"),

@@ -1,4 +1,5 @@
-"""Opening a router's secrets: which key-encryption keys apply to which store."""
+"""Opening what a router needs from its surroundings: the keys that its store's secrets are sealed with, and the rules
+and tokenizer that its budgets go by."""
 
 from __future__ import annotations
 
@@ -6,15 +7,27 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.errors import ConfigurationError, SealError
+from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.sealer import Sealer
 from apikeyrouter.domain.interfaces.state_store import StateStore
+from apikeyrouter.funding import Funding, FundingRules
+from apikeyrouter.infrastructure.config.settings import RouterSettings
 from apikeyrouter.infrastructure.state_store.keyring import ENVIRONMENT_NAME, Keyring
 from apikeyrouter.infrastructure.state_store.sealing import EnvelopeSealer
+from apikeyrouter.infrastructure.tokens import tokenizer
 
-__all__ = ["open_sealer"]
+__all__ = ["open_funding", "open_sealer"]
 
 _SALT = "sealing.salt"
+
+
+def open_funding(costs: CostController, clock: Clock, settings: RouterSettings) -> Funding:
+    """How requests get their money, as configured; with the exact tokenizer when it is installed."""
+    rules = FundingRules(settings.budget_wait_s, settings.clamp_output, settings.clamp_min_tokens)
+    exact = tokenizer(allow_download=settings.tokenizer_downloads)
+    return Funding(costs, clock, rules, tokenizer=exact)
 
 
 async def open_sealer(store: StateStore, environ: Mapping[str, str]) -> tuple[Sealer, str | None]:

@@ -12,7 +12,7 @@ closes it. Laws L1-L10 are in docs/ARCHITECTURE.md and are checked by tests/prop
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from apikeyrouter.attempt import Attempt, Learners
@@ -25,7 +25,7 @@ from apikeyrouter.domain.resilience.classify import classify_event, classify_rep
 from apikeyrouter.domain.resilience.failures import Failure, FailureClass, Scope, bad_reply
 from apikeyrouter.domain.resilience.retry import Step, costs_retry_budget, next_step
 from apikeyrouter.domain.routing.candidates import Group
-from apikeyrouter.domain.routing.choose import Chooser, Taken
+from apikeyrouter.domain.routing.choose import Chooser, MoneyRefusal, Taken
 from apikeyrouter.domain.routing.demand import Demand, demand_of
 from apikeyrouter.domain.routing.directory import Directory
 from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord
@@ -77,6 +77,7 @@ class _Flow:
     money: Money
     tried: set[str] = field(default_factory=set)
     failures: list[tuple[AttemptFact, Failure]] = field(default_factory=list)
+    refusals: Sequence[MoneyRefusal] = ()
     error_body: tuple[bytes, str | None] | None = None
 
 
@@ -139,9 +140,12 @@ class Pipeline:
         while True:
             taken = self._take(flow)
             if taken is None:
-                if self._chooser.money and await self._find_money(flow):
+                flow.refusals = self._chooser.money
+                if flow.refusals and await self._find_money(flow):
                     continue
                 raise self._refused(flow)
+            if taken.money_lines:
+                self._cap_unknown(flow, taken)
             outcome = await self._attempt(flow, taken)
             if isinstance(outcome, Reply):
                 return outcome
@@ -170,13 +174,29 @@ class Pipeline:
         """A budget has no room: waits for what is held, or lowers the output limit; see `Funding`."""
         money, record = flow.money, flow.record
         try:
-            found = await self._funding.help(money, self._chooser.money)
+            found = await self._funding.help(money, flow.refusals)
         finally:
             record.waited_s = money.waited_s
-        if money.clamp is not None:
-            flow.call = money.call
-            record.clamp = (money.clamp.asked, money.clamp.given, money.clamp.budget_id)
+        self._take_over(flow)
         return found
+
+    def _cap_unknown(self, flow: _Flow, taken: Taken) -> None:
+        """A hard budget holds for a request whose longest reply nobody knows: it is asked for no more than is held."""
+        try:
+            changed = self._funding.cap_unknown(flow.money, taken)
+        except SystemError:
+            taken.hold.release()
+            flow.group.gave_back(taken.candidate)
+            raise
+        if changed:
+            self._take_over(flow)
+
+    def _take_over(self, flow: _Flow) -> None:
+        """The request goes on as its way through the budgets left it."""
+        clamp = flow.money.clamp
+        if clamp is not None:
+            flow.call = flow.money.call
+            flow.record.clamp = (clamp.asked, clamp.given, clamp.budget_id)
 
     async def _attempt(self, flow: _Flow, taken: Taken) -> Reply | Failure:
         """Step 6. Whatever happens, the attempt is closed, or handed to a stream that will close it."""
@@ -289,9 +309,8 @@ class Pipeline:
 
     def _refused(self, flow: _Flow) -> SystemError:
         """Nobody was left to try: either at once, or after failures."""
-        money = self._chooser.money
-        if money and not flow.failures:
-            least = min(money, key=lambda one: one.need)
+        if flow.refusals and not flow.failures:
+            least = min(flow.refusals, key=lambda one: one.need)
             return self._costs.refusal_error(
                 least.refused, flow.call.model, also=least.accounts, largest_output=flow.money.largest_output
             )

@@ -43,7 +43,6 @@ from apikeyrouter.domain.routing.directory import Directory
 from apikeyrouter.domain.routing.objectives import Objective, compile_objective
 from apikeyrouter.domain.routing.provider import Provider
 from apikeyrouter.feed import ChangeFeed
-from apikeyrouter.funding import Funding, FundingRules
 from apikeyrouter.housekeeping import Housekeeping
 from apikeyrouter.infrastructure.clock import SystemClock
 from apikeyrouter.infrastructure.config.settings import RouterSettings
@@ -53,7 +52,7 @@ from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStor
 from apikeyrouter.inspection import KeyCheck, StateSummary, check_key, list_models, summarize
 from apikeyrouter.intents import call_of, dry_run, embedding_call
 from apikeyrouter.journal import Journal
-from apikeyrouter.opening import open_sealer
+from apikeyrouter.opening import open_funding, open_sealer
 from apikeyrouter.pipeline import Limits, Pipeline, Reply
 from apikeyrouter.responses import build_response
 from apikeyrouter.routed_stream import RoutedStream
@@ -160,7 +159,7 @@ class ApiKeyRouter:
             self.chooser,
             self.cost_controller,
             self._transport,
-            funding=Funding(self.cost_controller, self._clock, self._funding_rules),
+            funding=open_funding(self.cost_controller, self._clock, self.settings),
             learners=self._learners,
             journal=self.journal,
             limits=Limits(self.settings.attempts_max, self.settings.retry_unanswered, self.timeouts),
@@ -373,11 +372,6 @@ class ApiKeyRouter:
     def _post(self) -> None:
         self.journal.flush()
         self.key_manager.flush_counters()
-
-    @property
-    def _funding_rules(self) -> FundingRules:
-        chosen = self.settings
-        return FundingRules(chosen.budget_wait_s, chosen.clamp_output, chosen.clamp_min_tokens)
 
     def _money_event(self, event: object) -> None:
         """Budget alerts and unknown prices go to the log; the amounts are in the event itself."""

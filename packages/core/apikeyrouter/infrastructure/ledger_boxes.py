@@ -54,8 +54,8 @@ class LedgerBoxes:
             self._box = BlackBox.create(self._directory, worker_id, store_identity=self._identity)
         except OSError as error:
             _log.warning(
-                "No black box can be kept in %s (%s): after a crash, the slices of budgets that this process held count "
-                "as spent.",
+                "No black box can be kept in %s (%s): after a crash, the slices of budgets that this process held "
+                "count as spent.",
                 self._directory,
                 error.strerror or error,
             )

@@ -52,6 +52,9 @@ class LedgerLaws(StoreSuite):
             two = Borrower(store, "w2")
             assert (await two.lease(60, least=41)).granted == 0
             assert (await two.lease(60, least=40)).granted == 40
+            await two.lease(30, have=40, spent=10)
+            grant = await two.lease(90, have=30, spent=10, held=5, least=80)
+            assert (grant.granted, grant.totals.granted) == (15, 75), "what is too little goes back for others to use"
 
     async def test_what_is_spent_cannot_be_granted_again(self) -> None:
         async with self.opened() as store:

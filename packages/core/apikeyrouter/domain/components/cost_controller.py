@@ -241,12 +241,15 @@ class CostController:
         *,
         metadata: Mapping[str, Any] | None = None,
     ) -> CostEstimate:
-        """What a request will cost: the provable most when a hard budget covers it, else what is likely.
+        """What a request will cost: the provable most when a hard budget covers it, what one in twenty exceeds under a
+        soft one, else what is likely.
 
         `metadata`: the key's, for contract prices.
         """
         price = self.price_for(metadata or {}, provider_id, intent.model)
-        return quote(intent, price, self.lengths, bound=self.has_hard(provider_id, key_id, intent.model))
+        hard = self.has_hard(provider_id, key_id, intent.model)
+        soft = not hard and bool(self.accounts_for(provider_id, key_id, intent.model))
+        return quote(intent, price, self.lengths, bound=hard, soft=soft, ratios=self.ratios, provider_id=provider_id)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

@@ -149,9 +149,8 @@ class Lessee:
     # -- the store --------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Keeps in step for ever; cancel it to stop, then `aclose`."""
+        """Keeps in step for ever, after `begin`; cancel it to stop, then `aclose`."""
         self._kick = asyncio.Event()
-        self._begin()
         while True:
             await self.step()
             await self._wait(self._kick)
@@ -222,9 +221,9 @@ class Lessee:
     def _start_anew(self) -> None:
         """The store gave this worker up and has charged its slices: they are void, and so is the id."""
         _log.warning("This worker was not heard for too long and was given up by the store; it starts anew.")
-        self._begin()
+        self.begin()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         """A new worker without any lease; those of an earlier one are void."""
         void = list(self._leases.values())
         for lease in void:

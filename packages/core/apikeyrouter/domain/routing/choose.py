@@ -215,8 +215,7 @@ class Chooser:
                     self._costs.require_price(facts.provider_id, facts.key_id, model, tags)
                     lines += [(account, 0) for account in accounts]
                 else:
-                    most = demand.most_nano_usd(price)
-                    lines += [(account, most if account.hard else demand.q95_nano_usd(price)) for account in accounts]
+                    lines += _needs(accounts, demand, price, facts.provider_id)
         held = self._ledger.try_hold(lines)
         if isinstance(held, Refused):
             if held.account.unit == "nano_usd" and candidate.price is not None:
@@ -243,12 +242,13 @@ def _needs(
 
 def _bounded(demand: Demand, price: ModelPrice) -> int:
     """The provable most. Raises UnboundedCostError when there is none."""
-    if demand.unbounded:
+    ends = demand.open_ends(price)
+    if ends:
         raise UnboundedCostError(
-            f"What this request may cost cannot be bounded ({', '.join(demand.unbounded)}), and a hard budget covers "
-            "it. Send the content itself instead of a reference to it, leave that part out, or make the budget soft.",
+            f"What this request may cost cannot be bounded ({', '.join(ends)}), and a hard budget covers it. Send the "
+            "content itself instead of a reference to it, leave that part out, or make the budget soft.",
             model=demand.model,
-            parts=demand.unbounded,
+            parts=ends,
         )
     return demand.most_nano_usd(price)
 

@@ -113,6 +113,9 @@ class RouterSettings(BaseSettings):
     clamp_min_tokens: int = Field(16, ge=1, le=1_000_000)
     """A reply shorter than this is not worth its input: such a request is refused instead."""
 
+    tokenizer_downloads: bool = False
+    """Whether the exact tokenizer (extra `tokens`) may fetch a provider's vocabulary that is not in its cache."""
+
     soft_budgets_without_store: bool = True
     """Whether soft budgets let requests through, counted, while the store cannot be reached. Hard ones never do beyond
     what this process has leased."""

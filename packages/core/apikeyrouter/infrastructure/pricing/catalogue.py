@@ -129,6 +129,12 @@ class GenaiPriceSource:
         providers = self._load().providers
         return sorted([(one.id, model.id) for one in providers if wanted in (None, one.id) for model in one.models])
 
+    def providers_of(self, model: str) -> Sequence[str]:
+        """The ids of the catalogue's providers that sell this model themselves, its maker first."""
+        selling = [one.id for one in self._load().providers if one.find_model(model) is not None]
+        rank = {name: place for place, name in enumerate(_PREFERENCE)}
+        return sorted(selling, key=lambda name: (rank.get(name, len(rank)), name))
+
     def _load(self) -> DataSnapshot:
         if self._catalogue is None:
             import genai_prices
