@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from apikeyrouter.domain.cost.budgets import BudgetThresholdReached
+from apikeyrouter.domain.cost.budgets import BudgetThresholdReached, PriceUnknown
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.errors import SystemError
 from apikeyrouter.domain.interfaces.clock import Clock
@@ -113,8 +113,11 @@ class Journal:
                     break
         return found
 
-    def budget_alert(self, event: BudgetThresholdReached) -> None:
-        """Passes a budget's alert to the observers that care for it."""
+    def money_event(self, event: BudgetThresholdReached | PriceUnknown) -> None:
+        """Tells of a passed threshold or an unknown price: the log, and for budgets the observers that care."""
+        _log.warning("%s", event)
+        if not isinstance(event, BudgetThresholdReached):
+            return
         for observer in self.observers:
             tell = getattr(observer, "budget_alert", None)
             if tell is None:

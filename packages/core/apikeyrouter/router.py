@@ -22,7 +22,6 @@ from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.components.key_manager import KeyManager
 from apikeyrouter.domain.components.quota_awareness_engine import QuotaAwarenessEngine
 from apikeyrouter.domain.components.routing_engine import RoutingEngine
-from apikeyrouter.domain.cost.budgets import BudgetThresholdReached
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.price_source import PriceSource
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
@@ -98,7 +97,7 @@ class ApiKeyRouter:
             self.ledger,
             prices,
             self._clock,
-            on_event=self._money_event,
+            on_event=self.journal.money_event,
             boxes=boxes_for(self.state_store, self._environ),
             soft_without_store=self.settings.soft_budgets_without_store,
         )
@@ -372,12 +371,6 @@ class ApiKeyRouter:
     def _post(self) -> None:
         self.journal.flush()
         self.key_manager.flush_counters()
-
-    def _money_event(self, event: object) -> None:
-        """Budget alerts and unknown prices go to the log; the amounts are in the event itself."""
-        _log.warning("%s", event)
-        if isinstance(event, BudgetThresholdReached):
-            self.journal.budget_alert(event)
 
     def _new_transport(self) -> Transport:
         from apikeyrouter.infrastructure.transport import HttpTransport, TransportLimits

@@ -213,6 +213,7 @@ class BudgetBook:
                     definition.limit_nano_usd,
                     grant.totals.spent + grant.counted[0],
                     definition.window.label(grant.window),
+                    definition.name,
                 )
             )
 

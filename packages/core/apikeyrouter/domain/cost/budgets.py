@@ -48,6 +48,16 @@ class BudgetThresholdReached:
     limit_nano_usd: int
     spent_nano_usd: int
     window_id: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        """For the log."""
+        about = f" {self.scope_id}" if self.scope_id else ""
+        named = f" {self.name!r}" if self.name else ""
+        return (
+            f"Budget {self.budget_id}{named} ({self.scope}{about}, {self.mode}) has spent {self.percent} % or more of "
+            f"${to_decimal_usd(self.limit_nano_usd):f} in {self.window_id}: ${to_decimal_usd(self.spent_nano_usd):f}."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,10 @@ class PriceUnknown:
     provider_id: str
     model: str
     reason: str
+
+    def __str__(self) -> str:
+        """For the log."""
+        return f"No price for {self.model!r} at {self.provider_id!r}: {self.reason}; what it costs is not counted."
 
 
 @dataclass(frozen=True, slots=True)
