@@ -137,6 +137,8 @@ def test_a_nearer_price_holds_and_the_api_goes_before_the_configuration() -> Non
     book.set_override(row("*", "mm", 4))
     book.set_override(row("p", "m1", 5))
     assert [dollars("q", "mm"), dollars("p", "m1")] == [4, 5]
+    book.set_override(row("*", "m*", 6))
+    assert [dollars("q", "m1"), dollars("p", "m2")] == [6, 2]  # nearer goes before the API
     assert book.remove_override("p", "m1") == 1
     assert book.remove_override("p", "m*") == 0  # the configuration's
     assert dollars("p", "m1") == 2
@@ -172,6 +174,24 @@ def test_what_is_not_sold_by_tokens_has_no_price_for_budgets() -> None:
     listed = book.listed("openai", "whisper-1")
     assert listed is not None
     assert cost_nano_usd(listed, Usage(counts={"audio_seconds": 90})) == 9_000_000  # $0.006 a minute
+
+
+def test_groq_bills_ten_seconds_of_audio_at_least() -> None:
+    price = GenaiPriceSource().price("groq", "whisper-large-v3")
+    assert price is not None
+    costs = [cost_nano_usd(price, Usage(counts={"audio_seconds": seconds})) for seconds in (0, 1, 10, 20)]
+    assert costs[0] == 0
+    assert costs[1] == costs[2] > 0
+    assert 0 <= 2 * costs[2] - costs[3] <= 1  # rounded up once each
+
+
+def test_searches_that_the_maker_runs_are_not_charged_at_other_hosts() -> None:
+    source = GenaiPriceSource()
+    own, hosted = source.price("anthropic", "claude-sonnet-4-0"), source.price("azure", "claude-sonnet-4-0")
+    assert own is not None
+    assert hosted is not None
+    assert own.input == hosted.input
+    assert ([fee.what for fee in own.fees], hosted.fees, hosted.tiers) == (["web_searches"], (), ())
 
 
 def test_settings_read_prices_from_json_and_files(tmp_path: Path) -> None:

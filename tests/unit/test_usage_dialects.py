@@ -325,6 +325,8 @@ def test_impossible_counts_are_cut_and_marked() -> None:
     usage = usage_of_reply("", {"usage": {"inputTokens": -3, "outputTokens": 10**40}})
     assert usage is not None
     assert (usage.input_tokens, usage.output_tokens, usage.clamped) == (0, 2**53, True)
+    usage = usage_of_reply("", {"usage": {"inputTokens": 3, "cacheDetails": [{"ttl": "1h", "inputTokens": 9}]}})
+    assert usage == Usage(3, clamped=True)
     many = {"modality": "IMAGE", "tokenCount": 50}
     usage = usage_of_reply("", {"usageMetadata": {"promptTokenCount": 5, "promptTokensDetails": [many, many, None]}})
     assert usage == Usage(5, image_input_tokens=5, clamped=True)
@@ -444,11 +446,14 @@ def pieces(stream: bytes, size: int) -> Iterator[bytes]:
         yield stream[start : start + size]
 
 
-def test_a_line_without_end_is_skipped_and_does_not_fill_the_memory() -> None:
+def test_a_line_that_is_too_long_is_skipped_and_does_not_fill_the_memory() -> None:
     reader = UsageReader("api.openai.com")
-    for _ in range(40):
+    reader.feed(b'{"a":"')
+    for _ in range(17):
         reader.feed(b"x" * 1024 * 1024)
-    reader.feed(b'{"usage":{"prompt_tokens":1}}\ndata: {"usage":{"prompt_tokens":7}}\n\n')
+    reader.feed(b'","usage":{"prompt_tokens":1}}\n')
+    assert reader.usage is None
+    reader.feed(b'data: {"usage":{"prompt_tokens":7}}\n\n')
     assert reader.usage == Usage(7)
 
 
