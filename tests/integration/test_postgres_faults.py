@@ -123,6 +123,120 @@ async def test_what_is_posted_is_written_exactly_once_though_the_server_is_kille
         assert (health.status, health.details["failed_posts"]) == (HealthStatus.Healthy, 0)
 
 
+class CommitCutter:
+    """Between a store and the server: cuts the connection when a commit comes by, `cuts` times.
+
+    `before`: the server never hears of the commit, and rolls back. Else it commits, and its answer gets lost.
+    """
+
+    def __init__(self, server: PostgresServer, *, before: bool) -> None:
+        self._server = server
+        self._before = before
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.cuts = 0
+        self.port = 0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[CommitCutter]:
+        listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = listener.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            listener.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def url(self) -> str:
+        return self._server.fresh_url().replace(f":{self._server.port}/", f":{self.port}/")
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        answers, questions = await asyncio.open_connection("127.0.0.1", self._server.port)
+        back = asyncio.ensure_future(self._answer(answers, writer))
+        try:
+            while data := await reader.read(65_536):
+                if self.cuts and b"COMMIT\x00" in data:
+                    self.cuts -= 1
+                    back.cancel()
+                    await asyncio.wait([back])
+                    if not self._before:
+                        questions.write(data)
+                        await answers.read(65_536)
+                    break
+                questions.write(data)
+        except (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            back.cancel()
+            await asyncio.gather(back, return_exceptions=True)
+            questions.close()
+            writer.close()
+            self._tasks.discard(task)
+
+    async def _answer(self, answers: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await answers.read(65_536):
+            writer.write(data)
+        writer.close()
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the commit", "after the commit"])
+async def test_posts_are_written_exactly_once_when_the_connection_breaks(server: PostgresServer, before: bool) -> None:
+    async with CommitCutter(server, before=before).running() as cutter, opened(cutter.url()) as store:
+        for number in range(5):
+            # a commit that happened is not repeated, so there is no second one to cut
+            cutter.cuts = cuts = number % 3 if before else number % 2
+            store.post(StoreBatch(usage=[usage_row(THIS_HOUR)], events=[event_row(number)]))
+            for _ in range(cuts):
+                with pytest.raises(StateStoreError):
+                    await store.flush()
+            await until(store)
+        assert cutter.cuts == 0
+        (used,) = await store.query_usage(UsageQuery())
+        events = await store.query_events(StateQuery("key.transition"))
+        assert (used.requests, [one.at_s for one in events]) == (5, [4, 3, 2, 1, 0])
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before the commit", "after the commit"])
+async def test_a_lease_whose_answer_was_lost_is_an_error_and_repeating_it_is_harmless(
+    server: PostgresServer, before: bool
+) -> None:
+    async with CommitCutter(server, before=before).running() as cutter, opened(cutter.url()) as store:
+        await put_budget(store, limit=100)
+        one = Borrower(store)
+        ask = one.ask(60, spent=10, held=5)
+        cutter.cuts = 1
+        with pytest.raises(StateStoreError):
+            await one.call(ask)
+        await until(store)
+        (grant,) = (await one.call(ask)).grants
+        assert (grant.granted, grant.totals.spent, grant.totals.granted) == (60, 10, 60)
+        await assert_exact(store)
+
+
+async def test_a_lease_that_the_server_rolls_back_for_a_deadlock_is_repeated(server: PostgresServer) -> None:
+    url = server.fresh_url()
+    async with opened(url) as store:
+        await put_budget(store, "a")
+        await put_budget(store, "b")
+        stranger, watcher = await asyncpg.connect(server.url), await asyncpg.connect(server.url)
+        await stranger.execute(f'SET search_path = "{url.partition("schema=")[2]}"')
+        await stranger.execute("SET deadlock_timeout = '60s'")  # so that the store is the one to give way
+        one = Borrower(store)
+        async with stranger.transaction():
+            await stranger.execute("SELECT FROM budgets WHERE budget_id = 'b' FOR UPDATE")
+            leasing = asyncio.ensure_future(one.call(one.ask(10, budget_id="a"), one.ask(20, budget_id="b")))
+            while not await watcher.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            await stranger.execute("SELECT FROM budgets WHERE budget_id = 'a' FOR UPDATE")
+        assert [grant.granted for grant in (await leasing).grants] == [10, 20]
+        await stranger.close()
+        await watcher.close()
+
+
 async def test_posts_during_an_outage_are_kept_and_written_when_the_server_is_back(server: PostgresServer) -> None:
     async with opened(server.fresh_url()) as store:
         server.kill()
