@@ -239,7 +239,8 @@ class Bench:
         self.store = MemoryStateStore()
         self.one, self.other = (PriceKeeper(StaticPriceSource({"m": LISTED}), self.store, self.clock) for _ in range(2))
         self.changes = 0
-        self.one.on_change = self.changed
+        self.followers: dict[str, Any] = {}
+        self.one.follow(self.followers.__setitem__, self.changed)
 
     def changed(self) -> None:
         self.changes += 1
@@ -262,6 +263,9 @@ async def test_a_price_that_one_process_sets_holds_in_the_other() -> None:
     assert await bench.one.remove_price("p", "m") == 0
     assert bench.one.price("p", "m") == LISTED
     assert bench.changes >= 3
+    await bench.other.set_price(given(model="q"))
+    await bench.followers["setting"](frozenset({SETTING}))
+    assert bench.one.price("p", "q") is not None
     await bench.other.changed(None)
     assert bench.other.price("p", "m") == LISTED
 

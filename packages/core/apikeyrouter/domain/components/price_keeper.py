@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +22,8 @@ from apikeyrouter.domain.interfaces.price_source import ModelPrice, PriceSource
 from apikeyrouter.domain.interfaces.state_store import StateStore, StoreBatch, StoredEvent
 
 __all__ = ["SETTING", "PriceKeeper"]
+
+_Told = Callable[[frozenset[str] | None], Awaitable[None]]
 
 SETTING = "prices.overrides"
 """The name of the blob: a JSON list of overrides as they were written."""
@@ -43,6 +45,11 @@ class PriceKeeper:
         self._writing = asyncio.Lock()
         self._blob: bytes | None = None
         self._due_s = 0.0
+
+    def follow(self, subscribe: Callable[[str, _Told], None], on_change: Callable[[], None]) -> None:
+        """Hears of other processes' changes by `subscribe` (of the store's feed), and tells of prices by `on_change`."""
+        subscribe("setting", self.changed)
+        self.on_change = on_change
 
     async def open(self) -> None:
         """Loads the overrides. Raises StateStoreError."""
