@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from apikeyrouter.domain.interfaces.shared_ledger import Legacy
 from apikeyrouter.testing._store_suite import AWKWARD_TEXTS, StoreSuite
 from apikeyrouter.testing.store_borrower import WINDOW, Borrower, assert_exact, lines_of, put_budget, totals_of
 
@@ -174,6 +175,15 @@ class LedgerLaws(StoreSuite):
             assert (late.granted, late.totals) == (60, before.totals)
             assert await lines_of(store) == [("w1", "spent", 30)]
 
+    async def test_spend_never_falls(self) -> None:
+        async with self.opened() as store:
+            await put_budget(store, limit=100)
+            one = Borrower(store)
+            await one.lease(50, spent=30, overrun=4)
+            grant = await one.lease(50, spent=20, overrun=3)
+            assert (grant.totals.spent, grant.totals.overrun) == (30, 4)
+            assert await lines_of(store) == [("w1", "spent", 30)]
+
     async def test_a_store_that_forgot_a_grant_takes_it_back_from_who_has_it(self) -> None:
         async with self.opened() as store:
             await put_budget(store, limit=100)
@@ -232,6 +242,27 @@ class LedgerLaws(StoreSuite):
             other = await Borrower(store, "w2").lease(1_000, window=WINDOW + _DAY, spent=810)
             assert other.crossed == (50, 80), "a new window tells anew"
 
+    async def test_alerts_follow_what_recoveries_charged_and_what_the_limit_became(self) -> None:
+        async with self.opened() as store:
+            await put_budget(store, limit=1_000)
+            await Borrower(store, "dead").lease(600)
+            await store.recover_worker("dead", {("b", WINDOW): Legacy(550, 0)})
+            one = Borrower(store)
+            assert (await one.lease(10)).crossed == (50,), "the first to ask is told"
+            await put_budget(store, limit=680)
+            assert (await one.lease(10)).crossed == (80,)
+            await put_budget(store, limit=575)
+            assert (await one.lease(10, have=10, spent=1)).crossed == (95,)
+
+    async def test_a_rolling_budget_tells_a_percentage_once_and_not_with_every_window(self) -> None:
+        async with self.opened() as store:
+            await put_budget(store, limit=1_000, rolling=True)
+            one, told = Borrower(store), list[tuple[int, ...]]()
+            for hour, spent in ((0, 300), (1, 250), (2, 10), (2, 20), (3, 250), (1, 251), (4, 200), (5, 1)):
+                start = WINDOW + 3_600 * hour
+                told.append((await one.lease(0, window=start, oldest=start - 5 * 3_600, spent=spent)).crossed)
+            assert told == [(), (50,), (), (), (80,), (), (95, 100), ()]
+
     async def test_workers_at_once_are_told_each_alert_percentage_once_in_all(self) -> None:
         async with self.opened() as store:
             await put_budget(store, limit=1_600)
@@ -259,3 +290,6 @@ class LedgerLaws(StoreSuite):
             heard = await store.changes(before.cursor, 5)
             assert [(one.kind, one.entity_id) for one in heard.changes] == [("lease", "b")]
             assert (await one.lease(100, held=40, have=100)).totals.calls == 1
+            assert (await one.lease(120, held=40, have=100)).totals.calls == 1, "one's own idle money is no reason"
+            await put_budget(store, limit=200)
+            assert (await two.lease(10)).totals.calls == 1, "there was room"

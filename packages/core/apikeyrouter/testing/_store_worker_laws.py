@@ -88,6 +88,13 @@ class WorkerLaws(StoreSuite):
             assert await lines_of(store) == [("w1", "presumed", 20), ("w1", "spent", 7), ("w1", "spent", 10)]
             assert (await Borrower(store, "w2").lease(100)).granted == 63
 
+    async def test_a_journal_that_is_behind_the_store_takes_nothing_back(self) -> None:
+        async with self.opened() as store:
+            await put_budget(store)
+            await Borrower(store).lease(60, spent=30)
+            assert await store.recover_worker("w1", {("b", WINDOW): Legacy(20, 0)}) == 0
+            assert (await assert_exact(store)).spent == 30
+
     async def test_a_window_that_a_journal_leaves_out_is_charged_as_granted(self) -> None:
         async with self.opened() as store:
             await put_budget(store)
