@@ -338,6 +338,26 @@ async def test_a_frozen_server_is_a_store_error_within_two_seconds_and_after_it_
         assert (await one.lease(30, have=10)).granted == 30
 
 
+async def test_answers_are_never_mixed_up_by_calls_that_were_cancelled(server: RedisServer) -> None:
+    chance = random.Random(5)
+    async with opened(server.url) as store:
+        for number in range(40):
+            await store.put_setting(f"s{number}", b"%d" % number)
+
+        async def ask(number: int) -> None:
+            assert await store.get_setting(f"s{number}") == b"%d" % number
+
+        for _ in range(60):
+            calls = [asyncio.ensure_future(ask(chance.randrange(40))) for _ in range(20)]
+            for call in calls[::2]:
+                for _ in range(chance.randrange(4)):
+                    await asyncio.sleep(0)
+                call.cancel()
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            wrong = [one for one in outcomes if not isinstance(one, asyncio.CancelledError | None)]
+            assert wrong == []
+
+
 async def test_nobody_misses_a_change_when_the_server_was_started_anew() -> None:
     with RedisServer(arguments=["--appendonly", "no"]) as server:
         async with opened(server.url) as store, opened(server.url) as other:
