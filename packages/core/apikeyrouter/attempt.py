@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from apikeyrouter.domain.components.key_manager import KeyManager
+from apikeyrouter.domain.cost.deltas import DeltaRatios
 from apikeyrouter.domain.cost.lengths import OutputLengths
 from apikeyrouter.domain.cost.prices import cost_nano_usd
 from apikeyrouter.domain.cost.ratios import InputRatios
@@ -49,6 +50,7 @@ class Learners:
     keys: KeyManager
     lengths: OutputLengths
     ratios: InputRatios
+    deltas: DeltaRatios
     reconciler: Reconciler
     clock: Clock
     rng: Random
@@ -99,6 +101,11 @@ class Attempt:
     def taken(self) -> Taken:
         """The candidate and its hold."""
         return self._taken
+
+    @property
+    def learners(self) -> Learners:
+        """Who learns from it."""
+        return self._learners
 
     def first_byte(self) -> None:
         """The first byte of a good reply came now."""

@@ -22,6 +22,7 @@ from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.components.key_manager import KeyManager
 from apikeyrouter.domain.components.quota_awareness_engine import QuotaAwarenessEngine
 from apikeyrouter.domain.components.routing_engine import RoutingEngine
+from apikeyrouter.domain.cost.deltas import DeltaRatios
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.price_source import PriceSource
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
@@ -107,7 +108,9 @@ class ApiKeyRouter:
         self.chooser = Chooser(self.ledger, costs, self.settings.considered_max)
         self.quota_awareness_engine = QuotaAwarenessEngine(self.key_manager, self.pools, self._clock)
         self.routing_engine = RoutingEngine(self._dry_run)
-        self._learners = Learners(self.key_manager, costs.lengths, costs.ratios, costs.reconciler, self._clock, rng)
+        self._learners = Learners(
+            self.key_manager, costs.lengths, costs.ratios, DeltaRatios(), costs.reconciler, self._clock, rng
+        )
         costs.checker = partial(check_budget, self)
         self.feed = ChangeFeed(self.state_store, self._clock)
         self._house = Housekeeping(self._clock, self._post, costs.book, self.key_manager, self.feed)

@@ -117,6 +117,9 @@ class ReplyStream:
         """The provider's stream is over: settle it as a success, or as the failure that it was."""
         reader = self.reader
         if reader.done and reader.error is None:
+            if reader.usage is not None:
+                ratios = self._attempt.learners.deltas
+                ratios.record(self._provider_id, self._call.model, reader.deltas, reader.usage.output_tokens)
             self.usage = self._attempt.succeed(reader.usage or self._so_far())
             self._journal.ended(self._call, self._attempt.record, self._attempt.fact, self.usage)
             return None
@@ -140,10 +143,16 @@ class ReplyStream:
             )
 
     def _so_far(self) -> Usage:
-        """The provider's usage if it came, else input as expected and one output token per chunk that carried any."""
+        """The provider's usage if it came, else input as expected, and output as so many chunks usually are."""
         if self.reader.usage is not None:
             return self.reader.usage
-        return Usage(input_tokens=self._demand.input_expected, output_tokens=self.reader.deltas)
+        ratios = self._attempt.learners.deltas
+        output = ratios.tokens(self._provider_id, self._call.model, self.reader.deltas)
+        return Usage(input_tokens=self._demand.input_expected, output_tokens=output)
+
+    @property
+    def _provider_id(self) -> str:
+        return self._attempt.taken.scored.provider_id
 
 
 def in_band_error(failure: Failure, request_id: str) -> bytes:
