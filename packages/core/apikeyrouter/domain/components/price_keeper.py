@@ -47,7 +47,7 @@ class PriceKeeper:
         self._due_s = 0.0
 
     def follow(self, subscribe: Callable[[str, _Told], None], on_change: Callable[[], None]) -> None:
-        """Hears of other processes' changes by `subscribe` (of the store's feed), and tells of prices by `on_change`."""
+        """Hears of other processes by `subscribe` (of the store's feed), and tells of other prices by `on_change`."""
         subscribe("setting", self.changed)
         self.on_change = on_change
 
