@@ -17,7 +17,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi_swagger import patch_fastapi
 
-from apikeyrouter_proxy.bootstrap import Proxy, open_proxy
+from apikeyrouter_proxy.bootstrap import Proxy, Seat, open_proxy
 from apikeyrouter_proxy.data_plane import OPERATIONS
 from apikeyrouter_proxy.middleware.guard import Guard, with_headers
 from apikeyrouter_proxy.routes import include_routes
@@ -54,14 +54,16 @@ class ProxyApp(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-def create_app(settings: ProxySettings | None = None, environ: Mapping[str, str] | None = None) -> FastAPI:
+def create_app(
+    settings: ProxySettings | None = None, environ: Mapping[str, str] | None = None, *, seat: Seat | None = None
+) -> FastAPI:
     """The application. `settings`: default from `environ` (default: the process environment and `.env`), read when the
-    server starts, so that importing has no effect and needs no key."""
+    server starts, so that importing has no effect and needs no key. `seat`: a worker's place beside others."""
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         chosen = settings or ProxySettings.from_environ(os.environ if environ is None else environ, Path(".env"))
-        proxy: Proxy = await open_proxy(chosen)
+        proxy: Proxy = await open_proxy(chosen, seat=seat)
         app.state.proxy = proxy
         if settings is None:  # started by a bare ASGI server: nobody prints the banner
             for note in proxy.notes:

@@ -161,7 +161,8 @@ async def _begin(proxy: Proxy) -> None:
 async def _begin_beside(proxy: Proxy) -> None:
     """What every worker does."""
     await proxy.retired.open()
-    await proxy.router.register_provider("openai", OpenAIAdapter(proxy.settings.openai_base_url))
+    with logs.told_before("apikeyrouter"):
+        await proxy.router.register_provider("openai", OpenAIAdapter(proxy.settings.openai_base_url))
     await proxy.providers.refresh(proxy.router)
     await proxy.simulation.refresh()
 

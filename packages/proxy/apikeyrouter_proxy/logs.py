@@ -8,10 +8,11 @@ Law: redaction is the last step before output, for messages, fields and tracebac
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, TextIO
 
@@ -22,7 +23,7 @@ from apikeyrouter.domain.models.events import KeyMoved, RequestEnded
 from apikeyrouter.domain.resilience.redact import redact
 from apikeyrouter_proxy.providers import SIMULATED
 
-__all__ = ["RequestLog", "configure", "formatter", "write_whole_lines"]
+__all__ = ["RequestLog", "configure", "formatter", "told_before", "write_whole_lines"]
 
 _LINES_MAX = 10_000
 _PIPE_WHOLE_BYTES = 4096
@@ -85,6 +86,18 @@ def _only_where_it_listens(record: logging.LogRecord) -> bool:
 def _without_color(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
     event.pop("color_message", None)
     return event
+
+
+@contextlib.contextmanager
+def told_before(name: str) -> Iterator[None]:
+    """Inside the block this logger tells nothing below an error: another process has told it."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(max(level, logging.ERROR))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def write_whole_lines(text: str) -> None:

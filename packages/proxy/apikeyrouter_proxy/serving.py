@@ -1,8 +1,10 @@
 """Runs the proxy as a server: one process, uvicorn with uvloop and httptools, from binding the port to draining.
 
-Main entry: `serve`, behind `apikeyrouter serve` and `python -m apikeyrouter_proxy.run`. Laws: the port is bound before
-anything is opened, so a busy port costs nothing and its message says who listens there; a start that fails is one
-RouterError and no traceback; SIGINT and SIGTERM drain, and the process then ends with status 0.
+Main entry: `serve`, behind `apikeyrouter serve` and `python -m apikeyrouter_proxy.run`; for several processes see
+`supervisor`, whose workers are made of the same parts (`Startup`, `ProxyServer`, `uvicorn_config`).
+Laws: the port is bound before anything is opened, so a busy port costs nothing and its message says who listens there;
+a start that fails is one RouterError and no traceback; SIGINT and SIGTERM drain, and the process then ends with
+status 0.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +31,23 @@ from apikeyrouter_proxy.settings import ProxySettings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["PortError", "bind", "port_advice", "serve"]
+__all__ = [
+    "Listening",
+    "PortError",
+    "ProxyServer",
+    "Startup",
+    "Told",
+    "bind",
+    "forbid_core_dumps",
+    "port_advice",
+    "print_banner",
+    "serve",
+    "uvicorn_config",
+]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Told = Callable[["FastAPI", int], None]
 
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75
@@ -49,46 +63,71 @@ class PortError(RouterError):
         self.busy = busy
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A proxy that answers, for whoever tells people. `port`: the one that is really listened on. `open_mode`,
+    `open_management`: see `Access`. `workers`: their process ids; none when this process serves itself."""
+
+    settings: ProxySettings
+    notes: Sequence[str]
+    port: int
+    open_mode: bool
+    open_management: bool
+    workers: Sequence[int] = ()
+
+
+Told = Callable[[Listening], None]
+
+
 def serve(settings: ProxySettings | None = None, *, on_listening: Told | None = None) -> None:
-    """Serves until SIGINT or SIGTERM. `on_listening`: called once with the application and its port, when requests are
-    answered; default: prints the banner.
+    """Serves until SIGINT or SIGTERM. `on_listening`: called once, when requests are answered; default: prints the
+    banner.
 
     Raises ConfigurationError, PortError, StateStoreError or SealError when it cannot start. Main thread only.
     """
     if settings is None:
         settings = ProxySettings.from_environ(os.environ, Path(".env"))
-    # A core dump of this process would hold every provider secret in the clear.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    forbid_core_dumps()
     listener = bind(settings.host, settings.port)
     with contextlib.closing(listener):
         from apikeyrouter_proxy.app import create_app
 
         app = create_app(settings)
-        startup = _Startup(app)
-        config = uvicorn.Config(
-            startup,
-            loop="auto",
-            http="httptools",
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            # A reverse proxy on this machine says who calls (X-Forwarded-For): its callers do not pass for local ones.
-            proxy_headers=True,
-            backlog=_BACKLOG,
-            timeout_keep_alive=_KEEP_ALIVE_S,
-            # Draining is the application's: it knows which requests run. This bound is only the last resort.
-            timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout_s) + 1,
-        )
+        startup = Startup(app)
         port: int = listener.getsockname()[1]
-        told = on_listening or _print_banner
-        try:
-            _Server(config, lambda: told(app, port)).run([listener])
-        except SystemExit:
-            if startup.failure is not None:
-                raise startup.failure from None
-            raise
+
+        def tell() -> None:
+            proxy = app.state.proxy
+            access = proxy.access
+            told = Listening(proxy.settings, proxy.notes, port, access.open_mode, access.open_management)
+            (on_listening or print_banner)(told)
+
+        startup.run(ProxyServer(uvicorn_config(startup, settings), tell), listener)
+
+
+def forbid_core_dumps() -> None:
+    """A core dump of this process would hold every provider secret in the clear."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def uvicorn_config(app: Startup, settings: ProxySettings) -> uvicorn.Config:
+    """How uvicorn serves the application."""
+    return uvicorn.Config(
+        app,
+        loop="auto",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # A reverse proxy on this machine says who calls (X-Forwarded-For): its callers do not pass for local ones.
+        proxy_headers=True,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        # Draining is the application's: it knows which requests run. This bound is only the last resort.
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_timeout_s) + 1,
+    )
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -131,24 +170,36 @@ def _port_error(host: str, port: int, fault: OSError) -> PortError:
     )
 
 
-def _print_banner(app: FastAPI, port: int) -> None:
+def print_banner(told: Listening) -> None:
+    """Tells people on standard output."""
     from apikeyrouter_proxy.banner import banner
 
-    proxy = app.state.proxy
-    access = proxy.access
     text = banner(
-        proxy.settings, proxy.notes, port=port, open_mode=access.open_mode, open_management=access.open_management
+        told.settings,
+        told.notes,
+        port=told.port,
+        open_mode=told.open_mode,
+        open_management=told.open_management,
     )
     print(text, flush=True)
 
 
-class _Startup:
+class Startup:
     """The application as uvicorn starts it: what fails while it opens is kept in `failure`, for whoever called `serve`,
     instead of being logged with its traceback."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
         self.failure: RouterError | None = None
+
+    def run(self, server: uvicorn.Server, listener: socket.socket) -> None:
+        """Runs the server to its end. Raises what kept the application from opening."""
+        try:
+            server.run([listener])
+        except SystemExit:
+            if self.failure is not None:
+                raise self.failure from None
+            raise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
@@ -171,18 +222,18 @@ class _Startup:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-class _Server(uvicorn.Server):
+class ProxyServer(uvicorn.Server):
     """uvicorn's server that says when it listens, and for which a signal to stop is no failure."""
 
     def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
         super().__init__(config)
-        self._listening = listening
+        self.listening = listening
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to serve."""
         await super().startup(sockets)
         if self.started:
-            self._listening()
+            self.listening()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

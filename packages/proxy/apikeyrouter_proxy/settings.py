@@ -24,7 +24,7 @@ from apikeyrouter.infrastructure.state_store import default_store_path, open_sto
 from apikeyrouter_proxy.env_keys import EnvKey, is_placeholder, read_env_keys, unquoted
 from apikeyrouter_proxy.webhook_target import WebhookTarget, read_target
 
-__all__ = ["ProxySettings", "is_loopback"]
+__all__ = ["ProxySettings", "frozen_environ", "is_loopback"]
 
 _ADMIN_KEY_NAMES = ("APIKEYROUTER_ADMIN_KEY", "MANAGEMENT_API_KEY", "APIKEYROUTER_MANAGEMENT_API_KEY")
 _ADMIN_KEY_LENGTH_MIN = 12
@@ -107,8 +107,7 @@ class ProxySettings:
     def from_environ(cls, environ: Mapping[str, str], dotenv: Path | None = None) -> ProxySettings:
         """Reads the environment and a `.env` file, if there is one. Raises ConfigurationError listing every fault."""
         faults: list[str] = []
-        env = {**_dotenv(dotenv, faults), **environ}
-        _read_secret_files(env, faults)
+        env = _merged(environ, dotenv, faults)
         keys, warnings, key_faults = read_env_keys(env)
         faults += key_faults
         read = _Reader(env, faults)
@@ -144,6 +143,22 @@ class ProxySettings:
         return settings
 
 
+def frozen_environ(environ: Mapping[str, str], dotenv: Path | None) -> dict[str, str]:
+    """What `from_environ` would read, with the content of files in place of their names: settings made of it later are
+    the same, whatever happens to the files meanwhile. Raises ConfigurationError."""
+    faults: list[str] = []
+    env = _merged(environ, dotenv, faults)
+    if faults:
+        raise ConfigurationError(faults)
+    return {name: text for name, text in env.items() if not _names_secret_file(name)}
+
+
+def _merged(environ: Mapping[str, str], dotenv: Path | None, faults: list[str]) -> dict[str, str]:
+    env = {**_dotenv(dotenv, faults), **environ}
+    _read_secret_files(env, faults)
+    return env
+
+
 class _Reader:
     """Reads one variable at a time and collects what is wrong. A blank value counts as none."""
 
@@ -177,6 +192,11 @@ def _dotenv(path: Path | None, faults: list[str]) -> dict[str, str]:
         faults.append(f"{path}: cannot be read ({type(fault).__name__}); make it a UTF-8 text file that you may read")
         return {}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _names_secret_file(variable: str) -> bool:
+    name = variable.removesuffix("_FILE")
+    return name != variable and (name in _SECRET_NAMES or _NUMBERED_FILE.fullmatch(variable) is not None)
 
 
 def _read_secret_files(env: dict[str, str], faults: list[str]) -> None:

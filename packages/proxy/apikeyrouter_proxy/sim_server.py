@@ -31,7 +31,7 @@ from apikeyrouter.simulation.connection import SOCKET_EXTENSION
 from apikeyrouter.simulation.control import Control
 from apikeyrouter.simulation.faults import Fault
 
-__all__ = ["DEFAULT_PORT", "SimServer", "main", "serve_sim"]
+__all__ = ["DEFAULT_PORT", "SimServer", "loop_factory", "main", "serve_sim"]
 
 DEFAULT_PORT = 8010
 _BACKLOG = 2048
@@ -222,7 +222,7 @@ def serve_sim(
 
     Raises OSError when the port is taken.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve_until_signal(SimServer(config, host=host, port=port), on_ready))
 
 
@@ -237,7 +237,8 @@ async def _serve_until_signal(server: SimServer, on_ready: Callable[[SimServer],
         await stop.wait()
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Makes uvloop's event loops where it is installed; None: asyncio's own."""
     try:
         import uvloop
     except ImportError:

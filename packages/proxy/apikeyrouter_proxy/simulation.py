@@ -13,12 +13,13 @@ import contextlib
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from apikeyrouter.domain.interfaces.state_store import StateStore
 from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter_proxy.providers import SIMULATED
 from apikeyrouter_proxy.sim_server import SimServer
 
-__all__ = ["SETTING", "Simulation"]
+__all__ = ["SETTING", "Simulation", "clear_away"]
 
 SETTING = "simulation"
 """The name of the store's setting: the base URL of the simulation that runs, or nothing."""
@@ -47,11 +48,7 @@ class Simulation:
         address = (await store.get_setting(SETTING) or b"").decode()
         if address and await _answers(address):
             return address
-        for row in await store.load_keys():
-            if row.provider_id == SIMULATED:
-                await store.delete_key(row.key_id)
-        if address:
-            await store.put_setting(SETTING, b"")
+        await clear_away(store)
         return None
 
     async def join(self, address: str) -> None:
@@ -110,6 +107,15 @@ class Simulation:
         self._over()
         if server is not None:
             await server.stop()
+
+
+async def clear_away(store: StateStore) -> None:
+    """Forgets a simulation that ended without saying so. Raises StateStoreError."""
+    for row in await store.load_keys():
+        if row.provider_id == SIMULATED:
+            await store.delete_key(row.key_id)
+    if await store.get_setting(SETTING):
+        await store.put_setting(SETTING, b"")
 
 
 async def _answers(address: str) -> bool:

@@ -13,7 +13,7 @@ from apikeyrouter_proxy.cli.failures import CliError
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Store
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from apikeyrouter_proxy.serving import Listening
 
 __all__ = ["register"]
 
@@ -32,6 +32,12 @@ def serve(
         Optional[int],  # noqa: UP045
         typer.Option("--port", "-p", min=0, max=65_535, help="Default: PROXY_PORT, else 8000; 0 takes a free one."),
     ] = None,
+    workers: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            "--workers", "-w", min=1, max=64, help="Processes. Default: PROXY_WORKERS, else WEB_CONCURRENCY, else 1."
+        ),
+    ] = None,
     store: Store = None,
     log_level: Annotated[
         Optional[str], typer.Option("--log-level", help="DEBUG, INFO, WARNING, ERROR or CRITICAL. Default: LOG_LEVEL.")  # noqa: UP045
@@ -43,18 +49,26 @@ def serve(
     from apikeyrouter_proxy.cli.environment import dotenv_path
     from apikeyrouter_proxy.serving import PortError
     from apikeyrouter_proxy.serving import serve as run
-    from apikeyrouter_proxy.settings import ProxySettings
+    from apikeyrouter_proxy.settings import ProxySettings, frozen_environ
 
     given = {
         "PROXY_HOST": host,
         "PROXY_PORT": None if port is None else str(port),
+        "PROXY_WORKERS": None if workers is None else str(workers),
         "APIKEYROUTER_STORE": store,
         "APIKEYROUTER_LOG_LEVEL": log_level,
     }
     chosen = {name: value for name, value in given.items() if value is not None}
-    settings = ProxySettings.from_environ({**os.environ, **chosen}, dotenv_path(env_file))
+    environ, dotenv = {**os.environ, **chosen}, dotenv_path(env_file)
+    settings = ProxySettings.from_environ(environ, dotenv)
+    tell = _tell_json if as_json else None
     try:
-        run(settings, on_listening=_tell_json if as_json else None)
+        if settings.workers == 1:
+            run(settings, on_listening=tell)
+        else:
+            from apikeyrouter_proxy.supervisor import serve_workers
+
+            serve_workers(settings, frozen_environ(environ, dotenv), on_listening=tell)
     except PortError as failure:
         if failure.busy:
             raise CliError(busy_message(settings.host, settings.port)) from None
@@ -81,13 +95,14 @@ def busy_message(host: str, port: int) -> str:
     return f"Port {port} on {host} is taken: another program listens there. Stop it, or: {port_advice(port)}"
 
 
-def _tell_json(app: FastAPI, port: int) -> None:
+def _tell_json(listening: Listening) -> None:
     """One line, for programs that start a proxy."""
     from apikeyrouter_proxy.banner import origin_of
 
-    proxy = app.state.proxy
-    origin = origin_of(proxy.settings.host, port)
-    told = {"url": origin, "base_url": f"{origin}/v1", "pid": os.getpid(), "notes": list(proxy.notes)}
+    origin = origin_of(listening.settings.host, listening.port)
+    told = {"url": origin, "base_url": f"{origin}/v1", "pid": os.getpid(), "notes": list(listening.notes)}
+    if listening.workers:
+        told["workers"] = list(listening.workers)
     print(json.dumps(told), flush=True)
 
 

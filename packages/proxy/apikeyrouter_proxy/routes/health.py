@@ -24,10 +24,11 @@ _RETRY_AFTER_S = "5"
 
 
 class Liveness(BaseModel):
-    """`status`: "ok"."""
+    """`status`: "ok". `worker`: the number of the process that answered, when several serve together."""
 
     status: str = "ok"
     version: str = __version__
+    worker: int | None = None
 
 
 class Readiness(BaseModel):
@@ -56,15 +57,19 @@ async def root() -> Pointers:
     return Pointers()
 
 
-@router.get("/healthz", summary="Alive?")
+@router.get("/healthz", summary="Alive?", response_model_exclude_none=True)
 @router.head("/healthz", include_in_schema=False)
-@router.api_route("/livez", methods=["GET", "HEAD"], include_in_schema=False)
-@router.api_route("/health", methods=["GET", "HEAD"], include_in_schema=False)
-@router.api_route("/health/liveliness", methods=["GET", "HEAD"], include_in_schema=False)
-@router.api_route("/health/liveness", methods=["GET", "HEAD"], include_in_schema=False)
-async def alive() -> Liveness:
+@router.api_route("/livez", methods=["GET", "HEAD"], include_in_schema=False, response_model_exclude_none=True)
+@router.api_route("/health", methods=["GET", "HEAD"], include_in_schema=False, response_model_exclude_none=True)
+@router.api_route(
+    "/health/liveliness", methods=["GET", "HEAD"], include_in_schema=False, response_model_exclude_none=True
+)
+@router.api_route(
+    "/health/liveness", methods=["GET", "HEAD"], include_in_schema=False, response_model_exclude_none=True
+)
+async def alive(proxy: RunningProxy) -> Liveness:
     """The process answers."""
-    return Liveness()
+    return Liveness(worker=proxy.worker or None)
 
 
 @router.get("/readyz", summary="Ready?", responses={503: {"model": Readiness}})
