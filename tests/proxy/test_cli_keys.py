@@ -213,3 +213,15 @@ def test_virtual_keys_are_made_on_the_store_as_well(alone: Shell) -> None:
     (listed,) = alone("virtual-keys", "list", "--json").json
     assert (listed["name"], listed["role"], listed["active"]) == ("joe", "admin", True)
     assert alone("virtual-keys", "revoke", listed["id"], "--json").json["active"] is False
+
+
+def test_virtual_keys_get_a_team_and_tags(alone: Shell) -> None:
+    created = alone(
+        "virtual-keys", "create", "joe", "--team", "search", "--tag", "env=prod", "--tag", "a = b=c", "--json"
+    )
+    assert (created.json["team"], created.json["tags"]) == ("search", {"env": "prod", "a": "b=c"})
+    assert "search" in alone("virtual-keys", "list").out
+    refused = alone("virtual-keys", "create", "eve", "--tag", "prod", status=2)
+    assert "name=value" in refused.err
+    assert "team" in alone("virtual-keys", "create", "eve", "--tag", "team=search", status=1).err
+    assert alone("virtual-keys", "list", "--json").json[-1]["name"] == "joe"

@@ -92,7 +92,8 @@ def test_a_virtual_key_is_shown_once_and_ends_open_mode(served: Served) -> None:
     "body",
     [{}, {"name": ""}, {"name": "a\nb"}, {"name": "x" * 65}, {"name": "a", "role": "root"}, {"name": "a", "models": []},
      {"name": "a", "expires_at": "2020-01-01T00:00:00Z"}, {"name": "a", "expires_at": "2030-01-01T00:00:00"},
-     {"name": "a", "key": "akr_mine"}],
+     {"name": "a", "key": "akr_mine"}, {"name": "a", "team": " "}, {"name": "a", "team": "a\nb"},
+     {"name": "a", "tags": {"team": "x"}}, {"name": "a", "tags": {"a=b": "c"}}, {"name": "a", "tags": {"a": ""}}],
 )  # fmt: skip
 def test_senseless_virtual_keys_are_refused_and_open_mode_stays(shared: Served, body: dict[str, Any]) -> None:
     assert shared.post("/api/v1/virtual-keys", body).status == 400

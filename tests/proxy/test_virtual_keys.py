@@ -39,6 +39,36 @@ async def test_a_created_key_is_verified_as_its_principal(desk: Desk) -> None:
     assert desk.keys.verify(token.encode()) is principal  # the second look is a cached one
 
 
+async def test_a_keys_team_and_tags_go_with_each_of_its_requests_also_after_a_restart(desk: Desk) -> None:
+    view, token = await desk.keys.create("ci", team="search", tags={"feature": "chat"})
+    assert (view.team, view.tags) == ("search", {"feature": "chat"})
+    for keys in (desk.keys, VirtualKeys(desk.store, desk.clock)):
+        await keys.open()
+        principal = keys.verify(token.encode())
+        assert principal is not None
+        assert principal.tags == {"virtual_key": view.id, "team": "search", "feature": "chat"}
+
+
+@pytest.mark.parametrize("name", ["team", "virtual_key"])
+async def test_a_tag_cannot_pose_as_a_team_or_another_virtual_key(desk: Desk, name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        await desk.keys.create("ci", tags={name: "other"})
+    assert desk.keys.list() == []
+
+
+async def test_a_key_that_was_stored_before_teams_existed_still_works(desk: Desk) -> None:
+    view, token = await desk.keys.create("old")
+    (row,) = await desk.store.load_virtual_keys()
+    del row.document["team"], row.document["tags"]
+    await desk.store.save_virtual_key(row)
+    keys = VirtualKeys(desk.store, desk.clock)
+    await keys.open()
+    principal = keys.verify(token.encode())
+    assert principal is not None
+    assert principal.tags == {"virtual_key": view.id}
+    assert (keys.get(view.id).team, keys.get(view.id).tags) == (None, {})
+
+
 async def test_the_token_has_a_prefix_an_id_256_bits_and_a_checksum(desk: Desk) -> None:
     view, token = await desk.keys.create("one")
     _, other = await desk.keys.create("two")

@@ -15,16 +15,17 @@ import re
 import secrets
 import string
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from apikeyrouter.domain.errors import RouterError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.state_store import StateStore, StoredVirtualKey
+from apikeyrouter.meter import RESERVED_TAGS
 from apikeyrouter_proxy.principal import Principal, Role
 
 __all__ = ["VirtualKey", "VirtualKeyNotFoundError", "VirtualKeys"]
@@ -49,7 +50,7 @@ class VirtualKeyNotFoundError(RouterError):
 class VirtualKey(BaseModel):
     """A virtual key without its secret. `models`: patterns it may use, None for all; `providers` likewise by id.
 
-    `active`: neither revoked nor expired now.
+    `team` and `tags`: what budgets and reports count its requests under. `active`: neither revoked nor expired now.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -59,6 +60,8 @@ class VirtualKey(BaseModel):
     role: Role
     models: list[str] | None = None
     providers: list[str] | None = None
+    team: str | None = None
+    tags: dict[str, str] = Field(default_factory=dict)
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
@@ -125,9 +128,18 @@ class VirtualKeys:
         *,
         models: Sequence[str] | None = None,
         providers: Sequence[str] | None = None,
+        team: str | None = None,
+        tags: Mapping[str, str] | None = None,
         expires_at: datetime | None = None,
     ) -> tuple[VirtualKey, str]:
-        """(the key, its plaintext: the only time that it is ever told). Durable when it returns."""
+        """(the key, its plaintext: the only time that it is ever told). Durable when it returns.
+
+        `team` and `tags` go with each request of the key and cannot be changed by its holder. Raises ValueError for a
+        tag with a name that is reserved.
+        """
+        reserved = sorted(set(RESERVED_TAGS).intersection(tags or {}))
+        if reserved:
+            raise ValueError(f"tags: {reserved[0]!r} is no name for a tag; a team has a field of its own.")
         key_id, secret = _random(_ID_LENGTH), _random(_SECRET_LENGTH)
         row = StoredVirtualKey(
             virtual_key_id=f"vk_{key_id}",
@@ -137,6 +149,8 @@ class VirtualKeys:
                 "name": name,
                 "models": None if models is None else list(models),
                 "providers": None if providers is None else list(providers),
+                "team": team,
+                "tags": dict(tags or {}),
             },
             created_at_s=self._utc_s(),
             expires_at_s=None if expires_at is None else expires_at.timestamp(),
@@ -204,6 +218,8 @@ class VirtualKeys:
             role=Role(row.role),
             models=document["models"],
             providers=document["providers"],
+            team=document.get("team"),
+            tags=document.get("tags") or {},
             created_at=datetime.fromtimestamp(row.created_at_s, UTC),
             expires_at=_datetime(row.expires_at_s),
             revoked_at=_datetime(row.revoked_at_s),
@@ -218,6 +234,8 @@ def _well_formed(token: bytes) -> re.Match[bytes] | None:
 
 def _principal(row: StoredVirtualKey) -> Principal:
     models, providers = row.document["models"], row.document["providers"]
+    team = row.document.get("team")
+    tags = {**(row.document.get("tags") or {}), "virtual_key": row.virtual_key_id}
     return Principal(
         row.virtual_key_id,
         row.document["name"],
@@ -225,7 +243,7 @@ def _principal(row: StoredVirtualKey) -> Principal:
         models=None if models is None else tuple(models),
         providers=None if providers is None else frozenset(providers),
         expires_at_s=row.expires_at_s,
-        tags={"virtual_key": row.virtual_key_id},
+        tags=tags if team is None else {**tags, "team": team},
     )
 
 

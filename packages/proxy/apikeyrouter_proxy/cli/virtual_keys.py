@@ -39,6 +39,10 @@ def create(
     admin: Annotated[bool, typer.Option("--admin", help="It opens the management API too.")] = False,
     model: Annotated[_Names, typer.Option("--model", help="Only these models (patterns; may be repeated).")] = None,
     provider: Annotated[_Names, typer.Option("--provider", help="Only these providers (may be repeated).")] = None,
+    team: Annotated[Optional[str], typer.Option("--team", help="Whose budgets and reports count its requests.")] = None,  # noqa: UP045
+    tag: Annotated[
+        _Names, typer.Option("--tag", metavar="NAME=VALUE", help="Goes with each request (may be repeated).")
+    ] = None,
     days: Annotated[Optional[float], typer.Option("--days", min=0.001, help="Ends after so many days.")] = None,  # noqa: UP045
     url: Url = None,
     store: Store = None,
@@ -51,6 +55,10 @@ def create(
         body["models"] = model
     if provider:
         body["providers"] = provider
+    if team:
+        body["team"] = team
+    if tag:
+        body["tags"] = _tags(tag)
     if days is not None:
         from apikeyrouter.infrastructure.clock import SystemClock
 
@@ -75,7 +83,7 @@ def list_(url: Url = None, store: Store = None, env_file: EnvFile = None, as_jso
     elif not keys:
         say("No virtual key was issued. Make one with `apikeyrouter virtual-keys create NAME`.")
     else:
-        columns = ["id", "name", "role", "state", "models", "providers", "created", "expires"]
+        columns = ["id", "name", "role", "state", "team", "models", "providers", "created", "expires"]
         print_table(columns, [_row(key) for key in keys])
 
 
@@ -93,6 +101,16 @@ def revoke(
         print_json(revoked)
     else:
         say(f"Virtual key {revoked['id']} ({revoked['name']}) is revoked.")
+
+
+def _tags(given: list[str]) -> dict[str, str]:
+    from apikeyrouter_proxy.budget_forms import tag as read_tag
+
+    try:
+        pairs = [read_tag(one).partition("=") for one in given]
+    except ValueError as fault:
+        raise CliError(f"--tag: {fault}", USAGE) from None
+    return {name: value for name, _, value in pairs}
 
 
 def _find(service: Service, name: str) -> str:
@@ -115,6 +133,7 @@ def _row(key: dict[str, Any]) -> list[Text | str]:
         key["name"],
         key["role"],
         styled(state, "green" if key["active"] else "dim"),
+        key.get("team") or "",
         ", ".join(key["models"]) if key["models"] else "all",
         ", ".join(key["providers"]) if key["providers"] else "all",
         moment(key["created_at"]),

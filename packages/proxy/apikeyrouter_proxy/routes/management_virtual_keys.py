@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Request
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints, field_validator
+from pydantic_core import PydanticCustomError
 
 from apikeyrouter.domain.errors import KeyRegistrationError
+from apikeyrouter.meter import RESERVED_TAGS
 from apikeyrouter_proxy.principal import Role
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
 from apikeyrouter_proxy.virtual_keys import VirtualKey
@@ -17,6 +19,7 @@ __all__ = ["router"]
 router = APIRouter(prefix="/api/v1/virtual-keys", tags=["virtual keys"])
 
 _Pattern = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+_Word = Annotated[str, StringConstraints(min_length=1, max_length=128, strip_whitespace=True)]
 
 
 class NewVirtualKey(Body):
@@ -28,7 +31,30 @@ class NewVirtualKey(Body):
         None, min_length=1, max_length=100, description="Patterns; absent: every model."
     )
     providers: list[_Pattern] | None = Field(None, min_length=1, max_length=100, description="Ids; absent: every one.")
+    team: _Word | None = Field(None, description="Whose budgets and reports count its requests; absent: no team's.")
+    tags: dict[_Word, _Word] = Field(
+        default_factory=dict, max_length=8, description="Names and values that each of its requests carries."
+    )
     expires_at: AwareDatetime | None = Field(None, description="With time zone; absent: never.")
+
+    @field_validator("team")
+    @classmethod
+    def _check_team(cls, team: str | None) -> str | None:
+        if team is not None and not team.isprintable():
+            raise PydanticCustomError("form", "must be printable")
+        return team
+
+    @field_validator("tags")
+    @classmethod
+    def _check_tags(cls, tags: dict[str, str]) -> dict[str, str]:
+        for name, value in tags.items():
+            if name in RESERVED_TAGS:
+                raise PydanticCustomError(
+                    "form", "'{name}' is no name for a tag; a team has a field of its own", {"name": name}
+                )
+            if "=" in name or not (name + value).isprintable():
+                raise PydanticCustomError("form", "names and values must be printable, and names without '='")
+        return tags
 
 
 class IssuedVirtualKey(VirtualKey):
@@ -53,7 +79,13 @@ async def create_virtual_key(proxy: RunningProxy, request: Request, body: NewVir
         raise KeyRegistrationError("expires_at: lies in the past.")
     was_open = proxy.access.open_mode
     key, plaintext = await proxy.virtual_keys.create(
-        body.name.strip(), body.role, models=body.models, providers=body.providers, expires_at=body.expires_at
+        body.name.strip(),
+        body.role,
+        models=body.models,
+        providers=body.providers,
+        team=body.team,
+        tags=body.tags,
+        expires_at=body.expires_at,
     )
     proxy.audit.write(request, "virtual_key.created", key.id, name=key.name, role=key.role.value)
     return IssuedVirtualKey(**key.model_dump(), key=plaintext, closes_open_mode=was_open)
