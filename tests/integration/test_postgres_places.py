@@ -101,6 +101,10 @@ async def test_a_role_without_rights_needs_a_schema_that_it_owns(postgres_server
         await round_trip(url)
     await connection.execute("CREATE SCHEMA modest_place AUTHORIZATION modest")
     assert await round_trip(url) == ["k"]
+    store = PostgresStateStore(url)
+    await put_budget(store)
+    assert (await Borrower(store).lease(10)).granted == 10
+    await store.close()
     await connection.close()
 
 

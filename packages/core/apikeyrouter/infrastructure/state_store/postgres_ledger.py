@@ -1,6 +1,7 @@
 """Leases in PostgreSQL: the pure rules of `lease_rules` between a read and a write, in one transaction.
 
-Main entries: `Ledger.lease`, `Ledger.recover`; the questions `load_windows`, `query_entries`, `list_workers`.
+Main entries: `lease`, which makes `Ledger.lease` durable; `Ledger.recover`; the questions `load_windows`,
+`query_entries`, `list_workers`.
 Laws: whoever reads or writes windows and slices of a budget holds the lock on the budget's row from the read to the
 commit, so every limit is kept exactly; locks are taken in one order (worker, budgets by id, head of the changes); times
 are `clock_timestamp()`, the server's. A worker's row is locked first, so that it is either renewed or ended.
@@ -26,11 +27,11 @@ from apikeyrouter.domain.interfaces.shared_ledger import (
 )
 from apikeyrouter.domain.ledger import lease_rules
 from apikeyrouter.infrastructure.state_store.memory_ledger import WINDOWS_MAX
-from apikeyrouter.infrastructure.state_store.postgres_session import Connection
+from apikeyrouter.infrastructure.state_store.postgres_session import Connection, in_transaction
 from apikeyrouter.infrastructure.state_store.postgres_tables import Retention, publish
 from apikeyrouter.infrastructure.state_store.postgres_text import escaped, plain
 
-__all__ = ["Ledger", "list_workers", "load_windows", "query_entries"]
+__all__ = ["Ledger", "lease", "list_workers", "load_windows", "query_entries"]
 
 _WindowId = tuple[str, int]
 
@@ -96,6 +97,20 @@ _FOLD = """
 """
 
 
+# A commit with something in it, which waits for the disk (or the standby, as the server is told to). The log is written
+# in order: with this commit every earlier one is durable, those of others on which a grant was built too.
+_SYNC = "SELECT pg_logical_emit_message(true, 'apikeyrouter', '')"
+
+
+async def lease(connection: Connection, ledger: Ledger, worker: LeaseWorker, asks: Sequence[LeaseAsk]) -> LeaseReply:
+    """`StateStore.lease`: the transaction, which holds the budgets' locks and does not wait for the disk, and then the
+    wait, which many share. Raises before anybody is told of something that a crash could undo."""
+    reply = await in_transaction(connection, lambda one: ledger.lease(one, worker, asks))
+    if reply.grants:
+        await connection.execute(_SYNC)
+    return reply
+
+
 class Ledger:
     """Grants and recoveries. One object per store: it keeps count of the entries, of which `entries_max` are kept."""
 
@@ -104,7 +119,7 @@ class Ledger:
         self._channel = channel
 
     async def lease(self, connection: Connection, worker: LeaseWorker, asks: Sequence[LeaseAsk]) -> LeaseReply:
-        """`StateStore.lease`, within the caller's transaction."""
+        """Answers the asks, within the caller's transaction."""
         rows = await connection.fetch(
             _LEASE_BOOKS,
             escaped(worker.worker_id),

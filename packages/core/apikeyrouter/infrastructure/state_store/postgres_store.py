@@ -286,7 +286,7 @@ class PostgresStateStore:
         sessions = self._connected()
         if self._writer.defines_budgets:
             await self._writer.barrier()
-        return await sessions.transact(lambda connection: self._ledger.lease(connection, worker, asks))
+        return await sessions.run(lambda connection: postgres_ledger.lease(connection, self._ledger, worker, asks))
 
     async def recover_worker(self, worker_id: str, legacy: Mapping[tuple[str, int], Legacy] | None) -> int | None:
         """One transaction."""

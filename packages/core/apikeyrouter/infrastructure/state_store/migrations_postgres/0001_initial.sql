@@ -168,7 +168,8 @@ INSERT INTO change_head (seq, dropped) VALUES (0, 0);
 
 -- The first half of a lease in one step: renews the worker, locks the budgets by id, and reads what counts for the asked
 -- windows, in a statement of its own, which sees what those wrote who held the locks before. One trip to the server
--- fewer for each of the three, while others wait. No rows: the worker was ended. Else, by `part`:
+-- fewer for each of the three, while others wait. The commit does not wait for the disk, so that the budget is free for
+-- the next one at once; whoever calls waits for it afterwards, before anybody is told (postgres_ledger.py). No rows: the worker was ended. Else, by `part`:
 -- 0: living workers (a), the server's time (at_s); 1: a budget's limit (a), whether it is hard (b) and rolling (c);
 -- 2: a window (spent, held, granted, overrun, presumed, alerted, calls); 3: a slice (seq, spent, held, granted, overrun)
 CREATE FUNCTION lease_books(
@@ -180,6 +181,7 @@ CREATE FUNCTION lease_books(
 DECLARE
     now_s double precision := extract(epoch FROM clock_timestamp());
 BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
     INSERT INTO workers (worker_id, host, expires_at_s) VALUES (worker, host_name, now_s + ttl_s)
     ON CONFLICT (worker_id) DO UPDATE SET host = excluded.host, expires_at_s = excluded.expires_at_s
     WHERE NOT workers.ended;
