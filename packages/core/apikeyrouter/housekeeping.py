@@ -62,7 +62,10 @@ class Housekeeping:
     async def _budgets_changed(self, _ids: object) -> None:
         await self._book.reload()
 
-    async def _lease_called(self, _ids: object) -> None:
+    async def _lease_called(self, ids: frozenset[str] | None) -> None:
+        if ids is None:  # changes were lost, and with them maybe what this worker was granted: it says so anew
+            for lease in self._book.lessee.leases():
+                lease.heard = False
         self._book.lessee.kick()
 
     async def _keys_changed(self, ids: frozenset[str] | None) -> None:

@@ -20,6 +20,7 @@ from apikeyrouter.attempt import Learners
 from apikeyrouter.budget_check import check_budget
 from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.components.key_manager import KeyManager
+from apikeyrouter.domain.components.price_keeper import PriceKeeper
 from apikeyrouter.domain.components.quota_awareness_engine import QuotaAwarenessEngine
 from apikeyrouter.domain.components.routing_engine import RoutingEngine
 from apikeyrouter.domain.cost.deltas import DeltaRatios
@@ -47,7 +48,7 @@ from apikeyrouter.housekeeping import Housekeeping
 from apikeyrouter.infrastructure.clock import SystemClock
 from apikeyrouter.infrastructure.config.settings import RouterSettings
 from apikeyrouter.infrastructure.ledger_boxes import boxes_for
-from apikeyrouter.infrastructure.pricing.catalogue import GenaiPriceSource, PriceBook
+from apikeyrouter.infrastructure.pricing.catalogue import GenaiPriceSource
 from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStore
 from apikeyrouter.inspection import KeyCheck, StateSummary, check_key, list_models, summarize
 from apikeyrouter.intents import call_of, dry_run, embedding_call
@@ -92,11 +93,12 @@ class ApiKeyRouter:
         self.ledger = Ledger(self._clock)
         self.journal = Journal(self.state_store, self._clock, decisions_max=self.settings.decision_log_max)
         self.journal.observers.extend(observers)
-        prices = PriceBook(price_source or GenaiPriceSource())
+        prices = price_source or GenaiPriceSource(self._clock)
+        self.prices = PriceKeeper(prices, self.state_store, self._clock, self.settings.price_overrides)
         self.cost_controller = costs = CostController(
             self.state_store,
             self.ledger,
-            prices,
+            self.prices.book,
             self._clock,
             on_event=self.journal.money_event,
             boxes=boxes_for(self.state_store, self._environ),
@@ -113,6 +115,7 @@ class ApiKeyRouter:
         )
         costs.checker = partial(check_budget, self)
         self.feed = ChangeFeed(self.state_store, self._clock)
+        self.prices.follow(self.feed.subscribe, self.directory.changed)
         self._house = Housekeeping(self._clock, self._post, costs.book, self.key_manager, self.feed)
         self._given_transport = transport
         self._transport: Transport | None = None
@@ -149,6 +152,7 @@ class ApiKeyRouter:
                 if note:
                     _log.warning(note)
                 await self.key_manager.open(sealer)
+                await self.prices.open()
                 await self.cost_controller.open()
                 self.directory.changed()
         except BaseException:
@@ -374,6 +378,7 @@ class ApiKeyRouter:
     def _post(self) -> None:
         self.journal.flush()
         self.key_manager.flush_counters()
+        self.prices.tick()
 
     def _new_transport(self) -> Transport:
         from apikeyrouter.infrastructure.transport import HttpTransport, TransportLimits
