@@ -6,7 +6,7 @@ statistics and retry budget. All of it is synchronous, so cancellation cannot co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 from apikeyrouter.domain.components.key_manager import KeyManager
@@ -50,10 +50,10 @@ class Learners:
     keys: KeyManager
     lengths: OutputLengths
     ratios: InputRatios
-    deltas: DeltaRatios
     reconciler: Reconciler
     clock: Clock
     rng: Random
+    deltas: DeltaRatios = field(default_factory=DeltaRatios)
 
 
 class Attempt:

@@ -23,7 +23,6 @@ from apikeyrouter.domain.components.key_manager import KeyManager
 from apikeyrouter.domain.components.price_keeper import PriceKeeper
 from apikeyrouter.domain.components.quota_awareness_engine import QuotaAwarenessEngine
 from apikeyrouter.domain.components.routing_engine import RoutingEngine
-from apikeyrouter.domain.cost.deltas import DeltaRatios
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.price_source import PriceSource
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
@@ -93,8 +92,8 @@ class ApiKeyRouter:
         self.ledger = Ledger(self._clock)
         self.journal = Journal(self.state_store, self._clock, decisions_max=self.settings.decision_log_max)
         self.journal.observers.extend(observers)
-        prices = price_source or GenaiPriceSource(self._clock)
-        self.prices = PriceKeeper(prices, self.state_store, self._clock, self.settings.price_overrides)
+        listed = price_source or GenaiPriceSource(self._clock)
+        self.prices = PriceKeeper(listed, self.state_store, self._clock, self.settings.price_overrides)
         self.cost_controller = costs = CostController(
             self.state_store,
             self.ledger,
@@ -110,9 +109,7 @@ class ApiKeyRouter:
         self.chooser = Chooser(self.ledger, costs, self.settings.considered_max)
         self.quota_awareness_engine = QuotaAwarenessEngine(self.key_manager, self.pools, self._clock)
         self.routing_engine = RoutingEngine(self._dry_run)
-        self._learners = Learners(
-            self.key_manager, costs.lengths, costs.ratios, DeltaRatios(), costs.reconciler, self._clock, rng
-        )
+        self._learners = Learners(self.key_manager, costs.lengths, costs.ratios, costs.reconciler, self._clock, rng)
         costs.checker = partial(check_budget, self)
         self.feed = ChangeFeed(self.state_store, self._clock)
         self.prices.follow(self.feed.subscribe, self.directory.changed)
