@@ -13,6 +13,7 @@ from apikeyrouter import ApiKeyRouter, OpenAIAdapter
 from apikeyrouter.domain.errors import NoEligibleKeysError, RouterError
 from apikeyrouter.domain.interfaces.state_store import StateStore
 from apikeyrouter.domain.models.api_key import KeyState
+from apikeyrouter.infrastructure.state_store import open_store
 from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStore
 from apikeyrouter.infrastructure.state_store.sqlite_store import SQLiteStateStore
 from tests.support.routers import ask
@@ -28,13 +29,16 @@ def sim_server() -> Iterator[Sim]:
         yield sim
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+@pytest.fixture(params=["sqlite", "memory", "postgres", "redis"])
 def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], StateStore]:
-    """Makes the store of one router: a connection of its own to one file, or the one object."""
+    """Makes the store of one router: connections of its own to one place, or the one object."""
+    if request.param == "memory":
+        store = MemoryStateStore()
+        return lambda: store
     if request.param == "sqlite":
         return lambda: SQLiteStateStore(tmp_path / "shared.sqlite")
-    store = MemoryStateStore()
-    return lambda: store
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    return lambda: open_store(url)
 
 
 @pytest.fixture
