@@ -85,6 +85,8 @@ class Attempt:
         self.fact = AttemptFact(scored.key_id, scored.label, scored.provider_id)
         self.record = record
         record.attempts.append(self.fact)
+        price = taken.candidate.price
+        record.price_source = price.source if price is not None else ""
         taken.hold.dispatch()
 
     @property

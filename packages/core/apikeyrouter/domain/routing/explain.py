@@ -84,7 +84,7 @@ class DecisionRecord:
     __slots__ = (
         "at_utc_s", "attempts", "candidates", "chosen", "clamp", "considered", "cost_nano_usd", "decision_id",
         "duration_s", "input_tokens", "kept", "model", "objective", "outcome", "output_tokens", "presumed_nano_usd",
-        "priced", "rejections", "request_id", "stream", "waited_s",
+        "price_source", "priced", "rejections", "request_id", "stream", "waited_s",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +110,7 @@ class DecisionRecord:
         self.duration_s = 0.0
         self.waited_s = 0.0
         self.presumed_nano_usd = 0
+        self.price_source = ""
         self.clamp: tuple[int | None, int, str] | None = None
 
 
@@ -143,6 +144,7 @@ def encode(record: DecisionRecord) -> dict[str, Any]:
         "waited": record.waited_s,
         "clamp": record.clamp,
         "presumed": record.presumed_nano_usd,
+        "psrc": record.price_source,
     }
 
 
@@ -190,6 +192,7 @@ def decode(stored: dict[str, Any], to_datetime: Any) -> RoutingDecision:
         flip=_flip(chosen, kept, turns=stored["turns"]),
         outcome=stored["out"],
         cost_usd=None if stored["cost"] is None else Decimal(stored["cost"]).scaleb(-9),
+        price_source=stored.get("psrc", ""),
         presumed_usd=Decimal(stored.get("presumed", 0)).scaleb(-9),
         input_tokens=stored["in"],
         output_tokens=stored["outtok"],
