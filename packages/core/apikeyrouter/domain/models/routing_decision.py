@@ -120,8 +120,9 @@ class RoutingDecision(BaseModel):
 
     Scores are US dollars on an absolute scale, lower is better: the money it costs plus what the objective says that
     waiting and failing are worth. `considered`: candidates looked at, of `candidates` that exist. `flip`: the smallest
-    change that would have chosen the runner-up. `presumed_usd`: charged because nobody could tell whether the provider
-    did. `price_source`: where the price came from. `waited_ms`: for budget that running requests held. `output_limit`: set when a budget shortened the reply.
+    change that would have chosen the runner-up. `price_source`: where the price came from. `presumed_usd`: charged
+    because nobody could tell whether the provider did. `waited_ms`: for budget that running requests held.
+    `output_limit`: set when a budget shortened the reply.
     """
 
     id: str
