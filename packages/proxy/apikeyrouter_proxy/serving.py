@@ -49,6 +49,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+_log = logging.getLogger("apikeyrouter_proxy")
 _BACKLOG = 2048
 _KEEP_ALIVE_S = 75
 """Longer than clients and load balancers keep idle connections (60 s is their usual default): they close first, so no
@@ -218,7 +219,10 @@ class Startup:
             return
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await context.__aexit__(None, None, None)
+        try:
+            await context.__aexit__(None, None, None)
+        except RouterError as failure:
+            _log.error("Not everything could be written before the end. %s", failure.message)
         await send({"type": "lifespan.shutdown.complete"})
 
 

@@ -158,9 +158,10 @@ class _Supervisor:
                 keepers.append(asyncio.create_task(self._keep(worker, folder, seats), name=f"worker {number}"))
                 if number == 1:
                     await self._ready(worker)  # what keeps one from starting keeps all: one tells
-            await asyncio.gather(*(self._ready(worker) for worker in list(self._workers.values())))
+                    self._begun = True
+            others = [self._ready(worker) for worker in list(self._workers.values())]
+            await asyncio.gather(*others, return_exceptions=True)  # one that failed is started again
             if not self._stopping.is_set():
-                self._begun = True
                 self._told(listening())
             done, _ = await asyncio.wait(keepers, return_when=asyncio.FIRST_EXCEPTION)
             for keeper in done:
