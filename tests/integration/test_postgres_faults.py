@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import subprocess
@@ -369,6 +370,28 @@ async def test_transactions_that_lock_the_same_rows_in_any_order_all_happen(serv
         for name in names:
             assert (await totals_of(one, name)).granted == sum(range(8))
         assert sum(row.requests for row in await other.query_usage(UsageQuery())) == 8 * 5 * 12
+
+
+async def test_calls_that_are_cancelled_at_any_moment_leave_no_connection_behind(server: PostgresServer) -> None:
+    chance, url = random.Random(1), server.fresh_url()
+    for _ in range(40):
+        store = PostgresStateStore(url)
+        calls = [store.changes(0, 0.2), store.changes(0, 0.2), store.load_keys(), Borrower(store).call(), store.flush()]
+        tasks = [asyncio.ensure_future(call) for call in calls]
+        for _ in range(chance.randrange(60)):
+            await asyncio.sleep(0)
+        for task in chance.sample(tasks, 3):
+            task.cancel()
+        await store.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await store.close()
+    gc.collect()  # an unclosed connection or an unheard failure would be an error here
+    watcher = await asyncpg.connect(server.url)
+    ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'apikeyrouter'"
+    async with asyncio.timeout(10):
+        while await watcher.fetchval(ours):  # noqa: ASYNC110 - the server's own pace
+            await asyncio.sleep(0)
+    await watcher.close()
 
 
 def run(program: str, url: str) -> str:

@@ -100,21 +100,25 @@ class ChangeFeed:
         """Whether notifications arrive; tries to have it so."""
         if self._connection is not None and not self._connection.is_closed():
             return True
+        return await self._sessions.finish(self._begin_to_listen())
+
+    async def _begin_to_listen(self) -> bool:
         async with self._listening:
             if self._connection is not None and not self._connection.is_closed():
                 return True
             try:
-                connection = await self._sessions.dedicated()
+                connection = await self._sessions.dedicated(self._subscribe)
             except StateStoreError:
                 return False  # the question that follows tells whether the store is down
-            try:
-                await connection.add_listener(self._channel, self._notified)
-                connection.add_termination_listener(self._notified)
-            except Exception:  # noqa: BLE001 - whatever keeps us from listening, we can still ask
+            if self._closed:
                 connection.terminate()
                 return False
             self._connection = connection
             return True
+
+    async def _subscribe(self, connection: Connection) -> None:
+        await connection.add_listener(self._channel, self._notified)
+        connection.add_termination_listener(self._notified)
 
     def _notified(self, *_: object) -> None:
         self._wake()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncpg
@@ -153,10 +153,19 @@ class Sessions:
 
     async def run(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         """The result of `work` on a connection of its own. Raises StateStoreError."""
-        task = asyncio.get_running_loop().create_task(self._run(work))
+        return await self.finish(self._run(work))
+
+    async def finish(self, going: Coroutine[Any, Any, _T]) -> _T:
+        """The result of `going`, which goes on when the caller is cancelled, and which `close` waits for."""
+        task = asyncio.get_running_loop().create_task(going)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._forget)
         return await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited may be gone; then nobody else would look at it
 
     async def transact(self, work: Callable[[Connection], Awaitable[_T]]) -> _T:
         """The same, in a transaction."""
@@ -170,9 +179,20 @@ class Sessions:
         for connection in idle:
             await self._say_goodbye(connection)
 
-    async def dedicated(self) -> Connection:
-        """A connection that only the caller uses and terminates. Raises StateStoreError."""
-        return await self._connect()
+    async def dedicated(self, prepare: Callable[[Connection], Awaitable[None]]) -> Connection:
+        """A connection that only the caller uses and terminates, once `prepare` is through. Raises StateStoreError."""
+        connection = await self._connect()
+        watchdog = asyncio.get_running_loop().call_later(self._call_timeout_s, connection.terminate)
+        try:
+            await prepare(connection)
+        except BaseException as error:
+            connection.terminate()
+            if isinstance(error, Exception):
+                raise store_error(error, self.target.description) from error
+            raise
+        finally:
+            watchdog.cancel()
+        return connection
 
     def leave(self, *, forked: bool) -> list[Connection]:
         """Gives every connection up, because their event loop has ended or belongs to another process.
