@@ -1,8 +1,9 @@
 """`python -m bench COMMAND`: the one entry to all benchmarks.
 
 Commands: `http` (gateways side by side), `startup` (import, cold start, memory, sizes), `decision` (cost of choosing
-among many keys), `faults` (scoreboard of failing keys). Without a command: `http`. Each prints a table and keeps JSON
-under `.cache/bench/`.
+among many keys), `faults` (scoreboard of failing keys), `race` (many processes on the same budgets), `soak` (the same
+while workers and servers are killed). Without a command: `http`. Each prints a table; those that measure speed keep
+JSON under `.cache/bench/`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ COMMANDS = {
     "startup": "bench.startup",
     "decision": "bench.decision",
     "faults": "bench.faults",
+    "race": "bench.race",
+    "soak": "bench.soak",
 }
 
 

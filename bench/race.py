@@ -1,46 +1,54 @@
-"""The budget race: many processes, many tasks each, against the same budgets; checked by an independent naive ledger.
+"""The budget race: many processes, many tasks each, against the same budgets, while nobody is safe.
 
-    python -m bench race --store sqlite --processes 8 --tasks 64 --budgets 1000 --reservations 200
+    python -m bench race --store sqlite --processes 8 --tasks 64 --budgets 20 --reservations 10000
 
-Each worker process opens the store as a router does (leases, black box, change feed) and takes, dispatches and settles
-holds of random amounts until each budget refuses it. It writes what it does to a log, line by line, which survives
-`kill -9`. Afterwards a few lines of arithmetic over all logs, which share no code with the ledger, say whether any
-instant had more spent and held than the limit (overspend), and whether anybody was refused what fitted (false
-rejection). Amounts are nano-USD, times are of the machine's monotonic clock.
+Each worker process opens the store as a router does (leases, black box, change feed) and takes, sends and settles holds
+of random amounts until every budget refuses it. It writes what it does to logs, line by line, which survive `kill -9`;
+`bench.race_judge` reads them and judges. Main entries: `Plan`, `make_budgets`, `Racers` (processes that may be killed
+and replaced), `run_race`. Amounts are nano-USD, times are of the machine's monotonic clock.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import random
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from apikeyrouter.domain.components.budget_book import BudgetBook
-from apikeyrouter.domain.components.lessee import wait_for_room
+from apikeyrouter.domain.components.lessee import RESCUE_EVERY_S, wait_for_room
 from apikeyrouter.domain.cost.budgets import define_budget
 from apikeyrouter.domain.cost.prices import to_decimal_usd
 from apikeyrouter.domain.errors import StateStoreError
-from apikeyrouter.domain.ledger.holds import Refused
-from apikeyrouter.domain.ledger.leases import Answer, Lease
+from apikeyrouter.domain.interfaces.state_store import StateStore
+from apikeyrouter.domain.ledger.holds import Hold, Refused
+from apikeyrouter.domain.ledger.leases import Answer
 from apikeyrouter.domain.ledger.ledger import Ledger
+from apikeyrouter.feed import ChangeFeed
 from apikeyrouter.infrastructure.clock import SystemClock
 from apikeyrouter.infrastructure.ledger_boxes import LedgerBoxes
 from apikeyrouter.infrastructure.state_store import open_store
+from bench.race_judge import Race, Verdict, judge
 
-__all__ = ["Plan", "Verdict", "Worker", "judge", "make_budgets", "run_race"]
+__all__ = ["Plan", "Racers", "Worker", "main", "make_budgets", "run_race"]
 
 NEED_MAX = 1_000_000
+RELEASED_ONE_IN = 20
+"""So many holds are given back without being sent."""
+
+_STOP_LOOK_S = 0.05
 
 
 @dataclass(slots=True)
 class Plan:
-    """A race. `limit`: nano-USD of each budget; `boxes`: where black boxes lie."""
+    """A race. `reservations`: about so many holds of the mean charge fit into each budget. `pace_s`: mean time of a
+    request, 0 for as fast as can be. `wait_s`: the longest wait for room. `ttl_s`: of leases. `boxes`: whether workers
+    keep black boxes. Workers stop early when the file "stop" is in the folder."""
 
     url: str
     folder: Path
@@ -50,249 +58,290 @@ class Plan:
     reservations: int = 100
     seed: int = 1
     wait_s: float = 60.0
-    identity: str = "race"
+    pace_s: float = 0.0
+    ttl_s: float = 15.0
+    boxes: bool = True
 
     @property
     def limit(self) -> int:
-        """About `reservations` holds of the mean charge fit."""
+        """Nano-USD of each budget."""
         return self.reservations * NEED_MAX // 4
 
-    @property
-    def boxes(self) -> Path:
-        """Where black boxes lie."""
-        return self.folder / "boxes"
+    def new_boxes(self) -> LedgerBoxes:
+        """Of one process. Without `boxes` in a place where none can be made."""
+        return LedgerBoxes(self.folder / ("boxes" if self.boxes else "plan.json/boxes"), "race")
 
     def write(self) -> Path:
         """For worker processes."""
         path = self.folder / "plan.json"
-        facts = {name: getattr(self, name) for name in self.__slots__}
-        path.write_text(json.dumps({**facts, "folder": str(self.folder)}))
+        path.write_text(json.dumps({**asdict(self), "folder": str(self.folder)}))
         return path
 
-
-@dataclass(slots=True)
-class Verdict:
-    """What the naive ledger found. `posted`: per budget, what the store says was spent."""
-
-    reservations: int = 0
-    refusals: int = 0
-    timeouts: int = 0
-    store_errors: int = 0
-    overspend: int = 0
-    false_rejections: int = 0
-    unsettled: int = 0
-    used_share: float = 0.0
-    faults: list[str] = field(default_factory=list)
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """What `write` wrote."""
+        facts = json.loads(path.read_text())
+        return cls(**{**facts, "folder": Path(facts["folder"])})
 
 
 class Worker:
-    """One process's part."""
+    """One process's part. Its log of each budget is a file of its own, `<budget>/<number>-<pid>.log`; what belongs to
+    no budget stands in `process/<number>-<pid>.log`."""
 
     def __init__(self, plan: Plan, number: int) -> None:
         self._plan = plan
         self._rng = random.Random(f"{plan.seed}/{number}/{os.getpid()}")
         self._clock = SystemClock()
         self._ledger = Ledger(self._clock)
-        self._log = os.open(
-            plan.folder / f"log-{number}-{os.getpid()}.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
-        )
+        self._name = f"{number}-{os.getpid()}.log"
+        self._process_log = self._open_log("process")
+        self._log = -1
         self._holds = 0
-        self._number = number
+        self._stopped = False
+        self._store = open_store(plan.url)
+        self._book = BudgetBook(
+            self._store, self._clock, on_alert=lambda _: None, boxes=plan.new_boxes(), ttl_s=plan.ttl_s
+        )
+        self._feed = ChangeFeed(self._store, self._clock)
 
-    async def run(self) -> None:
-        """Races through every budget, then gives everything back."""
-        plan = self._plan
-        store = open_store(plan.url)
-        book = BudgetBook(store, self._clock, on_alert=lambda _: None, boxes=LedgerBoxes(plan.boxes, plan.identity))
-        await _patiently(store.open)
-        await _patiently(book.reload)
-        book.lessee.begin()
-        lessee = asyncio.create_task(book.lessee.run())
-        feed = asyncio.create_task(self._follow(book, store))
-        names = [f"race={number}" for number in range(plan.budgets)]
-        for name in names:
-            await asyncio.gather(*(self._task(book, name) for _ in range(plan.tasks)))
-        for task in (feed, lessee):
+    async def run(self, first: int) -> None:
+        """Races through the budgets from number `first` on, then gives everything back."""
+        plan, lessee = self._plan, self._book.lessee
+        await self._patiently(self._store.open)
+        await self._patiently(self._book.reload)
+        lessee.begin()
+        self._feed.subscribe("lease", self._called)
+        await self._patiently(self._feed.start)
+        background = [asyncio.create_task(lessee.run()), asyncio.create_task(self._watch())]
+        for number in range(first, plan.budgets):
+            if self._stopped:
+                break
+            self._log = self._open_log(str(number))
+            await asyncio.gather(*(self._task(str(number)) for _ in range(plan.tasks)))
+            os.close(self._log)
+        for task in background:
             task.cancel()
-        await asyncio.gather(feed, lessee, return_exceptions=True)
-        await _patiently(book.lessee.aclose)
-        self._write("end", book.lessee.round_trips)
-        await store.close()
+        for result in await asyncio.gather(*background, return_exceptions=True):
+            if not isinstance(result, asyncio.CancelledError):
+                self._say("fault", f"a task of the engine ended: {result!r}")
+        await self._feed.stop()
+        await self._patiently(self._close)
+        self._say("end", lessee.round_trips)
+        await self._store.close()
 
-    async def _follow(self, book: BudgetBook, store: object) -> None:
-        from apikeyrouter.feed import ChangeFeed
+    async def _close(self) -> None:
+        """Gives back until the store has heard it: a process that ends by itself owes nothing."""
+        await self._book.lessee.aclose()
+        if any(True for _ in self._book.lessee.leases()):
+            raise self._book.lessee.failure or StateStoreError("not everything was taken back yet")
 
-        async def called(_ids: object) -> None:
-            book.lessee.kick()
+    async def _called(self, _ids: object) -> None:
+        self._book.lessee.kick()
 
-        feed = ChangeFeed(store, self._clock)  # type: ignore[arg-type]
-        feed.subscribe("lease", called)
-        await _patiently(feed.start)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await feed.stop()
-
-    async def _task(self, book: BudgetBook, name: str) -> None:
-        tags = {"race": name.partition("=")[2]}
+    async def _watch(self) -> None:
+        """Says under which id this worker runs, when the store fails it and when that is over."""
+        lessee, worker_id, failed = self._book.lessee, "", False
         while True:
+            if worker_id != lessee.worker.worker_id:
+                worker_id = lessee.worker.worker_id
+                self._say("worker", worker_id)
+            if failed != (lessee.failure is not None):
+                failed = not failed
+                self._say("down" if failed else "up")
+            self._stopped = self._stopped or (self._plan.folder / "stop").exists()
+            await self._clock.sleep(_STOP_LOOK_S)
+
+    async def _task(self, budget: str) -> None:
+        while not self._stopped:
             need = self._rng.randrange(1, NEED_MAX)
-            actual = self._rng.randrange(0, need + 1)
-            outcome = await self._request(book, name, tags, need, actual)
-            if outcome == "refused":
+            if await self._request(budget, need) == "refused":
                 return
 
-    async def _request(self, book: BudgetBook, name: str, tags: dict[str, str], need: int, actual: int) -> str:
+    async def _request(self, budget: str, need: int) -> str:
+        hold = await self._hold(budget, need)
+        if not isinstance(hold, Hold):
+            self._write(hold, need)
+            return hold
+        self._holds += 1
+        number = self._holds
+        self._write("held", need, number)
+        await self._pause()
+        if self._rng.randrange(RELEASED_ONE_IN) == 0:
+            self._write("released", need, number)
+            hold.release()
+            return "released"
+        actual = self._rng.randrange(0, need + 1)
+        self._write("sending", need, number)
+        hold.dispatch()
+        self._write("sent", need, number)
+        await self._pause()
+        self._write("settling", actual, number)
+        hold.settle([actual] * len(hold.lines))
+        self._write("settled", actual, number)
+        return "settled"
+
+    async def _hold(self, budget: str, need: int) -> Hold | str:
+        """A hold, or why there is none."""
+        book, tags = self._book, {"race": budget}
         until_s = self._clock.monotonic_s() + self._plan.wait_s
-        waits = 0
+        first = False
         while True:
             now_s = self._clock.monotonic_s()
             accounts = book.accounts_for("p", "k", "m", tags, now_s=now_s)
+            if not accounts:
+                raise AssertionError(f"no budget covers {tags}: its money would not be counted")
             hold = self._ledger.try_hold([(account, need) for account in accounts])
             if not isinstance(hold, Refused):
-                break
+                return hold
             leases = [lease for account in accounts if (lease := book.lease_of(account)) is not None]
-            outcome = await self._wait(book, leases, need, until_s - now_s, first=waits > 0)
-            waits += 1
-            if outcome is Answer.Failed:
-                self._write("failed", name)
-                await self._clock.sleep(0.05)
-            elif outcome is None:
-                self._write("timeout", name, need)
-                return "timeout"
-            elif outcome is Answer.Spent:
-                self._write("refused", name, need)
+            if not all(lease.can_ever_fit(need) for lease in leases):
                 return "refused"
-        self._holds += 1
-        number = self._holds
-        self._write("held", name, need, number)
-        hold.dispatch()
-        for _ in range(self._rng.randrange(4)):
-            await asyncio.sleep(0)
-        self._write("settling", name, actual, number)
-        hold.settle([actual])
-        self._write("settled", name, actual, number)
-        return "settled"
+            answer = await wait_for_room(book.lessee, self._clock, leases, need, wait_s=until_s - now_s, first=first)
+            first = True
+            if answer is Answer.Spent:
+                return "refused"
+            if answer is Answer.Failed:
+                self._write("failed", need)
+                await self._clock.sleep(0.05)
+            elif answer is None:
+                return "timeout"
 
-    async def _wait(
-        self, book: BudgetBook, leases: Sequence[Lease], need: int, wait_s: float, *, first: bool
-    ) -> Answer | None:
-        if not all(lease.can_ever_fit(need) for lease in leases):
-            return Answer.Spent
-        return await wait_for_room(book.lessee, self._clock, leases, need, wait_s=wait_s, first=first)
-
-    def _write(self, what: str, *facts: object) -> None:
-        line = json.dumps([self._clock.monotonic_s(), what, *facts], separators=(",", ":"))
-        os.write(self._log, line.encode() + b"\n")
-
-
-async def _patiently(call: object) -> None:
-    """Tries again while the store is down: the race goes on when it is back."""
-    for _ in range(600):
-        try:
-            await call()  # type: ignore[operator]
-        except StateStoreError:
-            await asyncio.sleep(0.1)
+    async def _pause(self) -> None:
+        if self._plan.pace_s:
+            await self._clock.sleep(self._plan.pace_s * self._rng.random())
         else:
-            return
-    raise TimeoutError("the store did not come back within a minute")
+            for _ in range(self._rng.randrange(3)):
+                await self._clock.sleep(0.0)
+
+    def _open_log(self, folder: str) -> int:
+        path = self._plan.folder / "logs" / folder / self._name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def _write(self, what: str, amount: int, number: int = 0) -> None:
+        os.write(self._log, f"{self._clock.monotonic_s()!r} {what} {amount} {number}\n".encode())
+
+    def _say(self, what: str, fact: object = "") -> None:
+        os.write(self._process_log, f"{self._clock.monotonic_s()!r} {what} {fact}\n".encode())
+
+    async def _patiently(self, call: Callable[[], Awaitable[object]]) -> None:
+        """Tries again while the store is down: the race goes on when it is back."""
+        until_s = self._clock.monotonic_s() + 60.0
+        while True:
+            try:
+                await call()
+            except StateStoreError:
+                if self._clock.monotonic_s() > until_s:
+                    raise
+                await self._clock.sleep(0.1)
+            else:
+                return
 
 
-async def make_budgets(plan: Plan) -> list[str]:
+class Racers:
+    """The worker processes of a plan. `codes`: of those that ended by themselves, in any order."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._path = plan.write()
+        self.running: dict[int, asyncio.subprocess.Process] = {}
+        self.faults: list[str] = []
+
+    async def start(self, number: int) -> asyncio.subprocess.Process:
+        """One more, or one in the place of a killed one: it goes on at the newest budget."""
+        logs = self._plan.folder / "logs"
+        first = max([int(one.name) for one in logs.glob("[0-9]*")], default=0) if logs.exists() else 0
+        words = ["-m", "bench.race", str(self._path), str(number), str(first)]
+        self.running[number] = process = await asyncio.create_subprocess_exec(sys.executable, *words)
+        return process
+
+    async def start_all(self) -> None:
+        """Every process of the plan."""
+        for number in range(self._plan.processes):
+            await self.start(number)
+
+    async def kill(self, number: int) -> asyncio.subprocess.Process | None:
+        """SIGKILL; None when it had ended by itself before."""
+        process = self.running.pop(number)
+        if process.returncode is not None:
+            self._note(number, process.returncode)
+            return None
+        process.kill()
+        await process.wait()
+        return process
+
+    def stop(self) -> None:
+        """They end soon, in order."""
+        (self._plan.folder / "stop").touch()
+
+    async def wait(self) -> None:
+        """Until all have ended by themselves."""
+        for number, process in list(self.running.items()):
+            self._note(number, await process.wait())
+        self.running.clear()
+
+    def end(self) -> None:
+        """Kills those that are left, whatever happened."""
+        for process in self.running.values():
+            if process.returncode is None:
+                process.kill()
+
+    def _note(self, number: int, code: int) -> None:
+        if code:
+            self.faults.append(f"worker {number} ended with {code}")
+
+
+async def make_budgets(store: StateStore, plan: Plan) -> list[str]:
     """The budgets of a plan, in order."""
-    store = open_store(plan.url)
     book = BudgetBook(store, SystemClock(), on_alert=lambda _: None)
-    try:
-        limit = to_decimal_usd(plan.limit)
-        return [
-            (await book.create(define_budget("per_tag", f"race={number}", limit, "total", "hard"))).id
-            for number in range(plan.budgets)
-        ]
-    finally:
-        await store.close()
-
-
-async def run_race(plan: Plan) -> Verdict:
-    """Runs every process to its end and judges."""
-    ids = await make_budgets(plan)
-    path = plan.write()
-    workers = [
-        await asyncio.create_subprocess_exec(sys.executable, "-m", "bench.race", str(path), str(number))
-        for number in range(plan.processes)
+    limit = to_decimal_usd(plan.limit)
+    return [
+        (await book.create(define_budget("per_tag", f"race={number}", limit, "total", "hard"))).id
+        for number in range(plan.budgets)
     ]
-    codes = await asyncio.gather(*(worker.wait() for worker in workers))
-    verdict = await judge(plan, ids)
-    verdict.faults += [f"worker {number} ended with {code}" for number, code in enumerate(codes) if code]
-    return verdict
 
 
-async def judge(plan: Plan, ids: Sequence[str], *, killed: bool = False) -> Verdict:
-    """Reads the logs and the store. `killed`: processes were killed, so what was under way then may count either way."""
-    verdict = Verdict()
-    lines: dict[str, list[tuple[float, str, str, int, int]]] = defaultdict(list)
-    for log in sorted(plan.folder.glob("log-*.jsonl")):
-        for text in log.read_text().splitlines():
-            at_s, what, *facts = json.loads(text)
-            if what in ("end",):
-                continue
-            name, amount, number = [*facts, 0, 0][:3]
-            lines[name].append((at_s, what, log.name, amount, number))
+async def run_race(plan: Plan, trouble: Callable[[Racers, StateStore], Awaitable[set[str]]] | None = None) -> Verdict:
+    """Runs every process to its end and judges. `trouble` runs meanwhile; it tells the logs of those that it killed."""
     store = open_store(plan.url)
-    shares = []
-    for place, budget_id in enumerate(ids):
-        name = f"race={place}"
-        sure, unsure = _replay(plan, sorted(lines[name]), name, verdict)
-        (totals,) = await store.load_windows([(budget_id, 0, 0)])
-        if totals.held or totals.granted != totals.spent:
-            verdict.faults.append(f"{name}: not at rest: {totals}")
-        if not sure <= totals.spent <= sure + (unsure if killed else 0):
-            verdict.faults.append(f"{name}: {sure} (+{unsure} under way) settled, the store says {totals.spent}")
-        if totals.spent > plan.limit:
-            verdict.overspend += totals.spent - plan.limit
-        entries = await store.query_entries(budget_id, 0, 1_000_000)
-        if sum(entry.amount for entry in entries) != totals.spent:
-            verdict.faults.append(f"{name}: entries do not add up to {totals.spent}")
-        shares.append(totals.spent / plan.limit)
-    verdict.used_share = sum(shares) / len(shares)
-    await store.close()
+    racers = Racers(plan)
+    try:
+        ids = await make_budgets(store, plan)
+        await racers.start_all()
+        killed = await trouble(racers, store) if trouble is not None else set()
+        await racers.wait()
+        await sweep(plan, store)
+        verdict = await judge(Race(plan.folder / "logs", plan.limit, ids, frozenset(killed), exact=plan.boxes), store)
+    finally:
+        racers.end()
+        await store.close()
+    verdict.faults += racers.faults
     return verdict
 
 
-def _replay(plan: Plan, events: list[tuple[float, str, str, int, int]], name: str, verdict: Verdict) -> tuple[int, int]:
-    """(settled for certain, under way when its process ended) of one budget."""
-    spent = sure = 0
-    pending: dict[tuple[str, int], int] = {}
-    unsure: dict[tuple[str, int], int] = {}
-    for _, what, log, amount, number in events:
-        key = (log, number)
-        if what == "held":
-            pending[key] = unsure[key] = amount
-            verdict.reservations += 1
-        elif what == "settling":
-            del pending[key]
-            spent += amount
-        elif what == "settled":
-            del unsure[key]
-            sure += amount
-        elif what == "refused":
-            verdict.refusals += 1
-            if spent + sum(unsure[one] for one in unsure if one not in pending) + amount <= plan.limit:
-                verdict.false_rejections += 1
-                verdict.faults.append(f"{name}: {amount} refused with {spent} of {plan.limit} spent")
-        elif what == "timeout":
-            verdict.timeouts += 1
-        elif what == "failed":
-            verdict.store_errors += 1
-        if spent + sum(pending.values()) > plan.limit:
-            verdict.overspend = max(verdict.overspend, spent + sum(pending.values()) - plan.limit)
-    verdict.unsettled += len(unsure)
-    return sure, sum(unsure.values())
+async def sweep(plan: Plan, store: StateStore) -> None:
+    """What the next process to start does: settles workers that died last."""
+    boxes = plan.new_boxes()
+    clock = SystemClock()
+    until_s = clock.monotonic_s() + 3 * plan.ttl_s + 30.0
+    while await store.list_workers():
+        if clock.monotonic_s() > until_s:
+            return
+        if not await boxes.rescue(store):
+            await clock.sleep(RESCUE_EVERY_S)
+
+
+def main(argv: Sequence[str]) -> int:
+    """`python -m bench race`: one race, nobody is harmed; options as of `python -m bench soak`."""
+    from bench import soak
+
+    return soak.main(["--only", "race", *argv])
 
 
 def _main(arguments: Sequence[str]) -> None:
-    facts = json.loads(Path(arguments[0]).read_text())
-    plan = Plan(**{**facts, "folder": Path(facts["folder"])})
-    asyncio.run(Worker(plan, int(arguments[1])).run())
+    path, number, first = arguments
+    logging.getLogger("apikeyrouter").setLevel(logging.ERROR)  # deaths and outages are what is wanted here
+    asyncio.run(Worker(Plan.read(Path(path)), int(number)).run(int(first)))
 
 
 if __name__ == "__main__":

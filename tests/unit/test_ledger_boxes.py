@@ -14,7 +14,8 @@ from apikeyrouter.domain.errors import StateStoreError
 from apikeyrouter.domain.interfaces.shared_ledger import Legacy, WorkerRow
 from apikeyrouter.domain.interfaces.state_store import StateStore
 from apikeyrouter.infrastructure.black_box import BlackBox, available
-from apikeyrouter.infrastructure.ledger_boxes import LedgerBoxes
+from apikeyrouter.infrastructure.ledger_boxes import LedgerBoxes, boxes_for
+from apikeyrouter.infrastructure.state_store import open_store
 
 pytestmark = pytest.mark.skipif(not available(), reason="no flock or no boot id here")
 STORE = "sqlite:///money.db"
@@ -115,9 +116,43 @@ async def test_expired_workers_without_a_box_are_ended_too(directory: Path, capl
     workers = Workers("w1", expired=("w2",))
     boxes = boxes_of(directory)
     boxes.begin("w1")
-    assert sum([await boxes.rescue(workers.store) for _ in range(3)]) == 1
+    assert sum([await boxes.rescue(workers.store) for _ in range(5)]) == 1
     assert workers.ended == [("w2", None)]
     boxes.end()
+
+
+async def test_after_an_outage_of_the_store_the_living_may_speak_first(directory: Path) -> None:
+    workers = Workers("w1", expired=("w2", "w3"))
+    boxes = boxes_of(directory)
+    for _ in range(4):
+        await boxes.rescue(workers.store)
+    heard = replace(workers.rows[1], expires_at_s=15.0)
+    workers.rows[1] = replace(heard, expired=False)
+    await boxes.rescue(workers.store)
+    assert workers.ended == [("w3", None)]
+    workers.rows[1] = heard
+    for _ in range(2):
+        await boxes.rescue(workers.store)
+    assert workers.ended == [("w3", None)], "its silence counts anew"
+    await boxes.rescue(workers.store)
+    assert workers.ended == [("w3", None), ("w2", None)]
+
+
+async def test_wrecks_that_could_not_be_settled_are_free_for_others(directory: Path) -> None:
+    for name in ("w1", "w2", "w3"):
+        die(directory, name, 30, 4)
+    workers = Workers("w1", "w2", "w3")
+    workers.down = True
+    with pytest.raises(StateStoreError) as kept:
+        await boxes_of(directory).rescue(workers.store)
+    workers.down = False
+    assert await boxes_of(directory).rescue(workers.store) == 3, kept
+
+
+def test_a_store_that_lasts_has_somebody_who_ends_expired_workers_on_every_platform(tmp_path: Path) -> None:
+    store = open_store(f"sqlite:///{tmp_path}/money.db")
+    assert boxes_for(store, {}) is not None
+    assert boxes_for(open_store("memory://"), {}) is None
 
 
 async def test_a_new_worker_of_this_process_has_a_new_box(directory: Path) -> None:

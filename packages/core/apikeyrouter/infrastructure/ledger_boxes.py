@@ -11,22 +11,27 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from apikeyrouter.domain.errors import StateStoreError
+from apikeyrouter.domain.interfaces.shared_ledger import WorkerRow
 from apikeyrouter.domain.interfaces.state_store import StateStore
 from apikeyrouter.domain.ledger.accounts import Cells
-from apikeyrouter.infrastructure.black_box import BlackBox, Slot, Wreck, available, find_dead
+from apikeyrouter.infrastructure.black_box import BlackBox, Slot, Wreck, find_dead
 
 __all__ = ["LedgerBoxes", "boxes_for"]
 
 _log = logging.getLogger("apikeyrouter")
 _LOOK_FOR_EXPIRED_EVERY = 3
-"""Every so many rescues (2 s each) the store is asked for workers whose lease is over."""
+"""Every so many rescues (2 s each) the store is asked for workers whose lease is over; at each, while there are any."""
+
+_LOOKS = 3
+"""So many looks in a row must find a worker expired and silent. When the store itself was away, or this machine asleep,
+everybody's lease is over, and the living need a moment to say so: their slices must not be presumed spent."""
 
 
 def boxes_for(store: StateStore, environ: Mapping[str, str]) -> LedgerBoxes | None:
     """Boxes for a store's workers: beside its file, else in the user's state directory (XDG Base Directory
-    Specification 0.8). None where nothing outlives the process anyway, or the platform cannot keep them."""
-    if not store.persistent or not available():
+    Specification 0.8). None where nothing outlives the process anyway. Where the platform cannot keep them, workers
+    whose lease is over are ended all the same."""
+    if not store.persistent:
         return None
     if store.path is not None:
         return LedgerBoxes(store.path.with_name(store.path.name + "-leases"), store.description)
@@ -46,6 +51,7 @@ class LedgerBoxes:
         self._box: BlackBox | None = None
         self._slots: dict[tuple[str, int], Slot] = {}
         self._rescues = 0
+        self._silent: dict[str, tuple[float, int]] = {}
 
     def begin(self, worker_id: str) -> None:
         """Starts a box. An earlier one of this process becomes a wreck, and is dealt with as such."""
@@ -80,22 +86,39 @@ class LedgerBoxes:
     async def rescue(self, store: StateStore) -> int:
         """Settles dead workers; returns how many. Raises StateStoreError."""
         count = 0
-        for wreck in self._wrecks():
-            count += await self._settle(store, wreck)
+        wrecks = self._wrecks()
+        try:
+            for wreck in wrecks:
+                count += await self._settle(store, wreck)
+        finally:
+            for wreck in wrecks:
+                wreck.leave()  # what is not settled may be found again, by others too
         self._rescues += 1
-        if self._rescues % _LOOK_FOR_EXPIRED_EVERY == 0:
-            for worker in await store.list_workers():
-                if worker.expired:
-                    presumed = await store.recover_worker(worker.worker_id, None)
-                    if presumed:
-                        _log.warning(
-                            "Worker %s (%s) was not heard any more and left no black box here: $%.9f count as spent.",
-                            worker.worker_id,
-                            worker.host or "host unknown",
-                            presumed / 1e9,
-                        )
-                    count += presumed is not None
+        if self._silent or self._rescues % _LOOK_FOR_EXPIRED_EVERY == 0:
+            for worker in await self._long_silent(store):
+                presumed = await store.recover_worker(worker.worker_id, None)
+                if presumed:
+                    _log.warning(
+                        "Worker %s (%s) was not heard any more and left no black box here: $%.9f count as spent.",
+                        worker.worker_id,
+                        worker.host or "host unknown",
+                        presumed / 1e9,
+                    )
+                count += presumed is not None
         return count
+
+    async def _long_silent(self, store: StateStore) -> list[WorkerRow]:
+        """Workers that have been found expired, and not heard in between, often enough."""
+        before, self._silent = self._silent, {}
+        found = []
+        for worker in await store.list_workers():
+            if worker.expired:
+                at_s, looks = before.get(worker.worker_id, (worker.expires_at_s, 0))
+                looks = looks + 1 if at_s == worker.expires_at_s else 1
+                self._silent[worker.worker_id] = (worker.expires_at_s, looks)
+                if looks >= _LOOKS:
+                    found.append(worker)
+        return found
 
     def end(self) -> None:
         """This worker ended in order."""
@@ -109,16 +132,11 @@ class LedgerBoxes:
             return []
 
     async def _settle(self, store: StateStore, wreck: Wreck) -> int:
-        try:
-            presumed = await store.recover_worker(wreck.worker_id, wreck.legacy if wreck.trusted else None)
-        except StateStoreError:
-            wreck.leave()
-            raise
+        presumed = await store.recover_worker(wreck.worker_id, wreck.legacy if wreck.trusted else None)
         if presumed is None and not wreck.trusted:
             known = {worker.worker_id for worker in await store.list_workers()}
-            if wreck.worker_id in known:  # its lease still runs: only its end makes it safe to presume
-                wreck.leave()
-                return 0
+            if wreck.worker_id in known:
+                return 0  # its lease still runs: only its end makes it safe to presume
         wreck.remove()
         if presumed is not None:
             _log.warning(
@@ -135,4 +153,3 @@ class LedgerBoxes:
         self._slots.clear()
         if box is not None:
             box.close(clean=clean)
-

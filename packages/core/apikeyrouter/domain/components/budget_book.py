@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from apikeyrouter.domain.components.lessee import Boxes, Lessee
+from apikeyrouter.domain.components.lessee import TTL_S, Boxes, Lessee
 from apikeyrouter.domain.cost.budgets import (
     BudgetDefinition,
     BudgetLine,
@@ -70,9 +70,18 @@ class BudgetBook:
         on_alert: Callable[[BudgetThresholdReached], None],
         boxes: Boxes | None = None,
         soft_without_store: bool = True,
+        ttl_s: float = TTL_S,
     ) -> None:
         self.any = False
-        self.lessee = Lessee(store, clock, boxes=boxes, on_answer=self._answered, on_fenced=self._fenced)
+        self.lessee = Lessee(
+            store,
+            clock,
+            boxes=boxes,
+            on_answer=self._answered,
+            on_fenced=self._fenced,
+            on_time=self._timed,
+            ttl_s=ttl_s,
+        )
         self._store = store
         self._clock = clock
         self._on_alert = on_alert
@@ -222,6 +231,19 @@ class BudgetBook:
         for line in self._lines.values():
             line.lease = None
         self._cache.clear()
+
+    def _timed(self) -> None:
+        """The store's clock is known now; windows that were chosen by this machine's may be other ones."""
+        utc_s = self.lessee.utc_s(self._clock.monotonic_s())
+        for line in self._lines.values():
+            lease = line.lease
+            if lease is not None and lease.window != line.definition.window.at(utc_s).window:
+                line.lease = None
+                if not lease.account.used and not lease.account.held:
+                    self.lessee.drop(lease)
+                lease.retire()
+        self._cache.clear()
+        self._look_again_s = -math.inf
 
     def _remove(self, budget_id: str) -> None:
         line = self._lines.pop(budget_id, None)

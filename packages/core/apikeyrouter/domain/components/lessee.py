@@ -29,12 +29,12 @@ __all__ = ["Boxes", "Lessee", "wait_for_room"]
 _log = logging.getLogger("apikeyrouter")
 
 SYNC_EVERY_S = 0.25
-HEARTBEAT_S = 3.0
-"""A worker that wants nothing still says so often that its slices are not given up."""
-
 TTL_S = 15.0
-MARGIN_S = 2.0
-"""Hard budgets freeze this long before the store may give the slices up."""
+HEARTBEATS = 5
+"""A worker that wants nothing still says so often in the life of its lease that its slices are not given up."""
+
+MARGIN = 2 / 15
+"""Hard budgets freeze this part of a lease's life before the store may give the slices up."""
 
 RESCUE_EVERY_S = 2.0
 WAITING_MAX = 1000
@@ -71,8 +71,8 @@ class Lessee:
     """Leases of one router.
 
     `on_answer` is told each grant after its lease took it in (alerts, vanished budgets); `on_fenced`, that all leases
-    are void and new ones must be made. `lapse_at_s`: monotonic time
-    after which hard leases must not be used; infinite while nothing is leased.
+    are void and new ones must be made; `on_time`, that the store's clock is known, before anything is leased: until
+    then `utc_s` goes by this machine's, and windows may be wrong. `ttl_s`: see `LeaseWorker`.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class Lessee:
         boxes: Boxes | None = None,
         on_answer: Callable[[Lease, LeaseGrant], None],
         on_fenced: Callable[[], None],
+        on_time: Callable[[], None],
         host: str = "",
         ttl_s: float = TTL_S,
     ) -> None:
@@ -91,6 +92,8 @@ class Lessee:
         self._boxes = boxes
         self._on_answer = on_answer
         self._on_fenced = on_fenced
+        self._on_time = on_time
+        self._time_known = False
         self._host = host
         self._ttl_s = ttl_s
         self._leases: dict[tuple[str, int], Lease] = {}
@@ -113,7 +116,7 @@ class Lessee:
     @property
     def lapse_at_s(self) -> float:
         """When hard leases must stop, unless the store is heard before."""
-        return self._heard_at_s + self._ttl_s - MARGIN_S
+        return self._heard_at_s + self._ttl_s * (1 - MARGIN)
 
     # -- leases -----------------------------------------------------------------------------------------------------
 
@@ -174,9 +177,13 @@ class Lessee:
     async def step(self) -> bool:
         """One round: asks what there is to ask. True when the store was asked and answered."""
         now_s = self._clock.monotonic_s()
-        asked = [(lease, ask) for lease in self._leases.values() if (ask := lease.ask(now_s)) is not None]
-        beat = bool(self._leases) and now_s - self._heard_at_s >= HEARTBEAT_S
+        asked: list[tuple[Lease, LeaseAsk]] = []
         try:
+            if self._leases and not self._time_known:
+                await self._exchange([], now_s)
+                now_s = self._clock.monotonic_s()
+            asked = [(lease, ask) for lease in self._leases.values() if (ask := lease.ask(now_s)) is not None]
+            beat = bool(self._leases) and now_s - self._heard_at_s >= self._ttl_s / HEARTBEATS
             if asked or beat:
                 await self._exchange(asked, now_s)
             if self._boxes is not None and now_s - self._rescued_at_s >= RESCUE_EVERY_S:
@@ -195,6 +202,9 @@ class Lessee:
         reply = await self._store.lease(self.worker, [ask for _, ask in asked])
         after_s = self._clock.monotonic_s()
         self._utc_minus_mono_s = reply.now_utc_s - (now_s + after_s) / 2
+        if not self._time_known:
+            self._time_known = True
+            self._on_time()
         if reply.fenced:
             self._start_anew()
             return
