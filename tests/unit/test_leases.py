@@ -50,9 +50,10 @@ class Shop:
 class Bench:
     """A lease, its ledger and its shop, at a time that is moved by hand."""
 
-    def __init__(self, shop: Shop | None = None) -> None:
+    def __init__(self, shop: Shop | None = None, *, at_s: float = 0.0) -> None:
         self.shop = shop or Shop()
         self.clock = ManualClock()
+        self.clock.advance(at_s)
         self.ledger = Ledger(self.clock)
         self.lease = Lease("b", WINDOW, OLDEST, limit=self.shop.limit, hard=self.shop.hard, now_s=self.now_s)
         self.told: list[tuple[int, Answer]] = []
@@ -148,6 +149,18 @@ def test_spending_that_fades_is_forgotten_by_three_tenths_a_look(bench: Bench) -
     assert ask.granted == 600 + 5 * 294  # 0.7 * 0.7 * 600
 
 
+def test_spending_that_slows_down_counts_for_three_tenths(bench: Bench) -> None:
+    bench.fund(600)
+    bench.spend(600)
+    bench.sync(1.0)
+    bench.spend(200)
+    assert bench.sync(1.0) is not None
+    bench.fund(9_000)
+    ask = bench.ask()
+    assert ask is not None
+    assert ask.granted == 800 + 5 * 480, "0.7 of 600 and 0.3 of 200 a second"
+
+
 def test_two_looks_within_a_tenth_of_a_second_are_one(bench: Bench) -> None:
     bench.fund(600)
     bench.spend(90)
@@ -187,6 +200,45 @@ def test_an_idle_slice_goes_back_after_five_seconds(bench: Bench) -> None:
     assert gone is not None
     assert (gone.granted, bench.lease.granted, bench.shop.totals.granted) == (0, 0, 0)
     assert bench.refuses(1)
+
+
+def test_a_slice_in_use_is_kept_at_any_time_of_day() -> None:
+    bench = Bench(at_s=50_000)
+    bench.sync()
+    bench.spend(60)
+    assert bench.sync() is not None
+    ask = bench.ask(4.0)
+    assert ask is None or ask.granted > 60
+    gone = bench.sync(1.001)
+    assert gone is not None
+    assert gone.granted == 60
+
+
+def test_a_budget_that_is_used_up_has_no_slices(bench: Bench) -> None:
+    bench.fund(LIMIT)
+    bench.spend(LIMIT - 5)
+    bench.hold(5)
+    told = bench.sync()
+    assert told is not None
+    assert told.granted == LIMIT
+    bench.wait(1)
+    ask = bench.ask()
+    assert ask is not None
+    assert ask.granted == LIMIT + 1
+
+
+def test_a_call_is_answered_once(bench: Bench) -> None:
+    bench.sync()
+    holds = [bench.hold(1) for _ in range(4)]
+    bench.shop.others(LIMIT)
+    bench.sync()
+    bench.shop.others(0)
+    ask = None
+    while len(holds) > 1:
+        holds.pop().release()
+        ask = bench.sync(1.0)
+    assert ask is not None
+    assert ask.granted > 1, "frugal for two seconds, however often it hears of the same call"
 
 
 def test_who_hears_a_call_keeps_only_what_requests_need_for_two_seconds(bench: Bench) -> None:
@@ -253,7 +305,45 @@ def test_rolling_budgets_leave_room_for_what_earlier_windows_spent() -> None:
     assert ask.granted == 19_000 + (LIMIT - 80_000 - 19_000) // 20
 
 
+def test_a_request_that_waits_takes_all_else_off_the_slice_while_the_store_is_asked(bench: Bench) -> None:
+    bench.fund(1000)
+    bench.spend(100)
+    bench.hold(200)
+    bench.wait(5_000)
+    ask = bench.ask()
+    assert ask is not None
+    assert bench.lease.account.limit == 300
+    assert bench.refuses(1)
+    bench.lease.apply(ask, bench.shop.grant(ask), bench.now_s)
+    assert bench.lease.account.limit == bench.lease.granted
+
+
+def test_what_runs_keeps_its_room_when_the_store_grants_less(bench: Bench) -> None:
+    bench.fund(1000)
+    bench.spend(100)
+    bench.hold(200)
+    ask = bench.ask()
+    assert ask is not None
+    bench.hold(SMALLEST)
+    grant = bench.shop.grant(ask)
+    grant.granted = 50
+    bench.lease.apply(ask, grant, bench.now_s)
+    assert bench.lease.account.limit == 300 + SMALLEST
+
+
 # -- what is known
+
+
+def test_a_new_lease_knows_of_nothing(bench: Bench) -> None:
+    lease = bench.lease
+    assert (lease.granted, lease.spent, lease.elsewhere, lease.held_elsewhere, lease.promised) == (0, 0, 0, 0, 0)
+    assert (lease.unreported_spend, lease.unreported_hold, lease.unreported_overrun) == (0, 0, 0)
+    assert not lease.heard
+    bench.fund(1000)
+    bench.spend(400)
+    bench.hold(100)
+    bench.sync()
+    assert (lease.spent, lease.elsewhere, lease.held_elsewhere) == (400, 0, 0), "nobody else is there"
 
 
 def test_a_lease_knows_what_others_have_and_what_it_did_not_tell_yet(bench: Bench) -> None:
@@ -387,6 +477,15 @@ def test_a_hold_that_closes_here_makes_room_here(bench: Bench) -> None:
     assert bench.lease.account.on_free is None, "nobody waits any more"
 
 
+def test_a_hold_that_closes_makes_room_for_the_next_when_the_first_gave_up(bench: Bench) -> None:
+    bench.fund(1000)
+    running = bench.hold(1000 + SMALLEST)
+    bench.lease.leave(bench.wait(9_000))
+    bench.wait(800)
+    running.release()
+    assert bench.told == [(800, Answer.Room)]
+
+
 def test_a_failing_store_is_told_to_all_who_wait(bench: Bench) -> None:
     bench.wait(1)
     bench.wait(2)
@@ -457,6 +556,32 @@ def test_a_higher_limit_may_let_somebody_in(bench: Bench) -> None:
     bench.wait(LIMIT)
     assert bench.sync() is not None
     assert bench.told == [(LIMIT, Answer.Room)]
+
+
+def test_any_change_of_the_limit_is_asked_about(bench: Bench) -> None:
+    bench.sync()
+    assert bench.ask() is None
+    bench.lease.redefine(LIMIT + 1, hard=True)
+    assert not bench.lease.heard
+    assert bench.ask() is not None
+
+
+def test_a_lower_limit_leaves_what_was_spent_and_what_runs(bench: Bench) -> None:
+    bench.fund(1000)
+    bench.spend(100)
+    bench.hold(200)
+    bench.lease.redefine(LIMIT - 1, hard=True)
+    assert bench.lease.account.limit == 300
+
+
+def test_a_soft_budget_warns_by_its_new_limit_at_once() -> None:
+    bench = Bench(Shop(hard=False))
+    bench.sync()
+    bench.lease.redefine(50, hard=False)
+    assert not bench.hold(50).warnings
+    assert bench.hold(1).warnings == (bench.lease.account,)
+    assert bench.ask() is not None
+    assert bench.lease.account.limit == 50, "asking takes nothing off"
 
 
 def test_the_same_definition_again_changes_nothing(bench: Bench) -> None:
