@@ -39,6 +39,7 @@ _HOMES = {
     "SystemError": "apikeyrouter.domain.errors",
     "SystemResponse": "apikeyrouter.domain.models.system_response",
     "TimeWindow": "apikeyrouter.domain.models.budget",
+    "open_store": "apikeyrouter.infrastructure.state_store",
 }
 
 __all__ = [
@@ -66,6 +67,7 @@ __all__ = [
     "SystemResponse",
     "TimeWindow",
     "__version__",
+    "open_store",
 ]
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
     from apikeyrouter.infrastructure.adapters.anthropic_adapter import AnthropicAdapter
     from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
     from apikeyrouter.infrastructure.config.settings import RouterSettings
+    from apikeyrouter.infrastructure.state_store import open_store
     from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStore
     from apikeyrouter.infrastructure.state_store.sqlite_store import SQLiteStateStore
     from apikeyrouter.responses import StreamChunk
