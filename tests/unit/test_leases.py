@@ -206,7 +206,7 @@ def test_a_slice_in_use_is_kept_at_any_time_of_day() -> None:
     bench = Bench(at_s=50_000)
     bench.sync()
     bench.spend(60)
-    assert bench.sync() is not None
+    assert bench.sync(1.0) is not None
     ask = bench.ask(4.0)
     assert ask is None or ask.granted > 60
     gone = bench.sync(1.001)
