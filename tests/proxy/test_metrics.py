@@ -112,6 +112,7 @@ def test_gauges_are_those_of_the_scrape() -> None:
         keys_usable=1,
         holds_open=2,
         in_flight=3,
+        tasks=8,
         connections=[("https://api.openai.com:443", "idle", 4)],
         store_up=False,
         decisions_dropped=7,
@@ -124,6 +125,7 @@ def test_gauges_are_those_of_the_scrape() -> None:
     assert seen.value("apikeyrouter_keys_usable") == 1
     assert seen.value("apikeyrouter_holds_open") == 2
     assert seen.value("apikeyrouter_in_flight") == 3
+    assert seen.value("apikeyrouter_tasks") == 8
     assert seen.value("apikeyrouter_upstream_connections", origin="https://api.openai.com:443", state="idle") == 4
     assert seen.value("apikeyrouter_store_up") == 0
     assert seen.value("apikeyrouter_decisions_dropped_total") == 7

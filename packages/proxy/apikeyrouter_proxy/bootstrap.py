@@ -275,6 +275,7 @@ def live_gauges(proxy: Proxy) -> Gauges:
         keys=[KeyGauge(r.key_id, r.label, r.provider_id, r.state.value, r.in_flight) for r in records],
         holds_open=router.ledger.open_holds,
         in_flight=proxy.data_plane.in_flight,
+        tasks=len(asyncio.all_tasks()),
         connections=[(o, what, getattr(one, what)) for o, one in stats.items() for what in _CONNECTIONS],
         decisions_dropped=router.journal.dropped,
     )

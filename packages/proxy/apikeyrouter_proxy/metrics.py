@@ -116,13 +116,16 @@ class BudgetGauge:
 
 @dataclass(frozen=True, slots=True)
 class Gauges:
-    """What a scrape reads from the running parts. `connections`: (origin, "idle" | "active" | "waiting") -> count."""
+    """What a scrape reads from the running parts. `connections`: (origin, "idle" | "active" | "waiting") -> count.
+
+    `tasks`: of the event loop, the proxy's own ones included; at rest it does not grow."""
 
     keys: Sequence[KeyGauge] = ()
     keys_usable: int = 0
     budgets: Sequence[BudgetGauge] = ()
     holds_open: int = 0
     in_flight: int = 0
+    tasks: int = 0
     connections: Sequence[tuple[str, str, int]] = ()
     store_up: bool = True
     decisions_dropped: int = 0
@@ -309,6 +312,7 @@ def _gauge_families(gauges: Gauges) -> Iterable[Family]:
     yield GaugeMetricFamily("apikeyrouter_keys_usable", "Keys that may serve now.", value=gauges.keys_usable)
     yield GaugeMetricFamily("apikeyrouter_holds_open", "Ledger holds not yet closed.", value=gauges.holds_open)
     yield GaugeMetricFamily("apikeyrouter_in_flight", "Requests on the token path.", value=gauges.in_flight)
+    yield GaugeMetricFamily("apikeyrouter_tasks", "Tasks of the event loop.", value=gauges.tasks)
     yield GaugeMetricFamily("apikeyrouter_store_up", "1 while the store answers.", value=int(gauges.store_up))
     yield GaugeMetricFamily("apikeyrouter_workers", "Processes that serve together.", value=1)
     yield CounterMetricFamily(

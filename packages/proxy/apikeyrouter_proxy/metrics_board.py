@@ -23,6 +23,7 @@ _SUMMED = frozenset(
         "apikeyrouter_upstream_connections",
         "apikeyrouter_holds_open",
         "apikeyrouter_in_flight",
+        "apikeyrouter_tasks",
         "apikeyrouter_workers",
     }
 )

@@ -6,6 +6,8 @@ may serve, nobody is shutting down. `/metrics`: Prometheus.
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
@@ -102,6 +104,7 @@ async def metrics(proxy: RunningProxy) -> Response:
         budgets=await _budgets(proxy),
         holds_open=proxy.router.ledger.open_holds,
         in_flight=proxy.data_plane.in_flight,
+        tasks=len(asyncio.all_tasks()),
         connections=_connections(proxy),
         store_up=store.status is not HealthStatus.Down,
         decisions_dropped=proxy.router.journal.dropped + int(store.details.get("dropped_decisions", 0)),
