@@ -339,6 +339,26 @@ def test_a_start_that_fails_is_one_message_whichever_process_fails(tmp_path: Pat
         assert f"Port {port}" in busy.err
 
 
+def test_the_parent_gives_up_when_nobody_serves_and_nobody_can_be_started(sim: Sim, tmp_path: Path) -> None:
+    flag = tmp_path / "broken"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        f"if 'apikeyrouter_proxy.worker' in sys.orig_argv and os.path.exists({str(flag)!r}): os._exit(3)\n"
+    )
+    with proxy_process(sim, tmp_path, env={**TWO, "PYTHONPATH": str(tmp_path)}) as proxy:
+        with lines_to(proxy) as lines:
+            flag.touch()
+            first, second = sorted(workers_of(proxy))
+            os.kill(first, signal.SIGKILL)
+            time.sleep(1.0)
+            assert lines[1].chat()[0] == 200  # the other one serves, however often the first cannot be started
+            assert proxy.process.poll() is None
+        os.kill(second, signal.SIGKILL)
+        assert proxy.process.wait(60) == 1
+        soon(lambda: "whenever it starts" in proxy.log, 5.0)
+        assert proxy.log.count("Error: Worker") == 1
+
+
 def other_listener(port: int) -> Any:
     import socket
 

@@ -46,7 +46,7 @@ _WAIT_S, _WAIT_MAX_S = 0.1, 30.0
 _SETTLED_S = 60.0
 """A worker that served for so long is replaced at once when it ends."""
 
-_STARTS_MAX = 10
+_STARTS_MAX = 5
 """Failed starts in a row, with nobody serving, after which the parent gives up."""
 
 _READY_WITHIN_S = 120.0
