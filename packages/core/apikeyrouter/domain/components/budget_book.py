@@ -154,7 +154,7 @@ class BudgetBook:
         lease = line.lease
         if lease is None or line.moved_on(utc_s):
             if lease is not None:
-                lease.retire()
+                line.end_window()
             lease = line.begin_window(utc_s, now_s)
             self.lessee.add(lease)
             self._plan(line, now_s)
@@ -175,8 +175,7 @@ class BudgetBook:
             if line.lease is None:
                 continue
             if line.moved_on(utc_s):
-                line.lease.retire()
-                line.lease = None
+                line.end_window()
             else:
                 self._plan(line, now_s)
         if not self.lessee.freeze_if_lapsed(now_s, soft_too=not self._soft_without_store):
@@ -238,10 +237,9 @@ class BudgetBook:
         for line in self._lines.values():
             lease = line.lease
             if lease is not None and lease.window != line.definition.window.at(utc_s).window:
-                line.lease = None
                 if not lease.account.used and not lease.account.held:
                     self.lessee.drop(lease)
-                lease.retire()
+                line.forget_window()
         self._cache.clear()
         self._look_again_s = -math.inf
 

@@ -8,6 +8,7 @@ Laws: amounts are whole nano-dollars inside and exact Decimals outside.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -183,9 +184,9 @@ def _dollars(limit: object) -> Decimal:
 
 
 class BudgetLine:
-    """A budget at work. `lease`: of the running window, made at its first use (`lease_at`)."""
+    """A budget at work. `lease`: of the running window, made at its first use (`begin_window`)."""
 
-    __slots__ = ("budget_id", "created_at_s", "definition", "lease", "span")
+    __slots__ = ("_not_before_utc_s", "budget_id", "created_at_s", "definition", "lease", "span")
 
     def __init__(self, budget_id: str, definition: BudgetDefinition, *, created_at_s: float) -> None:
         self.budget_id = budget_id
@@ -193,6 +194,7 @@ class BudgetLine:
         self.created_at_s = created_at_s
         self.lease: Lease | None = None
         self.span: Span | None = None
+        self._not_before_utc_s = -math.inf
 
     def covers(self, provider_id: str, key_id: str, model: str, tags: Mapping[str, object]) -> bool:
         """Whether a request like this counts against it. `tags`: of the call, "virtual_key" and "team" among them."""
@@ -217,7 +219,7 @@ class BudgetLine:
     def begin_window(self, utc_s: float, now_s: float) -> Lease:
         """A lease for the window that runs at `utc_s` (the store's time)."""
         definition = self.definition
-        self.span = span = definition.window.at(utc_s)
+        self.span = span = definition.window.at(max(utc_s, self._not_before_utc_s))
         self.lease = Lease(
             self.budget_id,
             span.window,
@@ -227,6 +229,22 @@ class BudgetLine:
             now_s=now_s,
         )
         return self.lease
+
+    def end_window(self) -> None:
+        """The window is over and does not come back. Each answer of the store sets our idea of its clock anew, a little
+        back too; a second lease of a window would spend again what the first one was granted."""
+        if self.lease is not None:
+            self.lease.retire()
+            self.lease = None
+        if self.span is not None:
+            self._not_before_utc_s = self.span.ends_utc_s
+
+    def forget_window(self) -> None:
+        """The window was chosen by a clock that was wrong."""
+        if self.lease is not None:
+            self.lease.retire()
+            self.lease = None
+        self._not_before_utc_s = -math.inf
 
     def redefine(self, definition: BudgetDefinition) -> None:
         """Takes a new limit, mode or name; spend and running holds stay."""
