@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -23,9 +24,10 @@ LOCAL = ("127.0.0.1", 50_000)
 
 
 class Store(MemoryStateStore):
-    """A store that can be down."""
+    """A store that can be down, and slow to answer."""
 
     down = False
+    slow_s = 0.0
 
     def _check(self) -> None:
         if self.down:
@@ -39,11 +41,14 @@ class Store(MemoryStateStore):
 
     async def save_virtual_key(self, virtual_key: StoredVirtualKey) -> None:
         self._check()
+        await asyncio.sleep(self.slow_s)
         await super().save_virtual_key(virtual_key)
 
     async def load_virtual_keys(self) -> list[StoredVirtualKey]:
         self._check()
-        return await super().load_virtual_keys()
+        rows = await super().load_virtual_keys()
+        await asyncio.sleep(self.slow_s)
+        return rows
 
 
 class Process:
@@ -145,6 +150,35 @@ def test_an_unknown_key_is_no_401_while_the_store_does_not_answer(wait_s: float)
         for admin in (False, True):
             assert await pair.second.ask(token, admin=admin) == "503 store_unavailable 1"
         assert await pair.second.ask("sk-of-somebody-else") == "401 invalid_api_key -"  # never ours
+
+    with_pair(story, require_auth=True)
+
+
+def test_the_token_path_which_does_not_wait_says_503_too() -> None:
+    async def story(pair: Pair) -> None:
+        _, token = await pair.first.keys.create("made elsewhere")
+        pair.store.down = True
+        await pair.clock.sleep(10.0)
+        headers = {b"host": b"127.0.0.1", b"x-api-key": token.encode()}
+        with pytest.raises(WireError) as refused:
+            pair.second.access.authenticate({"type": "http", "client": LOCAL}, headers)
+        assert refused.value.status == 503
+
+    with_pair(story, require_auth=True)
+
+
+def test_a_revocation_is_not_undone_by_rows_that_were_read_before_it() -> None:
+    async def story(pair: Pair) -> None:
+        view, token = await pair.first.keys.create("ci")
+        pair.store.slow_s = 0.5
+        reading = asyncio.ensure_future(pair.first.keys.refresh())
+        await pair.clock.sleep(0.1)
+        revoking = asyncio.ensure_future(pair.first.keys.revoke(view.id))
+        await pair.clock.sleep(0.45)  # the rows are here, the revocation is not yet stored
+        assert reading.done()
+        assert await pair.first.ask(token) == "401 invalid_api_key -"
+        await revoking
+        assert await pair.first.ask(token) == "401 invalid_api_key -"
 
     with_pair(story, require_auth=True)
 

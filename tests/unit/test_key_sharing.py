@@ -132,6 +132,19 @@ async def test_counters_alone_are_no_news() -> None:
     assert (await first.store.list_keys())[0].usage_count == 1
 
 
+async def test_what_was_taken_in_is_not_written_again() -> None:
+    first, second = await pair()
+    key = await first.keys.register(material(), "openai")
+    first.refuse(key.id, failure(FailureClass.Rate, hint_s=30.0))
+    await second.keys.refresh()
+    await first.keys.update(key.id, label="renamed")
+    await second.keys.refresh()
+    before = await revision(first, key.id)
+    second.serve(key.id, "gpt-5")
+    second.keys.flush_counters()
+    assert await revision(first, key.id) == before
+
+
 async def test_counters_add_up_over_processes_and_restarts() -> None:
     first, second = await pair()
     key = await first.keys.register(material(), "openai")
@@ -254,13 +267,17 @@ class Slow(MemoryStateStore):
             await gate.wait()
         await super().apply(batch)
 
+    async def load_keys(self, key_ids: Sequence[str] | None = None) -> list[StoredKey]:
+        rows = await super().load_keys(key_ids)
+        await asyncio.sleep(0)
+        return rows
+
 
 async def test_material_registered_by_two_processes_at_once_ends_as_one_key() -> None:
     first, second = await pair(Slow())
     second.clock.advance(0.5)  # its clock is ahead: its key is the younger one
     a, b = await asyncio.gather(first.keys.register(material(), "openai"), second.keys.register(material(), "openai"))
-    await first.keys.refresh({a.id, b.id})
-    await second.keys.refresh({a.id, b.id})
+    await asyncio.gather(first.keys.refresh({a.id, b.id}), second.keys.refresh({a.id, b.id}))
     await first.keys.refresh({a.id, b.id})
     for office in (first, second):
         assert [r.key_id for r in office.keys.records("openai")] == [a.id]
