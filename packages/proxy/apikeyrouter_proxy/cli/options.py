@@ -20,7 +20,10 @@ Url = Annotated[
 ]
 Store = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--store", help="Work on this store: memory:, sqlite:///path, postgresql://... or redis://.... Default: APIKEYROUTER_STORE."),
+    typer.Option(
+        "--store",
+        help="Work on this store: sqlite:///path, postgresql://... or redis://... Default: APIKEYROUTER_STORE.",
+    ),
 ]
 EnvFile = Annotated[
     Optional[Path],  # noqa: UP045
