@@ -373,9 +373,8 @@ class ApiKeyRouter:
             self.journal.key_moved(event)
 
     def _post(self) -> None:
-        self.journal.flush()
-        self.key_manager.flush_counters()
-        self.prices.tick()
+        for due in (self.journal.flush, self.key_manager.flush_counters, self.prices.tick, self._learners.renew):
+            due()
 
     def _new_transport(self) -> Transport:
         from apikeyrouter.infrastructure.transport import HttpTransport, TransportLimits

@@ -68,6 +68,9 @@ class ReplyStream:
             if failure is not None and not reader.done:
                 yield _DONE if reader.error is not None else in_band_error(failure, self._call.request_id)
         except TransportError as error:
+            if reader.done and reader.error is None:  # only what says that the connection may be used again is missing
+                self._end()
+                return
             failure = classify_transport(_as_mid_reply(error))
             self._fail(failure)
             yield in_band_error(failure, self._call.request_id)

@@ -35,8 +35,9 @@ class CostEstimate(BaseModel):
 class CostReconciliation(BaseModel):
     """Estimates against what requests really cost, for one provider and model, since this process started.
 
-    `requests`: how many. `estimated` and `actual`: US dollars in all, expectation against charge. `mean_error`: mean of
-    (actual - estimated) / actual, 0 is best. `mean_absolute_error`: of its absolute value, less is better.
+    `requests`: how many were looked at (all, up to 400 a second). `estimated` and `actual`: US dollars in all,
+    expectation against charge. `mean_error`: mean of (actual - estimated) / actual, 0 is best. `mean_absolute_error`:
+    of its absolute value, less is better.
     `input_tokens_per_byte`: learned. `above_q95`: share of requests that cost more than their q95 estimate; 0.05 is
     right. `above_bound`: requests that cost more than their upper bound: 0, or the price list or the provider is wrong.
     """

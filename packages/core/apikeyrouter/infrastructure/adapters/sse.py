@@ -2,7 +2,8 @@
 
 `OpenAIStreamReader` never re-frames: it looks for a few byte patterns (C-speed finds) and decodes only the rare event
 that carries usage, an error or a finish reason. When the caller did not ask for usage, the extra usage chunk that we
-asked the provider for is cut out, and only then are events held back until they are whole.
+asked the provider for is cut out.
+Law: only whole events are passed on, so that whatever follows a stream that broke off (an error event) can be read.
 """
 
 from __future__ import annotations
@@ -61,23 +62,19 @@ class OpenAIStreamReader:
             self._carry = b""
         whole = data[:end] if self._carry else data
         if not whole:
-            return b"" if self._strip_usage else chunk
+            return b""
         cuts = self._watch(whole)
-        if not self._strip_usage:
-            return chunk
         return _without(whole, cuts) if cuts else whole
 
     def finish(self) -> bytes:
-        """What is left when the provider has ended: an event without its blank line, and [DONE] if it was forgotten."""
+        """What is left when the provider has ended: an event without its blank line, and [DONE] if it was forgotten.
+        Half an event is dropped."""
         rest = b""
         if self._carry:
             tail = self._carry + b"\n\n"
-            cuts = self._watch(tail)
-            if not self._strip_usage:
-                rest = b"\n\n"
-            elif not cuts:
-                rest = tail
             self._carry = b""
+            if _is_whole(_payload(tail)) and not self._watch(tail):
+                rest = tail
         if not self.done and self.finish_reason is not None and self.error is None:
             self.done = True
             rest += DONE_EVENT
@@ -86,7 +83,7 @@ class OpenAIStreamReader:
     def _watch(self, whole: bytes) -> list[tuple[int, int]]:
         """Updates the fields from whole events; returns the (start, end) of those that must not be passed on."""
         self.deltas += whole.count(b'"delta"') + whole.count(b'"text":')
-        if b"[DONE]" in whole:
+        if b"[DONE]" in whole and _says_done(whole):
             self.done = True
         cuts: list[tuple[int, int]] = []
         for pattern, read in _WATCHED:
@@ -155,6 +152,21 @@ def _payload(event: bytes) -> bytes:
     """The JSON of an event's data lines."""
     lines = [line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")]
     return lines[0] if len(lines) == 1 else b"\n".join(lines)
+
+
+def _says_done(whole: bytes) -> bool:
+    """Whether one of the events is the end mark, and not text about it."""
+    return any(line.startswith(b"data:") and line[5:].strip() == b"[DONE]" for line in whole.splitlines())
+
+
+def _is_whole(payload: bytes) -> bool:
+    """Whether an event's data was not broken off."""
+    if payload == b"[DONE]":
+        return True
+    try:
+        return bool(msgspec.json.decode(payload))
+    except msgspec.MsgspecError:
+        return False
 
 
 def _is_error(payload: bytes) -> bool:
