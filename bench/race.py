@@ -37,6 +37,7 @@ from bench.race_judge import Race, Verdict, judge
 
 __all__ = ["Plan", "Racers", "Worker", "main", "make_budgets", "run_race"]
 
+ROOT = Path(__file__).parents[1]
 NEED_MAX = 1_000_000
 RELEASED_ONE_IN = 20
 """So many holds are given back without being sent."""
@@ -48,7 +49,8 @@ _STOP_LOOK_S = 0.05
 class Plan:
     """A race. `reservations`: about so many holds of the mean charge fit into each budget. `pace_s`: mean time of a
     request, 0 for as fast as can be. `wait_s`: the longest wait for room. `ttl_s`: of leases. `boxes`: whether workers
-    keep black boxes. Workers stop early when the file "stop" is in the folder."""
+    keep black boxes. `exact`: whether the judge can know what is charged for the dead. Workers stop early when the file
+    "stop" is in the folder."""
 
     url: str
     folder: Path
@@ -61,6 +63,7 @@ class Plan:
     pace_s: float = 0.0
     ttl_s: float = 15.0
     boxes: bool = True
+    exact: bool = True
 
     @property
     def limit(self) -> int:
@@ -252,7 +255,7 @@ class Racers:
         logs = self._plan.folder / "logs"
         first = max([int(one.name) for one in logs.glob("[0-9]*")], default=0) if logs.exists() else 0
         words = ["-m", "bench.race", str(self._path), str(number), str(first)]
-        self.running[number] = process = await asyncio.create_subprocess_exec(sys.executable, *words)
+        self.running[number] = process = await asyncio.create_subprocess_exec(sys.executable, *words, cwd=ROOT)
         return process
 
     async def start_all(self) -> None:
@@ -311,7 +314,7 @@ async def run_race(plan: Plan, trouble: Callable[[Racers, StateStore], Awaitable
         killed = await trouble(racers, store) if trouble is not None else set()
         await racers.wait()
         await sweep(plan, store)
-        verdict = await judge(Race(plan.folder / "logs", plan.limit, ids, frozenset(killed), exact=plan.boxes), store)
+        verdict = await judge(Race(plan.folder / "logs", plan.limit, ids, frozenset(killed), exact=plan.exact), store)
     finally:
         racers.end()
         await store.close()

@@ -5,7 +5,8 @@
     python -m bench race --store sqlite                    one budget race, nobody is harmed
 
 Runs, named by the rows of the reliability table: `race` (R2), `kills` (R3: kill -9 of workers), `orphans` (R3 without
-black boxes: a killed worker's slices are presumed spent after its lease), `outages` (R4: the server is killed, or
+black boxes: a killed worker's slices are presumed spent after its lease), `pauses` (a worker stands still for longer
+than its lease, is given up, and wakes), `outages` (R4: the server is killed, or
 frozen, and comes back). Each starts its own servers in temporary folders and prints a line of figures; the exit status
 is 1 if any law was violated: overspend and false rejections 0, spend and presumed charges within the judge's bounds,
 errors of workers none but "the store does not answer", everything at rest in the end, work goes on within 5 s.
@@ -35,7 +36,7 @@ __all__ = ["STORES", "main", "run_one"]
 STORES = ("sqlite", "postgres", "redis", "redis-always")
 """`redis` writes its log to disk once a second (its default), `redis-always` before each answer."""
 
-RUNS = ("race", "kills", "orphans", "outages")
+RUNS = ("race", "kills", "orphans", "pauses", "outages")
 RESUME_WITHIN_S = 5.0
 
 
@@ -68,7 +69,9 @@ def run_one(run: str, store: str, size: Size) -> tuple[Verdict, float]:
         plan = plan_of(run, url, folder, size)
         trouble = Trouble(plan, server, seed=size.seed)
         if run in ("kills", "orphans"):
-            trouble.kills = size.kills if run == "kills" else max(1, size.kills // 10)
+            trouble.kills = size.kills if run == "kills" else min(size.kills, max(4, size.kills // 10))
+        if run == "pauses":
+            trouble.pauses = max(2, size.kills // 20)
         if run == "outages":
             trouble.server_kills = size.server_kills
         trouble.seconds_max = size.minutes * 60
@@ -83,8 +86,8 @@ def plan_of(run: str, url: str, folder: Path, size: Size) -> Plan:
     if run != "race":
         plan.pace_s = 0.05
         plan.wait_s = 30.0
-    if run == "orphans":
-        plan.boxes, plan.ttl_s = False, 6.0
+    if run in ("orphans", "pauses"):
+        plan.boxes, plan.exact, plan.ttl_s = run == "pauses", False, 3.0
         plan.tasks = min(plan.tasks, 16)
     return plan
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import time
 from collections.abc import Iterator
 
@@ -26,11 +27,12 @@ _LAST_OF_ALL_S = 30.0
 
 
 class Trouble:
-    """`kills`: of workers. `server_kills`: of the server, and half as many freezes. `seconds_max`: then the race is
-    ended in order, whatever was reached."""
+    """`kills`: of workers. `pauses`: of workers, until they are given up. `server_kills`: of the server, and half as
+    many freezes. `seconds_max`: then the race is ended in order, whatever was reached."""
 
     def __init__(self, plan: Plan, server: PostgresServer | RedisServer | None, *, seed: int = 1) -> None:
         self.kills = 0
+        self.pauses = 0
         self.server_kills = 0
         self.seconds_max = 900.0
         self._plan = plan
@@ -47,9 +49,9 @@ class Trouble:
         """Makes trouble until all of it is done, the race is over, or time is up. Names of logs of killed processes."""
         over = asyncio.create_task(self._until_over(racers))
         looking = asyncio.create_task(self._look_for_recoveries(store))
-        made = asyncio.gather(self._kill_workers(racers), self._kill_server())
+        made = asyncio.gather(self._kill_workers(racers), self._pause_workers(racers), self._kill_server())
         limit = asyncio.create_task(asyncio.sleep(self.seconds_max))
-        wanted = bool(self.kills or self.server_kills)
+        wanted = bool(self.kills or self.pauses or self.server_kills)
         try:
             await asyncio.wait((made, over, limit) if wanted else (over, limit), return_when=asyncio.FIRST_COMPLETED)
             if made.done():
@@ -83,7 +85,7 @@ class Trouble:
     async def _kill_workers(self, racers: Racers) -> None:
         for _ in range(self.kills):
             await asyncio.sleep(self._rng.uniform(0.05, 0.8))
-            number = await self._victim(racers)
+            number = await self._victim(racers, any_share=0.1)
             process = await racers.kill(number)
             if process is None:
                 return
@@ -94,16 +96,42 @@ class Trouble:
                 self._awaited[worker_id] = time.monotonic()
             await racers.start(number)
 
-    async def _victim(self, racers: Racers) -> int:
-        """Mostly one that is at work; now and then any, which may be just starting."""
+    async def _pause_workers(self, racers: Racers) -> None:
+        """SIGSTOP until the store has given it up, then SIGCONT."""
+        for _ in range(self.pauses):
+            await asyncio.sleep(self._rng.uniform(0.3, 1.0))
+            number = await self._victim(racers)
+            process = racers.running[number]
+            log = f"{number}-{process.pid}.log"
+            worker_id = self._worker_id(log)
+            if process.returncode is not None or not worker_id:
+                continue
+            self._killed.add(log)
+            self._awaited[worker_id] = time.monotonic()
+            # one that stands still within a write keeps SQLite locked, and then nobody can end it
+            until_s = time.monotonic() + 5 * self._plan.ttl_s
+            process.send_signal(signal.SIGSTOP)
+            try:
+                while worker_id in self._awaited and time.monotonic() < until_s:
+                    await asyncio.sleep(_POLL_S)
+            finally:
+                self._awaited.pop(worker_id, None)
+                process.send_signal(signal.SIGCONT)
+
+    async def _victim(self, racers: Racers, *, any_share: float = 0.0) -> int:
+        """One that is at work; with the chance `any_share` any one, which may be just starting."""
         while True:
             running = sorted(racers.running.items())
-            working = [number for number, one in running if self._worker_id(f"{number}-{one.pid}.log")]
-            if self._rng.random() < 0.1:
+            working = [number for number, one in running if self._has_held(f"{number}-{one.pid}.log")]
+            if self._rng.random() < any_share:
                 return self._rng.choice(running)[0]
             if working:
                 return self._rng.choice(working)
             await asyncio.sleep(_POLL_S)
+
+    def _has_held(self, log: str) -> bool:
+        """Whether its log of any budget says something."""
+        return any(path.stat().st_size for path in (self._plan.folder / "logs").glob(f"[0-9]*/{log}"))
 
     def _worker_id(self, log: str) -> str:
         """Under which id it ran last; "" when it was killed before it had one."""
