@@ -102,6 +102,29 @@ def test_a_cut_stream_is_not_done() -> None:
     assert reader.deltas == 2
 
 
+@settings(max_examples=150, deadline=None)
+@given(texts, newlines, st.booleans(), st.booleans(), st.integers(0, 10_000), places)
+def test_of_a_stream_cut_anywhere_only_whole_events_pass(
+    said: list[str], newline: str, usage: bool, strip: bool, at: int, where: list[int]
+) -> None:
+    events = chat_stream([*said, "[DONE]"], newline=newline, usage=usage, comments=False)
+    data = b"".join(events)[: at % len(b"".join(events))]
+    reader = OpenAIStreamReader(strip_usage=strip)
+    passed = run(reader, cut(data, where))
+    *pieces, rest = passed.replace(b"\r\n", b"\n").split(b"\n\n")
+    assert rest == b""
+    payloads = [piece.removeprefix(b"data: ") for piece in pieces]
+    assert all(payload == b"[DONE]" or json.loads(payload) for payload in payloads)
+    assert reader.done == (b"[DONE]" in payloads)
+
+
+def test_a_model_that_writes_the_end_mark_does_not_end_the_stream() -> None:
+    data = b"".join(chat_stream(["data: [DONE]\n\n"], newline="\n", usage=False, comments=False)[:1])
+    reader = OpenAIStreamReader(strip_usage=False)
+    assert run(reader, [data]) == data
+    assert not reader.done
+
+
 def test_an_error_event_is_recognised_and_text_about_errors_is_not() -> None:
     reader = OpenAIStreamReader(strip_usage=False)
     reader.feed(event({"choices": [{"index": 0, "delta": {"content": 'an "error": {"a": 1}'}}]}))
