@@ -21,6 +21,7 @@ COMMANDS = {
     "startup": "bench.startup",
     "decision": "bench.decision",
     "faults": "bench.faults",
+    "cuts": "bench.cuts",
     "race": "bench.race",
     "soak": "bench.soak",
 }
