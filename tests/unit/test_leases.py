@@ -362,6 +362,14 @@ def test_a_lease_knows_what_others_have_and_what_it_did_not_tell_yet(bench: Benc
     assert lease.spent == 2_040
 
 
+def test_what_this_worker_spent_and_told_is_not_counted_among_the_others(bench: Bench) -> None:
+    bench.shop.others(5_000, spent=2_000)
+    bench.fund(1_000)
+    bench.spend(400)
+    bench.sync()
+    assert (bench.lease.elsewhere, bench.lease.spent) == (3_000, 2_400)
+
+
 def test_room_is_judged_to_the_nano_dollar(bench: Bench) -> None:
     bench.shop.others(5_000, spent=2_000)
     bench.fund(1_000)
