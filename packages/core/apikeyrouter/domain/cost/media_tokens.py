@@ -58,6 +58,10 @@ _HIDDEN: tuple[tuple[str, int], ...] = (
     ("grok", 1_536),
     ("command", 1_536),
     ("gpt-oss", 256),
+    ("gpt-4o", 0),  # OpenAI's cookbook counts these to the token, and recorded replies agree
+    ("gpt-4.1", 0),
+    ("gpt-4-", 0),
+    ("gpt-3.5", 0),
     ("gpt-", 64),
     ("chatgpt-", 64),
     ("text-", 0),
