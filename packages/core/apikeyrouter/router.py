@@ -180,6 +180,7 @@ class ApiKeyRouter:
             await self._transport.aclose()
             self._transport = None
         self._post()
+        self.key_manager.flush_counters(closing=True)
         await self._house.stop(same_loop=same_loop)
         await self.state_store.flush()
         await self.state_store.close()

@@ -55,7 +55,7 @@ class DataPlane:
         call: Call | None = None
         try:
             headers = dict(scope["headers"])
-            principal = self._access.authenticate(scope, headers)
+            principal = await self._access.admit(scope, headers)
             body = await read_body(receive, self._limit)
             encoding = headers.get(b"content-encoding")
             if encoding:
