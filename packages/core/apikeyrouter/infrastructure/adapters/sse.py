@@ -71,7 +71,7 @@ class OpenAIStreamReader:
         Half an event is dropped."""
         rest = b""
         if self._carry:
-            tail = self._carry + b"\n\n"
+            tail = self._carry.rstrip(b"\r\n") + b"\n\n"
             self._carry = b""
             if _is_whole(_payload(tail)) and not self._watch(tail):
                 rest = tail
