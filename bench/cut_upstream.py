@@ -4,7 +4,8 @@ Entry: `python -m bench.cut_upstream --port P`. A request says in `metadata` whi
 tokens, and after how many bytes the connection ends, by a reset or in order. The model names the dialect (`DIALECTS`):
 where usage stands, line ends, a forgotten `[DONE]`, several tokens in a piece. `GET /_records` tells what was
 generated for whom, and forgets it.
-Laws: tokens count once their event was written whole; a client that leaves stops its stream at the next token.
+Laws: tokens count once their event was written whole; a client that leaves stops its stream at the next token; only the
+first send of a stream breaks off, so another key may still serve what was cut before its first event.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 import httptools
@@ -179,8 +180,9 @@ class _Frame:
 class CutUpstream(asyncio.Protocol):
     """One connection; keep-alive, one request at a time."""
 
-    def __init__(self, records: list[Record]) -> None:
+    def __init__(self, records: list[Record], cut: set[int]) -> None:
         self._records = records
+        self._cut = cut
         self._parser = httptools.HttpRequestParser(self)
         self._url = b""
         self._body = bytearray()
@@ -229,6 +231,9 @@ class CutUpstream(asyncio.Protocol):
 
     def _begin(self, asked: dict[str, Any]) -> None:
         recipe = Recipe(model=asked["model"], **json.loads(asked["metadata"]["recipe"]))
+        if recipe.stream in self._cut:
+            recipe = replace(recipe, cut_at=None)
+        self._cut.add(recipe.stream)
         prompt = prompt_tokens(asked["messages"])
         record = Record(recipe.stream, recipe.model, prompt_tokens=prompt, asked=recipe.tokens)
         self._records.append(record)
@@ -283,7 +288,8 @@ class CutUpstream(asyncio.Protocol):
 async def serve(port: int) -> None:
     """Serves on loopback until the process ends."""
     records: list[Record] = []
-    make: Callable[[], asyncio.Protocol] = lambda: CutUpstream(records)  # noqa: E731
+    cut: set[int] = set()
+    make: Callable[[], asyncio.Protocol] = lambda: CutUpstream(records, cut)  # noqa: E731
     server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", port, backlog=1024)
     await server.serve_forever()
 

@@ -42,6 +42,8 @@ _PROMPT_TOKENS = prompt_tokens(_MESSAGES)
 _CONCURRENT = 100
 _WAVE = 400
 _WHOLE_SHARE = 0.2
+_RESTING = 503
+"""Half of a provider's streams break off, so its keys may be given a rest; what is refused then is not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +169,12 @@ class _Judge:
             records.setdefault(record["stream"], []).append(record)
         for plan, outcome in zip(plans, outcomes, strict=True):
             self._judge(plan, outcome, records.get(plan.recipe.stream, []))
-        figures.cut += sum(plan.by != "nobody" for plan in plans)
-        figures.whole += sum(plan.by == "nobody" for plan in plans)
+            if outcome.status == _RESTING:
+                continue
+            if plan.by == "nobody":
+                figures.whole += 1
+            else:
+                figures.cut += 1
         self._records += [record for found in records.values() for record in found]
 
     def end(self, before: dict[str, int]) -> None:
@@ -209,7 +215,7 @@ class _Judge:
         text = _text(plan.recipe)
         if outcome.status != 200:
             _add(figures.answers, f"{outcome.status} {(outcome.error or {}).get('code')}")
-            if plan.by != "provider":
+            if plan.by != "provider" and outcome.status != _RESTING:
                 _add(figures.faults, f"{outcome.status} for a stream that nobody cut")
         elif outcome.error is not None:
             _add(figures.answers, "in-band error")
