@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from apikeyrouter.domain.components.cost_controller import BudgetExceededError, CostController
-from apikeyrouter.domain.cost.budgets import BudgetThresholdReached, PriceUnknown
+from apikeyrouter.domain.cost.budgets import BudgetOverrun, BudgetThresholdReached, PriceUnknown
 from apikeyrouter.domain.cost.prices import cost_nano_usd
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.errors import BudgetDefinitionError, BudgetNotFoundError, StateStoreError, UnknownPriceError
@@ -40,7 +40,7 @@ class Bench:
         self.clock = clock or ManualClock(utc=datetime(2026, 11, 21, 12, tzinfo=UTC))
         self.store = store or MemoryStateStore(clock=self.clock)
         self.ledger = Ledger(self.clock)
-        self.events: list[BudgetThresholdReached | PriceUnknown] = []
+        self.events: list[BudgetThresholdReached | BudgetOverrun | PriceUnknown] = []
         book = PriceBook(StaticPriceSource({"mini": MINI}))
         self.costs = CostController(self.store, self.ledger, book, self.clock, on_event=self.events.append)
 
@@ -491,3 +491,22 @@ async def test_without_budgets_nothing_is_held_and_with_many_models_the_cache_st
     for number in range(10_000):
         assert len(bench.costs.accounts_for("openai", "key-1", f"model-{number}")) == 1
     assert len(bench.costs.book._cache) <= 4096
+
+
+async def test_what_costs_more_than_was_held_is_spent_told_and_blocks() -> None:
+    bench = Bench()
+    budget = await bench.costs.create_budget(BudgetScope.Global, "0.05")
+    hold = await bench.hold(CENT)
+    assert isinstance(hold, Hold)
+    hold.dispatch()
+    hold.settle([6 * CENT])
+    await bench.sync()
+    await bench.sync()
+    (told,) = [event for event in bench.events if isinstance(event, BudgetOverrun)]
+    assert (told.budget_id, told.amount_nano_usd, told.spent_nano_usd) == (budget.id, 5 * CENT, 6 * CENT)
+    assert "max_tokens" in str(told)
+    after = await bench.costs.get_budget(budget.id)
+    assert (after.current_spend, after.overrun) == (Decimal("0.06"), Decimal("0.05"))
+    assert isinstance(await bench.hold(1), Refused)
+    (logged,) = await bench.store.query_events(StateQuery("budget.overrun"))
+    assert logged.document["overrun_nano_usd"] == 5 * CENT

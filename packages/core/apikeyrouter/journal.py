@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from apikeyrouter.domain.cost.budgets import BudgetThresholdReached, PriceUnknown
+from apikeyrouter.domain.cost.budgets import BudgetOverrun, BudgetThresholdReached, PriceUnknown
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.errors import SystemError
 from apikeyrouter.domain.interfaces.clock import Clock
@@ -113,13 +113,15 @@ class Journal:
                     break
         return found
 
-    def money_event(self, event: BudgetThresholdReached | PriceUnknown) -> None:
-        """Tells of a passed threshold or an unknown price: the log, and for budgets the observers that care."""
+    def money_event(self, event: BudgetThresholdReached | BudgetOverrun | PriceUnknown) -> None:
+        """Tells of a passed threshold, an overrun or an unknown price: the log, and for budgets the observers that
+        care (`budget_alert`, `budget_overrun`)."""
         _log.warning("%s", event)
-        if not isinstance(event, BudgetThresholdReached):
+        if isinstance(event, PriceUnknown):
             return
+        name = "budget_alert" if isinstance(event, BudgetThresholdReached) else "budget_overrun"
         for observer in self.observers:
-            tell = getattr(observer, "budget_alert", None)
+            tell = getattr(observer, name, None)
             if tell is None:
                 continue
             try:

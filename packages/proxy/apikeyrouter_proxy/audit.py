@@ -41,6 +41,7 @@ _CORE = (
     "budget.created",
     "budget.updated",
     "budget.deleted",
+    "budget.overrun",
     "budget.threshold",
     "price.set",
     "price.removed",

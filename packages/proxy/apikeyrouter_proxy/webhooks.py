@@ -25,7 +25,7 @@ from random import Random
 from typing import Any
 
 from apikeyrouter import __version__
-from apikeyrouter.domain.cost.budgets import BudgetThresholdReached
+from apikeyrouter.domain.cost.budgets import BudgetOverrun, BudgetThresholdReached
 from apikeyrouter.domain.cost.prices import to_decimal_usd
 from apikeyrouter.domain.errors import StateStoreError
 from apikeyrouter.domain.interfaces.clock import Clock
@@ -147,6 +147,20 @@ class Webhooks:
             "window": str(event.window_id),
         }
         self.queue("budget.threshold", data, f"msg_{hashlib.sha256(facts.encode()).hexdigest()[:32]}")
+
+    def budget_overrun(self, event: BudgetOverrun) -> None:
+        """Queues `budget.overrun`: requests cost more than was held for them."""
+        data = {
+            "budget_id": event.budget_id,
+            "scope": event.scope,
+            "scope_id": event.scope_id,
+            "overrun": _dollars(event.amount_nano_usd),
+            "limit": _dollars(event.limit_nano_usd),
+            "spent": _dollars(event.spent_nano_usd),
+            "currency": "USD",
+            "window": str(event.window_id),
+        }
+        self.queue("budget.overrun", data)
 
     def queue(self, kind: str, data: dict[str, Any], message_id: str | None = None) -> Message:
         """Queues an event of type `kind`; never waits. `message_id`: default a new one."""

@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from apikeyrouter.domain.components.lessee import TTL_S, Boxes, Lessee
+from apikeyrouter.domain.cost.alerts import alerts_of
 from apikeyrouter.domain.cost.budgets import (
     BudgetDefinition,
     BudgetLine,
+    BudgetOverrun,
     BudgetThresholdReached,
     define_budget,
     limit_to_nano_usd,
@@ -67,7 +69,7 @@ class BudgetBook:
         store: StateStore,
         clock: Clock,
         *,
-        on_alert: Callable[[BudgetThresholdReached], None],
+        on_alert: Callable[[BudgetThresholdReached | BudgetOverrun], None],
         boxes: Boxes | None = None,
         soft_without_store: bool = True,
         ttl_s: float = TTL_S,
@@ -209,21 +211,8 @@ class BudgetBook:
         line = self._lines.get(grant.budget_id)
         if line is None:
             return
-        definition = line.definition
-        for percent in grant.crossed:
-            self._on_alert(
-                BudgetThresholdReached(
-                    grant.budget_id,
-                    definition.scope.value,
-                    definition.scope_id,
-                    definition.mode.value,
-                    percent,
-                    definition.limit_nano_usd,
-                    grant.totals.spent + grant.counted[0],
-                    definition.window.label(grant.window),
-                    definition.name,
-                )
-            )
+        for event in alerts_of(line, lease, grant):
+            self._on_alert(event)
 
     def _fenced(self) -> None:
         """Every lease is void: the next use makes a new one."""

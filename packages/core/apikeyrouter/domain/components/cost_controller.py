@@ -17,7 +17,7 @@ from typing import Any
 
 from apikeyrouter.domain.components.budget_book import BudgetBook
 from apikeyrouter.domain.components.lessee import Boxes
-from apikeyrouter.domain.cost.budgets import BudgetThresholdReached, PriceUnknown, define_budget
+from apikeyrouter.domain.cost.budgets import BudgetOverrun, BudgetThresholdReached, PriceUnknown, define_budget
 from apikeyrouter.domain.cost.lengths import OutputLengths
 from apikeyrouter.domain.cost.price_book import PriceBook
 from apikeyrouter.domain.cost.quote import quote
@@ -43,7 +43,7 @@ __all__ = ["BudgetExceededError", "CostController"]
 _CACHE_MAX = 4096
 _NO_TAGS: Mapping[str, object] = {}
 
-Event = BudgetThresholdReached | PriceUnknown
+Event = BudgetThresholdReached | BudgetOverrun | PriceUnknown
 Checker = Callable[
     [RequestIntent | Mapping[str, Any], str | None, str | None, Mapping[str, Any] | None], Awaitable[BudgetCheck]
 ]
@@ -253,10 +253,14 @@ class CostController:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _alert(self, event: BudgetThresholdReached) -> None:
-        about = {"percent": event.percent, "spent_nano_usd": event.spent_nano_usd, "window_id": event.window_id}
+    def _alert(self, event: BudgetThresholdReached | BudgetOverrun) -> None:
+        about: dict[str, Any] = {"spent_nano_usd": event.spent_nano_usd, "window_id": event.window_id}
+        if isinstance(event, BudgetThresholdReached):
+            kind, about["percent"] = "budget.threshold", event.percent
+        else:
+            kind, about["overrun_nano_usd"] = "budget.overrun", event.amount_nano_usd
         at_s = self._clock.utc_now().timestamp()
-        self._store.post(StoreBatch(events=[StoredEvent(at_s, "budget.threshold", event.budget_id, about)]))
+        self._store.post(StoreBatch(events=[StoredEvent(at_s, kind, event.budget_id, about)]))
         if self._on_event is not None:
             self._on_event(event)
 

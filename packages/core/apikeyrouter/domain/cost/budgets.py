@@ -26,6 +26,7 @@ from apikeyrouter.domain.quota.budget_windows import BudgetWindow, Span
 __all__ = [
     "BudgetDefinition",
     "BudgetLine",
+    "BudgetOverrun",
     "BudgetThresholdReached",
     "PriceUnknown",
     "define_budget",
@@ -58,6 +59,29 @@ class BudgetThresholdReached:
         return (
             f"Budget {self.budget_id}{named} ({self.scope}{about}, {self.mode}) has spent {self.percent} % or more of "
             f"${to_decimal_usd(self.limit_nano_usd):f} in {self.window_id}: ${to_decimal_usd(self.spent_nano_usd):f}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetOverrun:
+    """Requests cost more than was held for them, by `amount_nano_usd` together since the last such event: the price
+    list is wrong, or a provider did not keep to `max_tokens`. It is spent all the same and counts against the limit."""
+
+    budget_id: str
+    scope: str
+    scope_id: str | None
+    mode: str
+    amount_nano_usd: int
+    limit_nano_usd: int
+    spent_nano_usd: int
+    window_id: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        """For the log."""
+        return (
+            f"Budget {self.budget_id}: requests cost ${to_decimal_usd(self.amount_nano_usd):f} more than was held for "
+            f"them, in {self.window_id}. Check the prices of their models, and that the provider keeps to max_tokens."
         )
 
 

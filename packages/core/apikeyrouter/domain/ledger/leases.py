@@ -72,7 +72,8 @@ class Lease:
 
     `limit`: the budget's, as last heard. `hard`: False only counts. `window`, `oldest`: see `LeaseAsk`. `totals`,
     `counted`: as last heard. `heard`: the last ask was answered. `promised`: room that waiting requests were told of
-    and have not taken yet. `draining`: the window is over; running requests still settle here, none are added.
+    and have not taken yet. `overrun_told`: of the account's overrun. `draining`: the window is over; running requests
+    still settle here, none are added.
     """
 
     __slots__ = (
@@ -92,6 +93,7 @@ class Lease:
         "heard",
         "limit",
         "oldest",
+        "overrun_told",
         "promised",
         "totals",
         "waiters",
@@ -109,6 +111,7 @@ class Lease:
         self.totals = WindowTotals(budget_id, window)
         self.counted = (0, 0)
         self.promised = 0
+        self.overrun_told = 0
         self.draining = False
         self.heard = False
         self.waiters: deque[Waiter] = deque()
