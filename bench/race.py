@@ -138,8 +138,8 @@ class Worker:
         if any(True for _ in self._book.lessee.leases()):
             raise self._book.lessee.failure or StateStoreError("not everything was taken back yet")
 
-    async def _called(self, _ids: object) -> None:
-        self._book.lessee.kick()
+    async def _called(self, ids: frozenset[str] | None) -> None:
+        self._book.lessee.called(ids)
 
     async def _watch(self) -> None:
         """Says under which id this worker runs, when the store fails it and when that is over."""

@@ -34,7 +34,7 @@ from apikeyrouter.testing.virtual_time import ManualClock
 
 T = TypeVar("T")
 WORKERS = 3
-ROUNDS = 24
+ROUNDS = 4
 """Within so many rounds of 0.25 s of every worker a request that waits must have what idles elsewhere."""
 
 WINDOWS = {
@@ -417,6 +417,9 @@ class SharedLedgerMachine(RuleBasedStateMachine):
         life.cursor = heard.cursor
         if any(change.kind == "budget" for change in heard.changes):
             now(life.book.reload())
+        called = {change.entity_id for change in heard.changes if change.kind == "lease"}
+        if called or heard.lost:
+            life.book.lessee.called(None if heard.lost else called)
 
     @precondition(lambda self: any(life.link.late for life in self.lives))
     @rule(data=st.data())

@@ -63,10 +63,7 @@ class Housekeeping:
         await self._book.reload()
 
     async def _lease_called(self, ids: frozenset[str] | None) -> None:
-        if ids is None:  # changes were lost, and with them maybe what this worker was granted: it says so anew
-            for lease in self._book.lessee.leases():
-                lease.heard = False
-        self._book.lessee.kick()
+        self._book.lessee.called(ids)
 
     async def _keys_changed(self, ids: frozenset[str] | None) -> None:
         await self._keys.refresh(ids)

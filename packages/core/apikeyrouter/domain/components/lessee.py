@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from apikeyrouter.domain.errors import StateStoreError
@@ -136,6 +136,14 @@ class Lessee:
         """Asks the store as soon as possible."""
         if self._kick is not None:
             self._kick.set()
+
+    def called(self, budget_ids: Collection[str] | None) -> None:
+        """Other workers call for money of these budgets (None: of any, maybe): asks the store, which tells how often it
+        was called, and so gives back what is idle. With None it also says anew what it was granted."""
+        for lease in self._leases.values():
+            if budget_ids is None or lease.budget_id in budget_ids:
+                lease.heard = False
+        self.kick()
 
     def leases(self) -> Iterable[Lease]:
         """Those looked after, draining ones included."""
