@@ -286,6 +286,8 @@ async def wait_for_room(
     short = [lease for lease in leases if lease.free < need]
     if not short:
         return Answer.Room
+    if lessee.failure is not None:
+        return Answer.Failed  # it is asked again soon, whoever waits; a caller is better told at once
     if any(len(lease.waiters) >= WAITING_MAX for lease in short):
         return None
     told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
