@@ -41,6 +41,7 @@ class Trouble:
         self._killed: set[str] = set()
         self._awaited: dict[str, float] = {}
         self._recovered_s: list[float] = []
+        self._gone_at_s: list[float] = []
         self._back_at_s: list[float] = []
         self._server_kills_done = 0
         self._faults: list[str] = []
@@ -162,7 +163,8 @@ class Trouble:
         if server is None:
             return
         for number in range(self.server_kills + self.server_kills // 2):
-            await asyncio.sleep(chance.uniform(0.5, 2.5))
+            await asyncio.sleep(chance.uniform(0.5, 3.0))
+            self._gone_at_s.append(time.monotonic())
             if number % 3 == 2:
                 server.freeze()
                 await asyncio.sleep(chance.uniform(1.0, 5.0))
@@ -199,9 +201,11 @@ class Trouble:
             yield [(float(one[0]), one[1]) for one in words if one[1] in ("down", "up")]
 
     def _resumptions(self, log: list[tuple[float, str]]) -> Iterator[float]:
-        """For every return of the server: how long a process that was cut off then took to hear of it."""
-        for back_at_s, next_s in zip(self._back_at_s, [*self._back_at_s[1:], float("inf")], strict=False):
+        """For every return of the server: how long a process that was cut off then took to hear of it, if it was given
+        the time."""
+        for back_at_s in self._back_at_s:
+            gone_at_s = next((at_s for at_s in self._gone_at_s if at_s > back_at_s), float("inf"))
             before = [what for at_s, what in log if at_s <= back_at_s]
             up_at_s = next((at_s for at_s, what in log if at_s > back_at_s and what == "up"), None)
-            if before and before[-1] == "down" and up_at_s is not None:
-                yield min(up_at_s, next_s) - back_at_s
+            if before and before[-1] == "down" and up_at_s is not None and up_at_s < gone_at_s:
+                yield up_at_s - back_at_s
