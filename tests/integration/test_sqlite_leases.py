@@ -20,7 +20,7 @@ from apikeyrouter.domain.interfaces.shared_ledger import Legacy
 from apikeyrouter.infrastructure.state_store.sqlite_store import SQLiteStateStore
 from apikeyrouter.testing.store_borrower import Borrower, assert_exact, lines_of, put_budget
 
-LIMIT = 1_500
+LIMIT = 5_000
 
 _WORKER = """
 import asyncio, mmap, random, struct, sys
