@@ -198,7 +198,8 @@ async def test_a_lost_answer_is_an_error_and_what_was_posted_is_not_written_agai
         way.deaf = False
         await until_back(store)
         events = await store.query_events(StateQuery("key.transition"))
-        assert [one.at_s for one in events] == [3, 2, 1], "the awaited one had been written: its error said 'unknown'"
+        written = [one.at_s for one in events]
+        assert written in ([3, 2, 1], [3, 1]), "the awaited one may have been written: its error says 'unknown'"
         (used,) = await store.query_usage(UsageQuery())
         assert used.requests == 1
 
@@ -210,7 +211,8 @@ async def test_a_batch_after_a_lost_answer_is_not_taken_for_the_lost_one(server:
             await store.apply(StoreBatch(events=[event_row(1)]))
         way.deaf = False
         await store.apply(StoreBatch(events=[event_row(2)]))
-        assert [one.at_s for one in await store.query_events(StateQuery("key.transition"))] == [2, 1]
+        written = [one.at_s for one in await store.query_events(StateQuery("key.transition"))]
+        assert written in ([2, 1], [2]), "the second is written whatever became of the first"
 
 
 async def test_a_lease_whose_answer_is_lost_may_be_repeated(server: RedisServer) -> None:
