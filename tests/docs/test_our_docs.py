@@ -267,7 +267,8 @@ def variables_of_the_code() -> set[str]:
     """Every environment variable that the packages name: as text in a module that reads them, or as a setting."""
     from apikeyrouter.infrastructure.config.settings import RouterSettings
 
-    shape = re.compile(r"(APIKEYROUTER|OPENAI|PROXY|LOG|SHUTDOWN|REQUEST|MANAGEMENT|XDG)_[A-Z_]+|PORT|WEB_CONCURRENCY|MODEL")
+    ours = "APIKEYROUTER|OPENAI|PROXY|LOG|SHUTDOWN|REQUEST|MANAGEMENT|XDG"
+    shape = re.compile(rf"({ours})_[A-Z_]+|PORT|WEB_CONCURRENCY|MODEL")
     names = {f"APIKEYROUTER_{field.upper()}" for field in RouterSettings.model_fields}
     for file in (ROOT / "packages").rglob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
