@@ -144,3 +144,34 @@ async def test_a_store_whose_time_seems_to_go_back_at_the_end_of_a_window_does_n
     hour = int(NOON.timestamp()) // 3600 * 3600
     assert {totals.window: totals.spent for totals in windows} == {hour: 900_000, hour + 3600: 400_000}
     assert all(totals.granted <= LIMIT for totals in windows)
+
+
+async def test_what_a_worker_had_reserved_when_it_was_given_up_is_paid_for_when_it_is_sent_after_all() -> None:
+    clock = ManualClock(utc=NOON)
+    store = await a_store(clock)
+    paused, other = Worker(store), Worker(store)
+    for worker in (paused, other):
+        await worker.book.reload()
+    assert await paused.spend(10_000)
+    reserved = paused.try_hold(900)
+    assert isinstance(reserved, Hold), "within its slice: the store knows nothing of it"
+    old_id = paused.book.lessee.worker.worker_id
+    clock.advance(20.0)  # by the store's time; the paused one's stands still
+    presumed = await store.recover_worker(old_id, None)
+    assert presumed is not None
+    assert presumed >= 900
+    spent_by_other = 0
+    while await other.spend(7_000):
+        spent_by_other += 7_000
+    reserved.dispatch()
+    reserved.settle([900])
+    later = paused.try_hold(1)  # before it hears that it was given up: still of the slice that was charged whole
+    spent_by_paused = 10_000 + 900 + (1 if isinstance(later, Hold) else 0)
+    await paused.book.lessee.step()
+    assert paused.book.lessee.worker.worker_id != old_id
+    assert spent_by_other + spent_by_paused <= LIMIT
+    assert not await paused.spend(LIMIT - spent_by_other - spent_by_paused), "what was presumed stays charged"
+    (budget,) = await store.load_budgets()
+    (totals,) = await store.load_windows([(budget.budget_id, 0, 1 << 40)])
+    assert totals.spent == 10_000 + presumed + spent_by_other <= LIMIT
+    assert spent_by_other + spent_by_paused <= totals.spent
