@@ -16,7 +16,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-import httpx
+import httpx2 as httpx
 import openai
 import pytest
 
