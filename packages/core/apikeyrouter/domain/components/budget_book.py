@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
+from typing import NamedTuple
 
 from apikeyrouter.domain.components.lessee import TTL_S, Boxes, Lessee
 from apikeyrouter.domain.cost.alerts import alerts_of
@@ -45,8 +46,7 @@ _FROZEN_RECHECK_S = 0.1
 _NO_TAGS: Mapping[str, object] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """How a budget stands now, as far as this process knows. `limit` and `left` in nano-USD, `left` beside what running
     requests hold; `resets_utc_s`: Unix seconds, None when it never does or rolls."""
 
@@ -140,16 +140,14 @@ class BudgetBook:
             lease = line.lease if line is not None else None
             if line is None or lease is None:
                 continue
-            left = max(0, lease.limit - lease.spent - lease.account.held - lease.held_elsewhere)
+            left = lease.left
             share = left / lease.limit
             if found is None or share < found[0]:
                 found = (share, line, lease, left)
         if found is None:
             return None
         _, line, lease, left = found
-        calendar = line.span is not None and not line.definition.rolling and line.span.ends_utc_s < math.inf
-        ends = line.span.ends_utc_s if calendar and line.span is not None else None
-        return Standing(line.budget_id, lease.limit, left, ends)
+        return Standing(line.budget_id, lease.limit, max(0, left), line.resets_utc_s)
 
     def _lease(self, line: BudgetLine, now_s: float) -> Lease:
         utc_s = self.lessee.utc_s(now_s)

@@ -270,6 +270,13 @@ class BudgetLine:
             self.lease = None
         self._not_before_utc_s = -math.inf
 
+    @property
+    def resets_utc_s(self) -> float | None:
+        """When the running calendar window ends, in Unix seconds; None for totals and rolling budgets."""
+        if self.definition.rolling or self.span is None or self.span.ends_utc_s == math.inf:
+            return None
+        return self.span.ends_utc_s
+
     def redefine(self, definition: BudgetDefinition) -> None:
         """Takes a new limit, mode or name; spend and running holds stay."""
         self.definition = definition

@@ -9,6 +9,8 @@ Laws: bounds are >= 0 and never shrink when an argument grows; no usage within t
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from apikeyrouter.domain.cost.lengths import OutputLengths
 from apikeyrouter.domain.cost.prices import price_in_force, price_of_tier
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
@@ -71,6 +73,7 @@ def output_is_bounded(max_tokens: int | None, model: str, context_window: int | 
     return max_tokens is not None or context_window is not None or _published_maximum(model) is not None
 
 
+@lru_cache(1024)
 def _published_maximum(model: str) -> int | None:
     name = model.rpartition("/")[2].lower()
     for prefix, tokens in _OUTPUT_MAXIMA:

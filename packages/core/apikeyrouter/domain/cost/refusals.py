@@ -78,7 +78,7 @@ def refusal_error(
 
 def _left(line: BudgetLine) -> int:
     lease = line.lease
-    return 0 if lease is None else lease.limit - lease.spent - lease.account.held - lease.held_elsewhere
+    return 0 if lease is None else lease.left
 
 
 def _resets_at(line: BudgetLine, utc_s: float) -> float | None:

@@ -138,6 +138,15 @@ class Lease:
         return max(0, pending - own)
 
     @property
+    def left(self) -> int:
+        """What is left of the limit beside spend and what running requests hold, here and elsewhere; below zero after
+        an overrun."""
+        account, totals, reported = self.account, self.totals, self._reported
+        spent = totals.spent + self.counted[0] + account.used - reported[0]
+        elsewhere = totals.held - reported[1]
+        return self.limit - spent - account.held - (max(0, elsewhere))
+
+    @property
     def held_elsewhere(self) -> int:
         """What other workers' running requests hold, as last heard. Their idle slices come back when needed."""
         return max(0, self.totals.held - self._reported[1])
