@@ -1,9 +1,9 @@
 """`python -m bench COMMAND`: the one entry to all benchmarks.
 
 Commands: `http` (gateways side by side), `startup` (import, cold start, memory, sizes), `decision` (cost of choosing
-among many keys), `faults` (scoreboard of failing keys), `race` (many processes on the same budgets), `soak` (the same
-while workers and servers are killed). Without a command: `http`. Each prints a table; those that measure speed keep
-JSON under `.cache/bench/`.
+among many keys), `holds` (cost of holding money), `faults` (scoreboard of failing keys), `cuts` (streams that break
+off), `race` (many processes on the same budgets), `soak` (the same while workers and servers are killed). Without a
+command: `http`. Each prints a table; those that measure speed keep JSON under `.cache/bench/`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ COMMANDS = {
     "decision": "bench.decision",
     "faults": "bench.faults",
     "cuts": "bench.cuts",
+    "holds": "bench.holds",
     "race": "bench.race",
     "soak": "bench.soak",
 }
