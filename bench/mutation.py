@@ -117,8 +117,8 @@ def _of_expression(node: ast.AST) -> Iterator[tuple[str, Callable[[], None]]]:
             yield f"{_short(node)}: without the sign", _set(node, "op", ast.UAdd())
         case ast.Constant(value=bool()):
             yield f"{_short(node)}: {not node.value}", _set(node, "value", not node.value)
-        case ast.Constant(value=int()):
-            yield f"{_short(node)}: {node.value + 1}", _set(node, "value", node.value + 1)
+        case ast.Constant(value=int(number)):
+            yield f"{_short(node)}: {number + 1}", _set(node, "value", number + 1)
         case ast.If() | ast.While() | ast.IfExp():
             yield f"if {_short(node.test)}: not", _set(node, "test", ast.UnaryOp(ast.Not(), node.test))
         case ast.comprehension():
