@@ -7,6 +7,7 @@ slice goes back, then the store may close.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from apikeyrouter.domain.components.budget_book import BudgetBook
@@ -16,6 +17,7 @@ from apikeyrouter.feed import ChangeFeed
 
 __all__ = ["Housekeeping"]
 
+_log = logging.getLogger("apikeyrouter")
 FLUSH_EVERY_S = 0.25
 
 
@@ -41,7 +43,7 @@ class Housekeeping:
         loop = asyncio.get_running_loop()
         self._tasks = [
             loop.create_task(self._post_forever(), name="apikeyrouter-post"),
-            loop.create_task(self._book.lessee.run(), name="apikeyrouter-leases"),
+            loop.create_task(self._lease_forever(), name="apikeyrouter-leases"),
         ]
 
     async def stop(self, *, same_loop: bool) -> None:
@@ -53,6 +55,15 @@ class Housekeeping:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._feed.stop()
         await self._book.lessee.aclose()
+
+    async def _lease_forever(self) -> None:
+        """Leases must be kept whatever happens: without them every hard budget would refuse from then on."""
+        while True:
+            try:
+                await self._book.lessee.run()
+            except Exception:  # a fault of ours; store errors are dealt with inside
+                _log.exception("Keeping the leases of budgets failed; it is taken up again.")
+            await self._clock.sleep(FLUSH_EVERY_S)
 
     async def _post_forever(self) -> None:
         while True:

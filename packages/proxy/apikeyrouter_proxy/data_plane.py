@@ -14,7 +14,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from apikeyrouter.domain.components.budget_book import BudgetBook
+from apikeyrouter.domain.components.budget_book import BudgetBook, Standing
 from apikeyrouter.domain.errors import RouterError
 from apikeyrouter.domain.models.call import Call, Operation
 from apikeyrouter.domain.routing.objectives import Objective
@@ -37,6 +37,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 OPERATIONS = {f"{prefix}/{operation.value}": operation for operation in Operation for prefix in ("/v1", "/openai/v1")}
 _WATCH_AFTER_S = 0.02
 _TAGS_MAX, _TAGS_LENGTH_MAX = 8, 512
+_LASTING_MAX = 1024
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 
 
@@ -222,13 +223,26 @@ def _budget_headers(budgets: BudgetBook, reply: Reply) -> Headers:
     tightest = budgets.tightest([account for account, _ in reply.taken.hold.lines[2:]])
     if tightest is None:
         return []
-    headers = [
-        (b"x-budget-id", tightest.budget_id.encode()),
-        (b"x-budget-limit", b"%.9f" % (tightest.limit / 1e9)),
-        (b"x-budget-remaining", b"%.9f" % (tightest.left / 1e9)),
-    ]
-    if tightest.resets_utc_s is not None:
-        headers.append((b"x-budget-reset", str(int(tightest.resets_utc_s)).encode()))
+    return [*_lasting(tightest), (b"x-budget-remaining", b"%.9f" % (tightest.left / 1e9))]
+
+
+_lasting_headers: dict[tuple[object, ...], Headers] = {}
+
+
+def _lasting(tightest: Standing) -> Headers:
+    """The headers of a budget that stay while its window runs, made once."""
+    key = (tightest.budget_id, tightest.limit, tightest.resets_utc_s)
+    headers = _lasting_headers.get(key)
+    if headers is None:
+        if len(_lasting_headers) >= _LASTING_MAX:
+            _lasting_headers.clear()
+        headers = [
+            (b"x-budget-id", tightest.budget_id.encode()),
+            (b"x-budget-limit", b"%.9f" % (tightest.limit / 1e9)),
+        ]
+        if tightest.resets_utc_s is not None:
+            headers.append((b"x-budget-reset", str(int(tightest.resets_utc_s)).encode()))
+        _lasting_headers[key] = headers
     return headers
 
 

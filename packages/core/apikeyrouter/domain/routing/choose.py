@@ -89,7 +89,7 @@ class Chooser:
         scored = self._rank(kept, demand, objective, now_s)
         record.kept = [s for s, _ in scored]
         for place, (facts, candidate) in enumerate(scored):
-            taken = self._hold(candidate, facts, demand, group.model, tags)
+            taken = self._hold(candidate, facts, demand, tags, now_s=now_s)
             if isinstance(taken, Taken):
                 taken.ahead = ahead
                 group.took(candidate)
@@ -202,13 +202,15 @@ class Chooser:
         return [(facts, candidate) for _, _, _, facts, candidate in ranked]
 
     def _hold(
-        self, candidate: Candidate, facts: Scored, demand: Demand, model: str, tags: Mapping[str, object]
+        self, candidate: Candidate, facts: Scored, demand: Demand, tags: Mapping[str, object], *, now_s: float
     ) -> Taken | Refused:
         requests, tokens = candidate.pool
         lines: list[tuple[Account, int]] = [(requests, 1), (tokens, demand.hold_tokens)]
         accounts: tuple[Account, ...] = ()
-        if self._costs.has_budgets:
-            accounts = self._costs.accounts_for(facts.provider_id, facts.key_id, model, tags)
+        book = self._costs.book
+        if book.any:
+            model = demand.model
+            accounts = book.accounts_for(facts.provider_id, facts.key_id, model, tags, now_s=now_s)
             if accounts:
                 price = candidate.price
                 if price is None:
@@ -226,18 +228,20 @@ class Chooser:
 
 def _needs(
     accounts: Iterable[Account], demand: Demand, price: ModelPrice, provider_id: str
-) -> Iterable[tuple[Account, int]]:
+) -> list[tuple[Account, int]]:
     """What to hold: the provable most on a hard budget, on a soft one what nineteen of twenty requests stay below."""
     most = likely = -1
+    lines: list[tuple[Account, int]] = []
     for account in accounts:
         if account.hard:
             if most < 0:
                 most = _bounded(demand, price)
-            yield account, most
+            lines.append((account, most))
         else:
             if likely < 0:
                 likely = demand.q95_nano_usd(price, provider_id)
-            yield account, likely
+            lines.append((account, likely))
+    return lines
 
 
 def _bounded(demand: Demand, price: ModelPrice) -> int:
