@@ -61,7 +61,7 @@ class Housekeeping:
         while True:
             try:
                 await self._book.lessee.run()
-            except Exception:  # a fault of ours; store errors are dealt with inside
+            except Exception:  # noqa: BLE001 - a fault of ours; store errors are dealt with inside
                 _log.exception("Keeping the leases of budgets failed; it is taken up again.")
             await self._clock.sleep(FLUSH_EVERY_S)
 
