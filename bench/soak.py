@@ -122,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", help=f"comma-separated: {', '.join(RUNS)}", default=",".join(RUNS))
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--tasks", type=int, default=64, help="per process")
-    parser.add_argument("--budgets", type=int, default=20)
+    parser.add_argument("--budgets", type=int, default=70)
     parser.add_argument("--reservations", type=int, default=10_000, help="about so many fit into each budget")
     parser.add_argument("--kills", type=int, default=200, help="of workers")
     parser.add_argument("--server-kills", type=int, default=50, help="half as many freezes come on top")

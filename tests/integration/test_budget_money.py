@@ -84,6 +84,18 @@ async def test_waiting_for_held_money_ends_at_its_time_with_the_truth(sim: Sim) 
         assert error.max_output_tokens == 100
 
 
+async def test_without_any_wait_what_is_free_is_served_and_what_is_held_is_refused_at_once(sim: Sim) -> None:
+    config = {"clamp_output": False, "budget_wait_s": 0}
+    async with router_on(sim, 2, metadata=[OUTPUT_ONLY] * 2, config=config) as router:
+        await router.cost_controller.create_budget(BudgetScope.Global, Decimal("0.0030"))
+        assert (await router.route(ask(max_tokens=200))).content, "nothing was spent or held: it must fit"
+        sim.fault(None, "latency_s", delay_s=0.5)
+        served, errors = await outcomes(router, 2, max_tokens=200)
+        assert len(served) == len(errors) == 1
+        assert isinstance(errors[0], BudgetExceededError)
+        assert sim.seen() == 2
+
+
 async def test_a_reply_is_shortened_to_what_is_left_and_everybody_is_told(sim: Sim) -> None:
     async with router_on(sim, 1, metadata=[OUTPUT_ONLY]) as router:
         budget = await router.cost_controller.create_budget(BudgetScope.Global, Decimal("0.0002"))

@@ -28,9 +28,17 @@ from apikeyrouter.domain.routing.demand import Demand
 __all__ = ["Clamp", "Funding", "FundingRules", "Money", "Tokenizer"]
 
 
+_ASK_S = 2.0
+"""The store is given so long to hand over what is free: usually milliseconds, a quarter of a second when another worker
+has to give an idle slice back first."""
+
+_LOOK_AGAIN_S = 0.1
+
+
 @dataclass(frozen=True, slots=True)
 class FundingRules:
-    """`wait_s`: the longest wait for held money; 0 refuses at once. `clamp`: whether `max_tokens` may be lowered.
+    """`wait_s`: the longest wait for money that running requests hold; 0 refuses at once what only they stand in the
+    way of. `clamp`: whether `max_tokens` may be lowered.
     `clamp_min_tokens`: a reply shorter than this is not worth its input; such a request is refused."""
 
     wait_s: float = 30.0
@@ -63,6 +71,7 @@ class Money:
     demand: Demand
     counted: bool = False
     until_s: float | None = None
+    ask_until_s: float = 0.0
     waited_s: float = 0.0
     waits: int = 0
     clamp: Clamp | None = None
@@ -100,13 +109,18 @@ class Funding:
         now_s = self._clock.monotonic_s()
         if money.until_s is None:
             money.until_s = min(money.call.deadline_s, now_s + self._rules.wait_s)
-        timed_out = now_s >= money.until_s
+            money.ask_until_s = min(money.call.deadline_s, now_s + _ASK_S)
+        # what is free in the budget and merely not in this process's slice is asked for, however short waits shall be
+        free = all(lease.left >= best.need for lease in leases)
+        asking = free and money.until_s <= now_s < money.ask_until_s
+        patience_s = _LOOK_AGAIN_S if asking else money.until_s - now_s
+        timed_out = patience_s <= 0
         if not timed_out and all(lease.can_ever_fit(best.need) for lease in leases):
-            answer = await self._wait(leases, best.need, money)
+            answer = await self._wait(leases, best.need, money, patience_s)
             if answer is Answer.Failed:
                 raise _store_unreachable(self._costs.book.lessee.failure)
-            if answer is not None:
-                return True
+            if answer is not None or free:
+                return True  # what was free may be held by now: that is another case
             timed_out = True
         return self._shorten(money, best, leases, now=timed_out)
 
@@ -145,10 +159,9 @@ class Funding:
         found = [self._costs.book.lease_of(account) for account in refusal.accounts]
         return [lease for lease in found if lease is not None and lease.account.hard]
 
-    async def _wait(self, leases: list[Lease], need: int, money: Money) -> Answer | None:
+    async def _wait(self, leases: list[Lease], need: int, money: Money, wait_s: float) -> Answer | None:
         """Waits until every lease has room; None when the time was over first."""
         started_s = self._clock.monotonic_s()
-        wait_s = (money.until_s or started_s) - started_s
         money.waits += 1
         try:
             return await wait_for_room(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from apikeyrouter.domain.components.budget_book import BudgetBook
 from apikeyrouter.domain.components.key_manager import KeyManager
@@ -42,8 +42,8 @@ class Housekeeping:
         self._book.lessee.begin()
         loop = asyncio.get_running_loop()
         self._tasks = [
-            loop.create_task(self._post_forever(), name="apikeyrouter-post"),
-            loop.create_task(self._lease_forever(), name="apikeyrouter-leases"),
+            loop.create_task(self._forever(self._post_once), name="apikeyrouter-post"),
+            loop.create_task(self._forever(self._book.lessee.run), name="apikeyrouter-leases"),
         ]
 
     async def stop(self, *, same_loop: bool) -> None:
@@ -56,19 +56,18 @@ class Housekeeping:
             await self._feed.stop()
         await self._book.lessee.aclose()
 
-    async def _lease_forever(self) -> None:
-        """Leases must be kept whatever happens: without them every hard budget would refuse from then on."""
+    async def _forever(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Does `work` again and again: without leases every hard budget would refuse from then on, and without posts
+        nothing would be kept."""
         while True:
             try:
-                await self._book.lessee.run()
+                await work()
             except Exception:  # noqa: BLE001 - a fault of ours; store errors are dealt with inside
-                _log.exception("Keeping the leases of budgets failed; it is taken up again.")
+                _log.exception("Housekeeping failed; it is taken up again.")
             await self._clock.sleep(FLUSH_EVERY_S)
 
-    async def _post_forever(self) -> None:
-        while True:
-            await self._clock.sleep(FLUSH_EVERY_S)
-            self._post()
+    async def _post_once(self) -> None:
+        self._post()
 
     async def _budgets_changed(self, _ids: object) -> None:
         await self._book.reload()

@@ -54,7 +54,7 @@ def call_of(
         peeked,
         provider_id=intent.provider_id,
         timeout_s=intent.timeout_s,
-        tags=tags or {},
+        tags=dict(tags or {}),  # the caller's own may change before what was used is summed up
     )
 
 

@@ -76,6 +76,13 @@ class Journal:
             fact = record.attempts[-1] if record.attempts else None
             self._tell(call, record, fact, outcome=outcome, status=error.status, usage=None)
 
+    def unavailable(self, call: Call, record: DecisionRecord) -> None:
+        """Our own store could not be asked, so nothing was sent."""
+        self._finish(call, record, "store_unavailable")
+        if self.observers:
+            fact = record.attempts[-1] if record.attempts else None
+            self._tell(call, record, fact, outcome="store_unavailable", status=503, usage=None)
+
     def cancelled(self, call: Call, record: DecisionRecord) -> None:
         """Nobody waits for the answer any more."""
         self._finish(call, record, "cancelled")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from apikeyrouter.attempt import Attempt, Learners
 from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.cost.usage import Usage
-from apikeyrouter.domain.errors import RouterError, SystemError
+from apikeyrouter.domain.errors import RouterError, StateStoreError, SystemError
 from apikeyrouter.domain.interfaces.transport import HttpReply, HttpRequest, Timeouts, Transport, TransportError
 from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.resilience.classify import classify_event, classify_reply, classify_transport
@@ -124,6 +124,9 @@ class Pipeline:
             return await self._until_served(flow)
         except SystemError as error:
             self._journal.failed(call, record, error)
+            raise
+        except StateStoreError:
+            self._journal.unavailable(call, record)
             raise
         except RouterError:
             raise

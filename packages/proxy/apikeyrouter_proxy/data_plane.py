@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from apikeyrouter.domain.components.budget_book import BudgetBook, Standing
-from apikeyrouter.domain.errors import RouterError
+from apikeyrouter.domain.errors import RouterError, StateStoreError
 from apikeyrouter.domain.models.call import Call, Operation
 from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.meter import RESERVED_TAGS
@@ -38,6 +38,7 @@ OPERATIONS = {f"{prefix}/{operation.value}": operation for operation in Operatio
 _WATCH_AFTER_S = 0.02
 _TAGS_MAX, _TAGS_LENGTH_MAX = 8, 512
 _LASTING_MAX = 1024
+_STORE_RETRY_S = 1.0
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 
 
@@ -72,6 +73,9 @@ class DataPlane:
                     await _send_stream(send, call, reply, self._router.cost_controller.book)
         except WireError as error:
             await send_error(send, error, call)
+        except StateStoreError as error:
+            _log.warning("A request was not served, since the store failed: %s", error.message)
+            await send_error(send, _store_down(), call, error)
         except RouterError as error:
             await send_error(send, of_router_error(error), call, error)
         except ClientGone:
@@ -129,6 +133,17 @@ def _tags(headers: dict[bytes, bytes], principal: Principal) -> Mapping[str, Any
     for name in RESERVED_TAGS:
         tags.pop(name, None)
     return {**dict(list(tags.items())[:_TAGS_MAX]), **principal.tags}
+
+
+def _store_down() -> WireError:
+    """Says no more than a client of ours need know: where the store is, is the operator's business."""
+    return WireError(
+        503,
+        "The store of this proxy does not answer, so the request was not sent. Try again in a moment.",
+        code="store_unavailable",
+        retry_after_s=_STORE_RETRY_S,
+        retryable=True,
+    )
 
 
 class ClientWatch:

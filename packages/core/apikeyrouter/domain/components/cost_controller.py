@@ -225,11 +225,8 @@ class CostController:
         and when it resets. `also`: the request's other accounts, so that every budget without room is named.
         `largest_output`: the most output tokens that would fit."""
         accounts = dict.fromkeys((refused.account, *also))
-        short = [
-            line
-            for line in self.book.lines_of(accounts)
-            if line.lease is not None and line.definition.hard and not line.lease.has_room(refused.need)
-        ]
+        lines = [line for line in self.book.lines_of(accounts) if line.lease is not None and line.definition.hard]
+        short = [line for line in lines if line.lease is not None and not line.lease.has_room(refused.need)] or lines
         utc_s = self.book.lessee.utc_s(self._clock.monotonic_s())
         return refusal_error(refused, short, model=model, utc_s=utc_s, largest_output=largest_output, decision=decision)
 
