@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
-__all__ = ["Call", "Operation", "Peek", "peek"]
+__all__ = ["Admission", "Call", "Operation", "Peek", "Tenant", "peek"]
 
 
 class Operation(StrEnum):
@@ -62,13 +62,43 @@ class Peek(msgspec.Struct, gc=False):
 peek = msgspec.json.Decoder(Peek).decode
 
 
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who calls, and how much it may: usually a virtual key.
+
+    `rpm`, `tpm`: requests and tokens (input and output) in any 60 seconds; `parallel`: requests under way; None: no
+    limit. `weight`: its share of capacity while requests wait in line, > 0.
+    """
+
+    tenant_id: str
+    rpm: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
+    weight: float = 1.0
+
+    @property
+    def limited(self) -> bool:
+        """Whether it has any limit of its own."""
+        return self.rpm is not None or self.tpm is not None or self.parallel is not None
+
+
+class Admission(Protocol):
+    """What a tenant's limits hold for one request, until it is over."""
+
+    def close(self, tokens: int | None, *, sent: bool) -> None:
+        """The request is over, exactly once: `tokens` it used; None: unknown, the estimate stays charged when it was
+        `sent`. A request that was never sent counts for nothing."""
+        ...
+
+
 @dataclass(slots=True)
 class Call:
     """One request in the pipeline.
 
     `model`: without provider prefix. `provider_id`: serve from this provider only. `body`: JSON in OpenAI's shape of
     the operation, as the caller sent it. `started_s` and `deadline_s`: monotonic seconds. `headers`: the caller's
-    headers that may travel upstream, lower case. `tags`: free labels for policies and metrics.
+    headers that may travel upstream, lower case. `tags`: free labels for policies and metrics. `tenant`: whose limits
+    and place in line it has; `admission`: what those limits hold for it.
     """
 
     request_id: str
@@ -81,6 +111,8 @@ class Call:
     provider_id: str | None = None
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     tags: Mapping[str, Any] = field(default_factory=dict)
+    tenant: Tenant | None = None
+    admission: Admission | None = None
 
     @property
     def streams(self) -> bool:
