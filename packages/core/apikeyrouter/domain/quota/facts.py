@@ -1,8 +1,8 @@
 """What anybody says about a limit, as one value: a provider's headers and error bodies, the operator, a list of tiers.
 
-Main entries: `LimitFact`, `ChargeRule`, `LimitDialect`. Dialects (how each provider speaks of its limits) produce facts;
-`domain.quota` alone decides what to believe. A fact names what it was told and leaves out what it was not: None is
-"not said", never a guess.
+Main entries: `LimitFact`, `ChargeRule`, `LimitDialect`. Dialects (how each provider speaks of its limits) produce the
+facts; `domain.quota` alone decides what to believe. A fact names what it was told and leaves out what it was not: None
+is "not said", never a guess.
 """
 
 from __future__ import annotations
