@@ -6,6 +6,7 @@ statistics and retry budget. All of it is synchronous, so cancellation cannot co
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -17,9 +18,12 @@ from apikeyrouter.domain.cost.ratios import InputRatios
 from apikeyrouter.domain.cost.reconcile import Reconciler
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.interfaces.clock import Clock
+from apikeyrouter.domain.interfaces.transport import Headers
 from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.models.call import Call
-from apikeyrouter.domain.resilience.failures import Billing, Failure, FailureClass
+from apikeyrouter.domain.quota.charging import failed_charges, used_charges
+from apikeyrouter.domain.quota.facts import LimitFact
+from apikeyrouter.domain.resilience.failures import LIMITED, Billing, Failure, FailureClass
 from apikeyrouter.domain.routing.choose import Taken
 from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord
@@ -75,6 +79,7 @@ class Attempt:
         "_call",
         "_demand",
         "_learners",
+        "_marks",
         "_open",
         "_started_s",
         "_taken",
@@ -98,6 +103,8 @@ class Attempt:
         record.attempts.append(self.fact)
         price = taken.candidate.price
         record.price_source = price.source if price is not None else ""
+        # before anything else is taken: what comes after this request was not counted in what its reply says
+        self._marks = [account.taken for account, _ in taken.hold.lines]
         taken.hold.dispatch()
 
     @property
@@ -123,6 +130,26 @@ class Attempt:
     def first_byte(self) -> None:
         """The first byte of a good reply came now."""
         self.fact.ttft_s = self._learners.clock.monotonic_s() - self._started_s
+
+    def heard(self, headers: Headers) -> None:
+        """The reply's headers may tell what is left of the pool's limits."""
+        quota = self._taken.candidate.quota
+        dialect = quota.dialect
+        now_s = self._learners.clock.monotonic_s()
+        if dialect.header_limits and quota.listens(now_s):
+            self._tell(dialect.of_reply(headers, utc_now=self._learners.clock.utc_now()), now_s)
+
+    def refused(self, failure: Failure, headers: Headers, body: bytes) -> None:
+        """The reply was a failure, which may tell of limits."""
+        clock = self._learners.clock
+        facts = self._taken.candidate.quota.dialect.of_failure(failure, headers, body, utc_now=clock.utc_now())
+        self._tell(facts, clock.monotonic_s())
+
+    def _tell(self, facts: Sequence[LimitFact], now_s: float) -> None:
+        if facts:
+            lines = self._taken.hold.lines
+            held = [(account, mark) for (account, _), mark in zip(lines, self._marks, strict=True)]
+            self._taken.candidate.quota.told(facts, held, sent_at_s=self._started_s, now_s=now_s)
 
     def accepted(self) -> None:
         """A stream has begun well: the breaker may know, since its end can be minutes away."""
@@ -195,9 +222,14 @@ class Attempt:
         elif failure.billing is Billing.No or (failure.status or 0) >= 500:
             # It counted as a request and used nothing. A 5xx before any byte is usually unbilled (reference notes 1.5);
             # charging a whole upper bound for each would exhaust budgets that nobody spent.
-            hold.settle([1, 0, *[0] * self._taken.money_lines])
+            self._settle_for_nothing(refused=failure.failure_class in LIMITED)
         else:
             self._presume()
+
+    def _settle_for_nothing(self, *, refused: bool) -> None:
+        taken = self._taken
+        charges = failed_charges(taken.quota, taken.candidate.quota.dialect.charges, refused=refused)
+        taken.hold.settle([*charges, *[0] * taken.money_lines])
 
     def _presume(self) -> None:
         """It was sent, and nobody can tell what it cost: the hold is charged; without budgets, what was expected."""
@@ -216,7 +248,7 @@ class Attempt:
         price = taken.candidate.price
         if price is None or cost is None:
             return
-        bound = max([n for account, n in taken.hold.lines[2:] if account.hard], default=_NO_BOUND)
+        bound = max([n for account, n in taken.money if account.hard], default=_NO_BOUND)
         self._learners.reconciler.record(
             self.fact.provider_id,
             self._call.model,
@@ -231,8 +263,10 @@ class Attempt:
         taken = self._taken
         price = taken.candidate.price
         cost = cost_nano_usd(price, usage) if price is not None else 0
-        total = usage.input_tokens + usage.output_tokens
-        taken.hold.settle([1, total, *[cost] * taken.money_lines] if taken.money_lines else [1, total])
+        charges = used_charges(taken.quota, taken.hold.lines, usage, cost, taken.candidate.quota.dialect.charges)
+        if taken.money_lines:
+            charges += [cost] * taken.money_lines
+        taken.hold.settle(charges)
         self._note(usage, cost if price is not None else None)
         return cost if price is not None else None
 

@@ -130,7 +130,7 @@ class Funding:
         price = taken.candidate.price
         if price is None or money.demand.output_is_bounded(price):
             return False
-        hard = next((account for account, _ in taken.hold.lines[2:] if account.hard), None)
+        hard = next((account for account, _ in taken.money if account.hard), None)
         if hard is None:
             return False
         if not self._rules.clamp:

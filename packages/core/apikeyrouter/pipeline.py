@@ -213,6 +213,7 @@ class Pipeline:
             reply = await self._send(request)
             attempt.first_byte()
             if reply.status == 200:
+                attempt.heard(reply.headers)
                 if flow.call.streams and _is_event_stream(reply):
                     return await self._begin_stream(flow, attempt, reply)
                 body, usage = adapter.read_reply(flow.call, await reply.read())
@@ -276,6 +277,7 @@ class Pipeline:
         failure = classify_reply(dialect, reply.status, reply.headers, body, utc_now=self._clock.utc_now())
         kind = reply.header(b"content-type")
         flow.error_body = (body, kind.decode("latin-1") if kind else None)
+        attempt.refused(failure, reply.headers, body)
         return self._note_failure(flow, attempt, failure)
 
     def _note_failure(self, flow: _Flow, attempt: Attempt, failure: Failure) -> Failure:
@@ -336,8 +338,8 @@ def _left_in_play(flow: _Flow, taken: Taken, failure: Failure) -> int:
     """Untried candidates that the failure says nothing about: after a pool's limit, only those of other pools."""
     untried = [c for c in flow.group.candidates if c.record.key_id not in flow.tried]
     if failure.scope is Scope.Pool:
-        pool = taken.candidate.pool
-        return sum(c.pool is not pool for c in untried)
+        pool = taken.candidate.quota.pool
+        return sum(c.quota.pool is not pool for c in untried)
     return len(untried)
 
 

@@ -37,6 +37,7 @@ from apikeyrouter.domain.models.events import KeyMoved, Observer
 from apikeyrouter.domain.models.request_intent import RequestIntent
 from apikeyrouter.domain.models.routing_decision import RoutingDecision, RoutingObjective
 from apikeyrouter.domain.models.system_response import SystemResponse
+from apikeyrouter.domain.quota.dialects import limit_dialect
 from apikeyrouter.domain.quota.pools import Pools
 from apikeyrouter.domain.routing.choose import Chooser
 from apikeyrouter.domain.routing.directory import Directory
@@ -104,8 +105,8 @@ class ApiKeyRouter:
             soft_without_store=self.settings.soft_budgets_without_store,
         )
         self.key_manager = KeyManager(self.state_store, self._clock, rng, on_change=self._key_changed)
-        self.pools = Pools(self._clock)
-        self.directory = Directory(self.key_manager, costs.price_for, self.pools.accounts, self.settings.considered_max)
+        self.pools = Pools(self._clock, limit_dialect)
+        self.directory = Directory(self.key_manager, costs.price_for, self.pools.view, self.settings.considered_max)
         self.chooser = Chooser(self.ledger, costs, self.settings.considered_max)
         self.quota_awareness_engine = QuotaAwarenessEngine(self.key_manager, self.pools, self._clock)
         self.routing_engine = RoutingEngine(self._dry_run)

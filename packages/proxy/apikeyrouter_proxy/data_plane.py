@@ -235,7 +235,7 @@ def _explaining(call: Call, reply: Reply, budgets: BudgetBook) -> Headers:
 
 def _budget_headers(budgets: BudgetBook, reply: Reply) -> Headers:
     """The budget that has the least left: its id, limit and rest in US dollars, and the Unix second of its reset."""
-    tightest = budgets.tightest([account for account, _ in reply.taken.hold.lines[2:]])
+    tightest = budgets.tightest([account for account, _ in reply.taken.money])
     if tightest is None:
         return []
     return [*_lasting(tightest), (b"x-budget-remaining", b"%.9f" % (tightest.left / 1e9))]

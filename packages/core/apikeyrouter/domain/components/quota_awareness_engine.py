@@ -9,9 +9,11 @@ from __future__ import annotations
 from apikeyrouter.domain.components.key_manager import KeyManager
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.keys.eligibility import blocked
+from apikeyrouter.domain.keys.record import KeyRecord
 from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.models.api_key import KeyState
 from apikeyrouter.domain.models.quota_state import CapacityEstimate, CapacityState, QuotaState, TimeWindow
+from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension
 from apikeyrouter.domain.quota.pools import Pools
 
 __all__ = ["QuotaAwarenessEngine"]
@@ -35,7 +37,7 @@ class QuotaAwarenessEngine:
             raise ValueError(f"quota is accounted per minute; {time_window.value!r} is not available for {key_id!r}")
         record = self._keys.get(key_id)
         now_s = self._clock.monotonic_s()
-        requests, tokens = self._pools.accounts(record)
+        requests, tokens = self._minute(record)
         free_requests, free_tokens = requests.free(now_s), tokens.free(now_s)
         resting = record.state in (KeyState.Throttled, KeyState.Exhausted) and blocked(record, None, now_s) is not None
         return QuotaState(
@@ -61,8 +63,12 @@ class QuotaAwarenessEngine:
         if used_tokens < 0:
             raise ValueError("used_tokens must not be negative")
         record = self._keys.get(key_id)
-        self._pools.accounts(record)[1].adjust_used(used_tokens, self._clock.monotonic_s())
+        self._minute(record)[1].adjust_used(used_tokens, self._clock.monotonic_s())
         return await self.get_quota_state(key_id, time_window)
+
+    def _minute(self, record: KeyRecord) -> tuple[Account, Account]:
+        shared = self._pools.pool(record).shared
+        return shared[Dimension.Requests, MINUTE_S].account, shared[Dimension.Tokens, MINUTE_S].account
 
 
 def _state(requests: Account, tokens: Account, now_s: float) -> CapacityState:

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 
 __all__ = ["Account", "Cells", "Unit", "Window"]
 
-Unit = Literal["requests", "tokens", "nano_usd", "slots"]
+Unit = Literal["requests", "tokens", "nano_usd", "slots", "spend"]
 
 NEVER = sys.maxsize
 """A watermark that no amount reaches."""
@@ -70,6 +70,7 @@ class Account:
     process's memory, (used, sent), that survive its end (`infrastructure/black_box.py`). They are written in an order
     that never shows less than what may have been spent. `presumed`: part of `used` that nobody could tell to be spent.
     `on_free` is called with the account after a hold on it was closed; None while nobody waits for room.
+    `taken`: the sum of all that was ever held here, for whoever must know what was taken after some moment.
     """
 
     __slots__ = (
@@ -87,6 +88,7 @@ class Account:
         "ring",
         "rolls_at_s",
         "sent",
+        "taken",
         "unit",
         "used",
         "watch",
@@ -111,6 +113,7 @@ class Account:
         self.late = 0
         self.sent = 0
         self.presumed = 0
+        self.taken = 0
         self.cells: Cells | None = None
         self.on_free: Callable[[Account], None] | None = None
         self.watermark = NEVER

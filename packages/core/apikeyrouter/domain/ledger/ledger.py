@@ -62,6 +62,7 @@ class Ledger:
             elif need < 0:
                 _refuse_negative(lines, len(epochs))
             account.held = held
+            account.taken += need
             epoch = account.epoch
             if account.ring is not None:
                 account.ring[epoch][1] += need
@@ -74,6 +75,7 @@ def _give_back(lines: Sequence[Line], taken: int) -> None:
     """Undoes the first `taken` lines; no time has passed, so they are still in the running epoch."""
     for account, need in lines[:taken]:
         account.held -= need
+        account.taken -= need
         if account.ring is not None:
             account.ring[account.epoch][1] -= need
 

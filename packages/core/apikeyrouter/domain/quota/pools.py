@@ -1,48 +1,210 @@
 """Quota pools: where a provider's limits live. A key belongs to one pool; several keys may share one.
 
-Each pool has two accounts in the ledger, requests and tokens over the last minute. Limits come from key metadata
-(`rpm`, `tpm`) for now; without them the accounts only count. Keys that share a pool share its accounts, so ten keys of
-one organisation are one limit, not ten.
+`Pools.view` gives what limits a key for a model: a `PoolView`, the windows of its pool that count for the model's limit
+group. Every pool counts requests and tokens of the last minute, with the limits that the operator configured (`rpm`,
+`tpm` and others in key metadata) or none. What providers tell or refusals teach adds windows to the model's group.
+Ten keys of one organisation are one pool, not ten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.keys.record import KeyRecord
 from apikeyrouter.domain.ledger.accounts import Account
-from apikeyrouter.domain.quota.windows import Rolling
+from apikeyrouter.domain.models.quota_state import CapacityState
+from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, Dimension, LimitDialect, LimitFact, Source
+from apikeyrouter.domain.quota.limits import QuotaWindow
 
-__all__ = ["Pools"]
+__all__ = ["CONFIGURABLE", "PoolView", "Pools", "QuotaPool"]
 
-_MINUTE_S = 60.0
+CONFIGURABLE: Mapping[str, tuple[Dimension, float]] = {
+    "rpm": (Dimension.Requests, MINUTE_S),
+    "tpm": (Dimension.Tokens, MINUTE_S),
+    "rpd": (Dimension.Requests, DAY_S),
+    "tpd": (Dimension.Tokens, DAY_S),
+    "itpm": (Dimension.InputTokens, MINUTE_S),
+    "otpm": (Dimension.OutputTokens, MINUTE_S),
+    "concurrency": (Dimension.Concurrency, 0.0),
+}
+"""Metadata of a key that limits its pool."""
+
+TELL_EVERY_S = 0.005
+
+_ALWAYS = ((Dimension.Requests, MINUTE_S), (Dimension.Tokens, MINUTE_S))
+
+
+class PoolView:
+    """One pool as a group of models meets it.
+
+    `windows`: what every request of the group counts in; replaced as a whole when limits become known. `state` and
+    `pressure` (0: plenty; 1: it lasts exactly until it comes back; more: it will not) are renewed about once a second.
+    """
+
+    __slots__ = ("_told_at_s", "dialect", "models", "own", "pool", "pressure", "refreshed_at_s", "state", "windows")
+
+    def __init__(self, pool: QuotaPool, models: str, dialect: LimitDialect) -> None:
+        self.pool = pool
+        self.models = models
+        self.dialect = dialect
+        self.own: dict[tuple[Dimension, float], QuotaWindow] = {}
+        self.windows: tuple[QuotaWindow, ...] = ()
+        self.state = CapacityState.Unknown
+        self.pressure = 0.0
+        self.refreshed_at_s = float("-inf")
+        self._told_at_s = float("-inf")
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Which windows count: the group's own, and those of the whole pool that say more than they do."""
+        alone = len(self.pool.views) <= 1
+        shared = [
+            window for spot, window in self.pool.shared.items() if not (alone and _covered(window, self.own.get(spot)))
+        ]
+        self.windows = (*shared, *self.own.values())
+
+    def lines(self, needs: Sequence[int]) -> list[tuple[Account, int]]:
+        """What a request holds here; `needs` by dimension (`KINDS`)."""
+        return [(window.account, needs[window.kind]) for window in self.windows]
+
+    def headroom_ratio(self, needs: Sequence[int], now_s: float) -> float:
+        """The least share of a limit that is left after `needs`: 1.0 without limits, below zero if it does not fit."""
+        least = 1.0
+        for window in self.windows:
+            limit = window.account.limit
+            if limit:
+                account = window.account
+                account.refresh(now_s)
+                left = (limit - account.used - account.held - needs[window.kind]) / limit
+                least = min(least, left)
+        return least
+
+    def listens(self, now_s: float) -> bool:
+        """Whether another reply's headers are worth reading: at thousands a second, most say nothing new."""
+        return now_s - self._told_at_s >= TELL_EVERY_S
+
+    def told(
+        self, facts: Iterable[LimitFact], held: Iterable[tuple[Account, int]], *, sent_at_s: float, now_s: float
+    ) -> None:
+        """Takes in what a reply said. `held`: the accounts on which its request was held, each with its `taken` just
+        after that."""
+        self._told_at_s = now_s
+        marks = {id(account): taken for account, taken in held}
+        added = False
+        for fact in facts:
+            spot = (fact.dimension, fact.period_s)
+            target = self.pool.shared if fact.models == "*" else self.own
+            window = target.get(spot)
+            if window is None:
+                window = self._new_window(spot, fact, now_s)
+                target[spot] = window
+                added = True
+                twin = self.pool.shared.get(spot)
+                if twin is not None and twin is not window:
+                    # what runs was held on the twin, so its mark tells what came after
+                    mark = marks.get(id(twin.account))
+                    window.account.taken = twin.account.taken
+                    window.observe(fact, mark=mark, sent_at_s=sent_at_s, now_s=now_s)
+                    continue
+            before = window.limit
+            window.observe(fact, mark=marks.get(id(window.account)), sent_at_s=sent_at_s, now_s=now_s)
+            added = added or before != window.limit
+        if added:
+            self.pool.rebuild()
+
+    def _new_window(self, spot: tuple[Dimension, float], fact: LimitFact, now_s: float) -> QuotaWindow:
+        dimension, period_s = spot
+        return QuotaWindow(
+            f"{self.pool.pool_id} {self.models} {dimension} per {_period_name(period_s)}",
+            dimension,
+            period_s,
+            limit=fact.limit,
+            source=fact.source,
+            models=self.models if fact.models != "*" else "*",
+            corrected=self.dialect.charges.corrected,
+            now_s=now_s,
+        )
+
+
+class QuotaPool:
+    """`pool_id`: "provider/pool". `shared`: windows that count whatever the model. `views`: by group of models."""
+
+    __slots__ = ("pool_id", "provider_id", "shared", "views")
+
+    def __init__(self, pool_id: str, provider_id: str, now_s: float) -> None:
+        self.pool_id = pool_id
+        self.provider_id = provider_id
+        self.views: dict[str, PoolView] = {}
+        self.shared: dict[tuple[Dimension, float], QuotaWindow] = {}
+        for spot in _ALWAYS:
+            self.limit_all(spot, None, Source.Configured, now_s)
+
+    def limit_all(self, spot: tuple[Dimension, float], limit: int | None, source: Source, now_s: float) -> None:
+        """A limit over every model; the tightest that was given holds."""
+        window = self.shared.get(spot)
+        if window is None:
+            dimension, period_s = spot
+            name = f"{self.pool_id} {dimension} per {_period_name(period_s)}"
+            self.shared[spot] = QuotaWindow(name, dimension, period_s, limit=limit, source=source, now_s=now_s)
+            self.rebuild()
+        elif limit is not None and (window.limit is None or limit < window.limit):
+            window.set_limit(limit, source, now_s)
+
+    def rebuild(self) -> None:
+        """Windows came or changed."""
+        for view in self.views.values():
+            view.rebuild()
 
 
 class Pools:
-    """Accounts by pool id, made on first use."""
+    """Pools and views, made on first use."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, dialects: Callable[[str], LimitDialect]) -> None:
         self._clock = clock
-        self._accounts: dict[str, tuple[Account, Account]] = {}
+        self._dialects = dialects
+        self._pools: dict[str, QuotaPool] = {}
 
-    def accounts(self, record: KeyRecord) -> tuple[Account, Account]:
-        """(requests, tokens) of the key's pool. The tightest limit that any of its keys gives holds for all."""
+    def all(self) -> Iterable[QuotaPool]:
+        """Every pool that was ever asked for."""
+        return self._pools.values()
+
+    def pool(self, record: KeyRecord) -> QuotaPool:
+        """The key's pool, with what its metadata says about limits."""
         pool_id = f"{record.provider_id}/{record.pool_id}"
-        pair = self._accounts.get(pool_id)
-        if pair is None:
-            now_s = self._clock.monotonic_s()
-            pair = self._accounts[pool_id] = (
-                Account(f"{pool_id} requests per minute", "requests", None, Rolling(_MINUTE_S), now_s=now_s),
-                Account(f"{pool_id} tokens per minute", "tokens", None, Rolling(_MINUTE_S), now_s=now_s),
-            )
-        for account, name in zip(pair, ("rpm", "tpm"), strict=True):
-            limit = _limit(record.metadata, name)
-            if limit is not None and (account.limit is None or limit < account.limit):
-                account.limit = limit
-        return pair
+        pool = self._pools.get(pool_id)
+        now_s = self._clock.monotonic_s()
+        if pool is None:
+            pool = self._pools[pool_id] = QuotaPool(pool_id, record.provider_id, now_s)
+        for name, spot in CONFIGURABLE.items():
+            value = record.metadata.get(name)
+            if value is not None:
+                pool.limit_all(spot, int(str(value)), Source.Configured, now_s)
+        return pool
+
+    def view(self, record: KeyRecord, dialect_name: str, model: str) -> PoolView:
+        """What limits this key for this model."""
+        pool = self.pool(record)
+        dialect = self._dialects(dialect_name)
+        models = dialect.models_sharing(model)
+        view = pool.views.get(models)
+        if view is None:
+            view = pool.views[models] = PoolView(pool, models, dialect)
+            tier = record.metadata.get("tier")
+            if tier is not None:
+                now_s = self._clock.monotonic_s()
+                view.told(dialect.of_tier(str(tier), model), (), sent_at_s=now_s, now_s=now_s)
+            pool.rebuild()
+        return view
 
 
-def _limit(metadata: Mapping[str, object], name: str) -> int | None:
-    value = metadata.get(name)
-    return None if value is None else int(str(value))
+def _covered(shared: QuotaWindow, own: QuotaWindow | None) -> bool:
+    """Whether a group's own window makes the pool's redundant: it counts the same, and its limit is no looser."""
+    if own is None or own.limit is None:
+        return False
+    return shared.limit is None or own.limit <= shared.limit
+
+
+def _period_name(period_s: float) -> str:
+    names = {0.0: "time", 1.0: "second", MINUTE_S: "minute", 3600.0: "hour", DAY_S: "day", 30 * DAY_S: "month"}
+    return names.get(period_s) or f"{period_s:g} s"

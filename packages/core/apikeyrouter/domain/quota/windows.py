@@ -1,9 +1,9 @@
 """Windows: when what was taken from an account stops counting against its limit.
 
-Four kinds serve quota limits and budgets alike: `Total` never forgets, `Rolling` looks back a fixed time, `Calendar`
-starts anew at UTC calendar borders, `Concurrent` counts only what is under way. Each is a function of time that numbers
-stretches ("epochs") and says when they end; an account asks only when the current one has ended, so a hold costs no
-date arithmetic. Implements `domain.ledger.accounts.Window`.
+Five kinds serve quota limits and budgets alike: `Total` never forgets, `Rolling` looks back a fixed time, `Calendar`
+starts anew at UTC calendar borders, `Anchored` at an end that somebody told, `Concurrent` counts only what is under
+way. Each is a function of time that numbers stretches ("epochs") and says when they end; an account asks only when the
+current one has ended, so a hold costs no date arithmetic. Implements `domain.ledger.accounts.Window`.
 
 Laws: epochs never go back, even when the wall clock does. In a `Rolling` window, no stretch of `period_s` seconds ever
 contains more than the limit: the oldest sub-bucket counts whole until its youngest entry is `period_s` old.
@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.models.quota_state import TimeWindow
 
-__all__ = ["Calendar", "Concurrent", "Rolling", "Total", "calendar_id", "calendar_number", "calendar_start"]
+__all__ = ["Anchored", "Calendar", "Concurrent", "Rolling", "Total", "calendar_id", "calendar_number", "calendar_start"]
 
 RECHECK_S = 60.0
 """A calendar window looks at the wall clock at least this often: the monotonic clock stands still while a machine
@@ -84,6 +84,40 @@ class Rolling:
     def leaves_at_s(self, epoch: int, _now_s: float, /) -> float | None:
         """When the sub-bucket `epoch` stops counting: a full period after its own end."""
         return (epoch + self.buckets) * self._width_s
+
+
+class Anchored:
+    """Windows of `period_s`, one of which ends at the monotonic time `ends_at_s`.
+
+    `anchor` moves that end, as providers tell it anew with every reply; it never reopens a window that has ended.
+    """
+
+    __slots__ = ("_ends_at_s", "_epoch", "period_s")
+    charges = True
+    buckets = 1
+
+    def __init__(self, period_s: float, ends_at_s: float) -> None:
+        if not period_s > 0 or not math.isfinite(period_s):
+            raise ValueError(f"period_s must be a positive number of seconds, not {period_s!r}")
+        self.period_s = period_s
+        self._ends_at_s = ends_at_s
+        self._epoch = 0
+
+    def at(self, now_s: float, /) -> tuple[int, float]:
+        """The running window's number, and when it ends."""
+        if now_s >= self._ends_at_s:
+            over = math.floor((now_s - self._ends_at_s) / self.period_s) + 1
+            self._epoch += over
+            self._ends_at_s += over * self.period_s
+        return self._epoch, self._ends_at_s
+
+    def anchor(self, ends_at_s: float) -> None:
+        """The running window ends then."""
+        self._ends_at_s = ends_at_s
+
+    def leaves_at_s(self, epoch: int, _now_s: float, /) -> float | None:
+        """The end of the window `epoch`."""
+        return self._ends_at_s + (epoch - self._epoch) * self.period_s
 
 
 class Calendar:

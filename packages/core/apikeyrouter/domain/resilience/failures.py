@@ -17,6 +17,7 @@ from apikeyrouter.domain.errors import ErrorCategory
 
 __all__ = [
     "FACTS",
+    "LIMITED",
     "Billing",
     "ClassFacts",
     "Failure",
@@ -152,6 +153,9 @@ FACTS: Mapping[FailureClass, ClassFacts] = {
     _F.MidReply: _facts(_S.Host, _B.Yes, _C.NetworkError, 502, "upstream_broke_off", elsewhere=False),
     _F.BadReply: _facts(_S.ProviderModel, _B.Unknown, _C.ProviderError, 502, "upstream_bad_reply"),
 }
+
+LIMITED = frozenset({_F.Rate, _F.Burst, _F.DayQuota, _F.SpendCap, _F.InflightHold, _F.TooLargeForLimit})
+"""Refused for a limit of the account."""
 
 _OWN_STATUS = frozenset({_F.Client, _F.Policy})
 _GATEWAY_STATUSES = frozenset({502, 503, 504})

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
 from apikeyrouter.domain.keys.eligibility import Block
 from apikeyrouter.domain.keys.record import KeyRecord
-from apikeyrouter.domain.ledger.accounts import Account
+from apikeyrouter.domain.quota.pools import PoolView
 from apikeyrouter.domain.resilience.breaker import Breaker
 from apikeyrouter.domain.routing.provider import Provider
 from apikeyrouter.domain.routing.stats import KeyStats
@@ -28,16 +28,16 @@ _UNKNOWN_USD = 0.0
 
 
 class Candidate:
-    """One key of one provider for one model.
+    """One key of one provider for one model. `model`: its name at that provider.
 
     `input_usd` and `output_usd`: dollars per token, 0.0 when the price is unknown (`price` is None). `turn`: what it
-    has served so far, in units of 1/weight. `pool`: the request and token accounts of its quota pool. `index`: its
-    place in registration order: the last word in any tie.
+    has served so far, in units of 1/weight. `quota`: what its quota pool has for the model. `index`: its place in
+    registration order: the last word in any tie.
     """
 
     __slots__ = (
-        "breaker", "fixed_usd", "index", "input_usd", "output_usd", "parked", "pool", "price", "provider", "record",
-        "stats", "stride", "turn",
+        "breaker", "fixed_usd", "index", "input_usd", "model", "output_usd", "parked", "price", "provider", "quota",
+        "record", "stats", "stride", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -45,16 +45,18 @@ class Candidate:
         index: int,
         provider: Provider,
         record: KeyRecord,
+        model: str,
         *,
         stats: KeyStats,
         price: ModelPrice | None,
         breaker: Breaker,
-        pool: tuple[Account, Account],
+        quota: PoolView,
     ) -> None:
         self.index = index
         self.provider = provider
         self.breaker = breaker
-        self.pool = pool
+        self.quota = quota
+        self.model = model
         self.record = record
         self.stats = stats
         self.price = price

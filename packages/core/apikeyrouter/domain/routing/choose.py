@@ -7,7 +7,7 @@ looked at is either kept or has a rejection (L8).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from apikeyrouter.domain.components.cost_controller import CostController
@@ -17,6 +17,7 @@ from apikeyrouter.domain.keys.eligibility import EJECTED, Block, blocked
 from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.ledger.holds import Hold, Refused
 from apikeyrouter.domain.ledger.ledger import Ledger
+from apikeyrouter.domain.quota.limits import QuotaWindow
 from apikeyrouter.domain.resilience.breaker import Verdict
 from apikeyrouter.domain.routing.candidates import Candidate, Group
 from apikeyrouter.domain.routing.demand import Demand
@@ -30,15 +31,21 @@ _NO_TAGS: Mapping[str, object] = {}
 
 @dataclass(slots=True)
 class Taken:
-    """A candidate that is ours: its hold is open and its turn is counted. `money_lines`: budgets in the hold, behind
-    its first two lines (requests, tokens). `ahead`: an ejected key, taken before its time since nobody else is
-    left."""
+    """A candidate that is ours: its hold is open and its turn is counted. `quota`: the windows of its pool in the hold,
+    one line each, before those of budgets, of which there are `money_lines`. `ahead`: an ejected key, taken before its
+    time since nobody else is left."""
 
     candidate: Candidate
     hold: Hold
     scored: Scored
+    quota: tuple[QuotaWindow, ...]
     money_lines: int
     ahead: bool = False
+
+    @property
+    def money(self) -> Sequence[tuple[Account, int]]:
+        """The lines of budgets."""
+        return self.hold.lines[len(self.quota) :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,8 +211,9 @@ class Chooser:
     def _hold(
         self, candidate: Candidate, facts: Scored, demand: Demand, tags: Mapping[str, object], *, now_s: float
     ) -> Taken | Refused:
-        requests, tokens = candidate.pool
-        lines: list[tuple[Account, int]] = [(requests, 1), (tokens, demand.hold_tokens)]
+        quota = candidate.quota
+        windows = quota.windows
+        lines = quota.lines(demand.needs(quota.dialect.charges))
         accounts: tuple[Account, ...] = ()
         book = self._costs.book
         if book.any:
@@ -223,7 +231,7 @@ class Chooser:
             if held.account.unit == "nano_usd" and candidate.price is not None:
                 self.money.append(MoneyRefusal(candidate.price, held.need, accounts, held))
             return held
-        return Taken(candidate, held, facts, len(accounts))
+        return Taken(candidate, held, facts, windows, len(accounts))
 
 
 def _needs(

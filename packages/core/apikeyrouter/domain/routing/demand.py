@@ -24,6 +24,7 @@ from apikeyrouter.domain.cost.ratios import InputRatios
 from apikeyrouter.domain.cost.usage import Usage, tier_named
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
 from apikeyrouter.domain.models.call import Call, Operation
+from apikeyrouter.domain.quota.facts import ChargeRule
 
 __all__ = ["Demand", "demand_of"]
 
@@ -39,7 +40,7 @@ class Demand:
     """
 
     __slots__ = (
-        "_lengths", "_ratios", "_template", "bound", "choices", "input_expected", "model", "operation",
+        "_lengths", "_needs", "_ratios", "_template", "bound", "choices", "input_expected", "model", "operation",
         "output_expected", "output_limit", "peek", "streams", "tenant", "tier",
     )  # fmt: skip
 
@@ -54,6 +55,7 @@ class Demand:
         self.tier = tier_named(peek.service_tier) if peek.service_tier else ""
         self._lengths = lengths
         self._ratios = ratios
+        self._needs: tuple[ChargeRule, tuple[int, ...]] | None = None
         bound = self.bound = tight_input_bound(call.body, call.model)
         likely = ratios.expected(call.provider_id or "", call.model, bound.content_bytes) + bound.media_tokens
         self.input_expected = min(likely, bound.tokens)
@@ -79,6 +81,18 @@ class Demand:
     def hold_tokens(self) -> int:
         """What a quota hold reserves: the expectation, since holding the bound would starve the pool."""
         return self.input_expected + self.output_expected
+
+    def needs(self, rule: ChargeRule) -> tuple[int, ...]:
+        """What a quota pool that charges by `rule` is asked for, by dimension (`domain.quota.limits.KINDS`)."""
+        known = self._needs
+        if known is not None and known[0] is rule:
+            return known[1]
+        output = self.output_expected
+        if rule.output_at_admission == "cap" and self.output_limit is not None:
+            output = self.choices * self.output_limit
+        needs = (1, self.input_expected, output, self.input_expected + output, 1, 0)
+        self._needs = (rule, needs)
+        return needs
 
     # -- input ------------------------------------------------------------------------------------------------------
 
@@ -160,6 +174,7 @@ class Demand:
         for name in Demand.__slots__:
             setattr(clamped, name, getattr(self, name))
         clamped.output_limit = limit_tokens if self.output_limit is None else min(limit_tokens, self.output_limit)
+        clamped._needs = None
         clamped.output_expected = min(self.output_expected, clamped.output_limit * self.choices)
         return clamped
 

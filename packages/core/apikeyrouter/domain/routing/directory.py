@@ -15,12 +15,12 @@ from apikeyrouter.domain.errors import ProviderNotRegisteredError, ProviderRegis
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
 from apikeyrouter.domain.keys.record import KeyRecord
-from apikeyrouter.domain.ledger.accounts import Account
+from apikeyrouter.domain.quota.pools import PoolView
 from apikeyrouter.domain.routing.candidates import Candidate, Group
 from apikeyrouter.domain.routing.provider import Provider
 from apikeyrouter.domain.routing.stats import KeyStats
 
-__all__ = ["Directory", "PoolAccounts", "Prices"]
+__all__ = ["Directory", "PoolViews", "Prices"]
 
 _GROUPS_MAX = 512
 
@@ -43,18 +43,18 @@ class Prices(Protocol):
         ...
 
 
-class PoolAccounts(Protocol):
-    """The (requests, tokens) accounts of a key's quota pool."""
+class PoolViews(Protocol):
+    """What a key's quota pool has for a model: `Pools.view`."""
 
-    def __call__(self, record: KeyRecord) -> tuple[Account, Account]:
-        """Made on first use; keys of one pool share them."""
+    def __call__(self, record: KeyRecord, dialect_name: str, model: str) -> PoolView:
+        """Made on first use; keys of one pool share it."""
         ...
 
 
 class Directory:
     """Providers and groups. All synchronous."""
 
-    def __init__(self, keys: KeyManager, prices: Prices, pools: PoolAccounts, considered_max: int) -> None:
+    def __init__(self, keys: KeyManager, prices: Prices, pools: PoolViews, considered_max: int) -> None:
         self._keys = keys
         self._prices = prices
         self._pools = pools
@@ -170,10 +170,11 @@ class Directory:
             index,
             provider,
             record,
+            model,
             stats=self.stats(record.key_id),
             price=self._prices(record.metadata, provider.provider_id, model),
             breaker=provider.breaker(model),
-            pool=self._pools(record),
+            quota=self._pools(record, provider.adapter.dialect, model),
         )
 
     def _serving(self, provider_id: str | None, model: str) -> Sequence[Provider]:

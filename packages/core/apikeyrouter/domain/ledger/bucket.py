@@ -1,0 +1,76 @@
+"""A token bucket as an account: what was taken comes back all the time, at `rate_per_s`, not at the end of a window.
+
+`used + held` is the bucket's debt: full when 0, empty at `limit`. Every hold first lets the debt drain by the time that
+passed. A hold counts from the moment it is taken, as providers count requests when they let them in; so `used` alone
+may fall below zero while holds are open.
+Laws: the debt is never negative; time that goes back drains nothing; what fits: debt + need <= limit (L1).
+"""
+
+from __future__ import annotations
+
+import math
+
+from apikeyrouter.domain.ledger.accounts import Account, Unit
+from apikeyrouter.domain.quota.windows import Total
+
+__all__ = ["Bucket"]
+
+_FOREVER = Total()
+
+
+class Bucket(Account):
+    """`limit`: its capacity: what may be taken at once. `rate_per_s`: units that come back a second; set it at any
+    time, after a `refresh`."""
+
+    __slots__ = ("_at_s", "_fraction", "rate_per_s")
+
+    def __init__(
+        self, account_id: str, unit: Unit, limit: int | None, rate_per_s: float, *, hard: bool = True, now_s: float
+    ) -> None:
+        super().__init__(account_id, unit, limit, _FOREVER, hard=hard, now_s=now_s)
+        self.rate_per_s = rate_per_s
+        self.rolls_at_s = -math.inf  # every hold looks at the time
+        self._at_s = now_s
+        self._fraction = 0.0
+
+    def roll(self, now_s: float) -> None:
+        """Lets the debt drain until `now_s`."""
+        elapsed_s = now_s - self._at_s
+        if elapsed_s <= 0.0:
+            return
+        self._at_s = now_s
+        debt = self.used + self.held
+        if debt <= 0:
+            self.used -= debt
+            self._fraction = 0.0
+            return
+        drained = elapsed_s * self.rate_per_s + self._fraction
+        whole = int(drained)
+        if whole >= debt:
+            self.used -= debt
+            self._fraction = 0.0
+        else:
+            self.used -= whole
+            self._fraction = drained - whole
+
+    def adjust_used(self, delta: int, now_s: float) -> None:
+        """Corrects the debt from outside knowledge: never below zero."""
+        self.roll(now_s)
+        self.used += max(delta, -(self.used + self.held))
+
+    def free_at_s(self, need: int, now_s: float) -> float | None:
+        """When `need` would fit if nothing more were taken; None: never."""
+        self.roll(now_s)
+        limit = self.limit
+        if limit is None:
+            return now_s
+        short = self.used + self.held + need - limit
+        if short <= 0:
+            return now_s
+        if need > limit or self.rate_per_s <= 0.0:
+            return None
+        return now_s + (short - self._fraction) / self.rate_per_s + 1e-6
+
+    def __repr__(self) -> str:
+        limit = "-" if self.limit is None else self.limit
+        return f"<Bucket {self.id} {self.used}+{self.held}/{limit} {self.unit}, {self.rate_per_s:g}/s>"

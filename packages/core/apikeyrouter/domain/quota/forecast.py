@@ -1,0 +1,251 @@
+"""How much will be asked of a quota window in the next seconds, with a bound that holds 95 % of the time.
+
+`DemandForecast.add` counts what is admitted, `bound` and `exceedance` say what is to come. The expectation is
+`horizon * (0.5 * EWMA_20s + 0.5 * EWMA_10min)`; how far off such expectations were decides the bound (`residuals`).
+Used per quota window: requests or tokens of one pool. `exhaustion` sets it against what is left.
+
+Laws: pure and clock-free (`now_s`: monotonic seconds, from any start); memory and the time of a call are bounded,
+whatever the gap since the last one; looking changes nothing: a forecast that is asked every second equals one that is
+asked once. A clock that stands still or goes back counts towards the current second.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+from apikeyrouter.domain.quota.residuals import Residuals
+
+__all__ = ["LONGEST_S", "DemandBound", "DemandForecast"]
+
+LONGEST_S = 31 * 86_400.0
+"""The longest horizon: a month."""
+
+_SHORT_S, _LONG_S = 10, 60
+_IDLE_S = 60
+"""After so many empty seconds, idleness teaches nothing more: a night would else fill the ring with "nothing came",
+and the morning's first bound would be 0. It bounds the work of catching up too."""
+
+_FAST_DECAY = math.exp(-1 / 20)
+_SLOW_DECAY = math.exp(-1 / 600)
+_USUAL_DECAY = math.exp(-1 / 1800)
+_DAY_DECAY = math.exp(-1 / 3600)
+_SPREAD_DECAY = 0.5 ** (1 / 30)
+_FAST_SHARE = 0.5
+_SCALE_FLOOR = 0.25
+_FIRST_WEIGHT = 5.0  # until five seconds' worth is seen, one burst is spread over five seconds, not over one
+_COLD_SIGMA = 0.5
+"""Least spread (of the logarithm) while little is known: the 95 % bound is then twice the expectation."""
+
+_SHORTER, _LONGER = 0.5, 0.25
+"""How relative errors grow below 10 s, as (10 / horizon)^0.5, and shrink beyond 60 s, as (60 / horizon)^0.25."""
+
+_NORMAL = NormalDist()
+
+
+@dataclass(frozen=True, slots=True)
+class DemandBound:
+    """What will be asked for within a horizon, in the units that were added. `upper`: exceeded as rarely as asked."""
+
+    expected: float
+    upper: float
+
+
+class DemandForecast:
+    """The demand on one quota window. At most 32 KiB, 3 KiB while young; `add` costs about 0.2 us."""
+
+    __slots__ = (
+        "_border_s", "_closed", "_day_sum", "_day_weight", "_fast_sum", "_fast_weight", "_history", "_idle", "_long",
+        "_long_sum", "_open", "_short", "_short_sum", "_slow_sum", "_slow_weight", "_spread_mean", "_spread_square",
+        "_spread_weight", "_usual_sum", "_usual_weight",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self._border_s = -math.inf  # the end of the current second; before the first add, always past
+        self._open = 0  # what came in the current second
+        self._closed = 0  # how many seconds have ended
+        self._idle = 0  # how many of the last of them were empty
+        self._history = [0] * _LONG_S
+        self._short_sum = self._long_sum = 0
+        self._short = Residuals(_SHORT_S)
+        self._long = Residuals(_LONG_S)
+        self._fast_sum = self._fast_weight = self._slow_sum = self._slow_weight = 0.0
+        self._usual_sum = self._usual_weight = self._day_sum = self._day_weight = 0.0
+        self._spread_mean = self._spread_square = self._spread_weight = 0.0
+
+    # -- counting ---------------------------------------------------------------------------------------------------
+
+    def add(self, amount: int, now_s: float) -> None:
+        """Counts an admission of `amount` units (>= 0)."""
+        if now_s >= self._border_s:
+            self._catch_up(now_s)
+            if self._border_s == -math.inf:
+                self._border_s = math.floor(now_s) + 1.0
+        self._open += amount
+
+    @property
+    def seconds_seen(self) -> int:
+        """How many whole seconds it knows; under about 120, bounds rest on few data and are wide."""
+        return self._closed
+
+    # -- foretelling ------------------------------------------------------------------------------------------------
+
+    def rate_per_s(self, now_s: float) -> float:
+        """Units a second, as expected for the next minute."""
+        self._catch_up(now_s)
+        return self._expected(1.0)
+
+    def expected(self, horizon_s: float, now_s: float) -> float:
+        """Units expected in the next `horizon_s` seconds (0 to a month)."""
+        self._catch_up(now_s)
+        return self._expected(horizon_s)
+
+    def bound(self, horizon_s: float, now_s: float, level: float = 0.95) -> DemandBound:
+        """What is expected in the next `horizon_s` seconds (0 to a month), and what will not be exceeded with
+        probability `level` (0..1). A level below 0.5 gives a lower bound in `upper`."""
+        self._catch_up(now_s)
+        return DemandBound(self._expected(horizon_s), self._quantile(horizon_s, 1.0 - level))
+
+    def exceedance(self, amount: float, horizon_s: float, now_s: float) -> float:
+        """The probability (0..1) that more than `amount` is asked for in the next `horizon_s` seconds."""
+        self._catch_up(now_s)
+        expected = self._expected(horizon_s)
+        if expected <= 0.0:
+            return 0.0
+        rings = self._rings(horizon_s)
+        if rings is None:
+            if amount <= 0.0:
+                return 1.0
+            sigma = self._cold_sigma(horizon_s)
+            return 1.0 - _NORMAL.cdf((math.log(amount / expected) + sigma * sigma / 2) / sigma)
+        near, far, share, stretch = rings
+        error = (amount - expected) / (self._scale(horizon_s, expected) * stretch)
+        chance = near.exceedance(error)
+        return chance if share == 0.0 else chance + share * (far.exceedance(error) - chance)
+
+    def _expected(self, horizon_s: float) -> float:
+        slow = self._slow_sum / max(self._slow_weight, _FIRST_WEIGHT)
+        fast = self._fast_sum / max(self._fast_weight, _FIRST_WEIGHT)
+        rate = _FAST_SHARE * fast + (1.0 - _FAST_SHARE) * slow
+        if horizon_s <= _LONG_S:
+            return rate * horizon_s
+        # What the last seconds were like says nothing about the next hours: the farther, the longer the memory.
+        total = rate * _LONG_S + slow * (min(horizon_s, 600.0) - _LONG_S)
+        if horizon_s > 600.0:
+            total += self._day_sum / max(self._day_weight, _FIRST_WEIGHT) * (min(horizon_s, LONGEST_S) - 600.0)
+        return total
+
+    def _scale(self, horizon_s: float, expected: float) -> float:
+        # The geometric mean of the expectation and of the usual demand: errors grow with the level, less than in
+        # proportion. In proportion alone, the bound exploded whenever the expectation neared 0.
+        usual = self._usual_sum / max(self._usual_weight, _FIRST_WEIGHT) * horizon_s
+        return math.sqrt(max(expected, _SCALE_FLOOR * usual) * max(usual, 1e-9))
+
+    def _rings(self, horizon_s: float) -> tuple[Residuals, Residuals, float, float] | None:
+        """The two rings to mix, the second one's share, and how much wider errors are; None while too young."""
+        short, long = self._short, self._long
+        if horizon_s <= _SHORT_S:
+            if not short.ready:
+                return None
+            return short, short, 0.0, (_SHORT_S / max(horizon_s, 0.1)) ** _SHORTER
+        if not long.ready:
+            return None
+        if horizon_s >= _LONG_S:
+            return long, long, 0.0, (_LONG_S / min(horizon_s, LONGEST_S)) ** _LONGER
+        return short, long, math.log(horizon_s / _SHORT_S) / math.log(_LONG_S / _SHORT_S), 1.0
+
+    def _quantile(self, horizon_s: float, exceed: float) -> float:
+        expected = self._expected(horizon_s)
+        if expected <= 0.0:
+            return 0.0
+        rings = self._rings(horizon_s)
+        if rings is None:
+            sigma = self._cold_sigma(horizon_s)
+            return expected * math.exp(sigma * _NORMAL.inv_cdf(min(max(1.0 - exceed, 1e-9), 1 - 1e-9)) - sigma**2 / 2)
+        near, far, share, stretch = rings
+        error = near.quantile(exceed)
+        if share > 0.0:
+            error += share * (far.quantile(exceed) - error)
+        return max(0.0, expected + error * stretch * self._scale(horizon_s, expected))
+
+    def _cold_sigma(self, horizon_s: float) -> float:
+        """Spread of a log-normal with the moments of what little was seen: seconds that differ, and a mean that rests
+        on few of them. It stands for Gamma-Poisson arrivals with sizes, and needs no split into the two."""
+        seen = max(self._spread_weight, 1.0)
+        mean = self._spread_mean / seen
+        if mean <= 0.0:
+            return _COLD_SIGMA
+        variance = max(self._spread_square / seen / (mean * mean) - 1.0, 1.0 / seen)
+        relative = variance / max(horizon_s, 1.0) + variance / seen
+        return max(math.sqrt(math.log1p(relative)), _COLD_SIGMA)
+
+    # -- the passing of seconds -------------------------------------------------------------------------------------
+
+    def _catch_up(self, now_s: float) -> None:
+        border_s = self._border_s
+        if now_s < border_s or border_s == -math.inf:
+            return
+        gap = int(now_s - border_s)  # whole seconds that ended after the current one
+        self._close(max(self._open, 0))
+        self._open = 0
+        steps = min(gap, max(_IDLE_S + 1 - self._idle, 0))
+        for _ in range(steps):
+            self._close(0)
+        if gap > steps:
+            self._skip(gap - steps)
+        self._border_s = border_s + gap + 1.0
+
+    def _close(self, came: int) -> None:
+        """Ends a second in which `came` was asked for: score what falls due, learn, and promise anew."""
+        history, second = self._history, self._closed
+        self._short_sum += came - history[(second - _SHORT_S) % _LONG_S]
+        self._long_sum += came - history[second % _LONG_S]
+        history[second % _LONG_S] = came
+        self._closed = second + 1
+        self._idle = 0 if came else self._idle + 1
+        awake = self._idle <= _IDLE_S
+        short, long = self._short, self._long
+        if awake:
+            short.settle(second % _SHORT_S, self._short_sum)
+            long.settle(second % _LONG_S, self._long_sum)
+            self._usual_sum = self._usual_sum * _USUAL_DECAY + came
+            self._usual_weight = self._usual_weight * _USUAL_DECAY + 1.0
+        elif self._idle == _IDLE_S + 1:
+            short.forget_promises()
+            long.forget_promises()
+        self._fast_sum = self._fast_sum * _FAST_DECAY + came
+        self._fast_weight = self._fast_weight * _FAST_DECAY + 1.0
+        self._slow_sum = self._slow_sum * _SLOW_DECAY + came
+        self._slow_weight = self._slow_weight * _SLOW_DECAY + 1.0
+        self._day_sum = self._day_sum * _DAY_DECAY + came
+        self._day_weight = self._day_weight * _DAY_DECAY + 1.0
+        if not long.ready:
+            self._spread_mean = self._spread_mean * _SPREAD_DECAY + came
+            self._spread_square = self._spread_square * _SPREAD_DECAY + float(came) * came
+            self._spread_weight = self._spread_weight * _SPREAD_DECAY + 1.0
+        if awake:
+            for ring in (short, long):
+                horizon_s = ring.horizon_s
+                expected = self._expected(horizon_s)
+                bound = self._quantile(horizon_s, 0.05)
+                ring.promise(second % horizon_s, expected, self._scale(horizon_s, expected), bound)
+
+    def _skip(self, seconds: int) -> None:
+        """The same as so many empty seconds after a long idle time, at once."""
+        self._closed += seconds
+        self._idle += seconds
+        self._fast_sum, self._fast_weight = _idled(self._fast_sum, self._fast_weight, _FAST_DECAY, seconds)
+        self._slow_sum, self._slow_weight = _idled(self._slow_sum, self._slow_weight, _SLOW_DECAY, seconds)
+        self._day_sum, self._day_weight = _idled(self._day_sum, self._day_weight, _DAY_DECAY, seconds)
+        if not self._long.ready:
+            kept = _SPREAD_DECAY**seconds
+            self._spread_square *= kept
+            self._spread_mean, self._spread_weight = _idled(
+                self._spread_mean, self._spread_weight, _SPREAD_DECAY, seconds
+            )
+
+
+def _idled(total: float, weight: float, decay: float, seconds: int) -> tuple[float, float]:
+    kept = decay**seconds
+    return total * kept, weight * kept + (1.0 - kept) / (1.0 - decay)

@@ -1,0 +1,233 @@
+"""One limit of a quota pool: an account of the ledger, and what is believed about it.
+
+`QuotaWindow.observe` corrects the account by what a provider said. The provider counted a request when it let it in;
+so what was taken after that request was sent is subtracted from its `remaining`, and what flowed back since is added.
+Lower values are taken at once, higher ones by 0.3 per observation: too low costs idle capacity, too high refusals.
+
+How capacity comes back (`Refill`) is assumed to be the strictest kind, rolling, until the provider's `reset` shows that
+it is a token bucket: one that has C - R of C out is full again after (C - R)/C of its period, a window is not.
+What others take from the same pool shows as observations that are lower than our own books: `foreign_per_s`.
+Source: design notes 2.1 (header correction, asymmetric; foreign load).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from apikeyrouter.domain.ledger.accounts import Account, Unit, Window
+from apikeyrouter.domain.ledger.bucket import Bucket
+from apikeyrouter.domain.quota.facts import Dimension, LimitFact, Refill, Source
+from apikeyrouter.domain.quota.windows import Anchored, Concurrent, Rolling
+
+__all__ = ["KINDS", "QuotaWindow"]
+
+KINDS: Mapping[Dimension, int] = {dimension: place for place, dimension in enumerate(Dimension)}
+"""The place of a dimension in a tuple of needs."""
+
+UNITS: Mapping[Dimension, Unit] = {
+    Dimension.Requests: "requests",
+    Dimension.InputTokens: "tokens",
+    Dimension.OutputTokens: "tokens",
+    Dimension.Tokens: "tokens",
+    Dimension.Concurrency: "slots",
+    Dimension.Spend: "spend",
+}
+CONFIDENCE: Mapping[Source, float] = {
+    Source.Header: 0.99,
+    Source.ErrorBody: 0.95,
+    Source.Configured: 0.9,
+    Source.Tier: 0.6,
+    Source.Learned: 0.5,
+}
+"""How far a value is trusted, 0..1; for people and for the order of sources, no formula rests on it."""
+
+RAISE_RATIO = 0.3
+FOREIGN_TAU_S = 20.0
+FOREIGN_SHARE_MAX = 0.9
+_PARTS = 60
+_BUCKET_SLACK_S = 1.5
+_BUCKET_BELOW, _WINDOW_ABOVE = 1.5, 3.0
+
+
+class QuotaWindow:
+    """One limit. `kind`: index into needs (`KINDS`). `period_s`: 0 for concurrency. `models`: see `LimitFact`.
+    `limit`: as told or configured, None while unknown: then it only counts. `corrected`: whether a request's charge
+    becomes its true use. `foreign_per_s`: what others take a second. `observed_at_s`: last word of the provider, None
+    for none. `reset_at_s`: when everything is back, as told; monotonic. `learned_at_s`: last change by learning."""
+
+    __slots__ = (
+        "_gap",
+        "_gap_from_s",
+        "_seen_mark",
+        "account",
+        "corrected",
+        "dimension",
+        "foreign_per_s",
+        "kind",
+        "limit",
+        "models",
+        "name",
+        "observed_at_s",
+        "period_s",
+        "refill",
+        "reset_at_s",
+        "source",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        dimension: Dimension,
+        period_s: float,
+        *,
+        limit: int | None,
+        source: Source,
+        models: str = "*",
+        corrected: bool = True,
+        now_s: float,
+    ) -> None:
+        self.name = name
+        self.dimension = dimension
+        self.kind = KINDS[dimension]
+        self.period_s = period_s
+        self.limit = limit
+        self.source = source
+        self.models = models
+        self.corrected = corrected
+        self.refill = Refill.Rolling
+        self.foreign_per_s = 0.0
+        self.observed_at_s: float | None = None
+        self.reset_at_s: float | None = None
+        self._seen_mark = -1
+        self._gap = 0
+        self._gap_from_s = now_s
+        self.account = Account(name, UNITS[dimension], limit, self._window(now_s), now_s=now_s)
+
+    # -- reading ----------------------------------------------------------------------------------------------------
+
+    def headroom(self, now_s: float) -> int | None:
+        """Units that may be taken now; None without a limit."""
+        return self.account.free(now_s)
+
+    @property
+    def rate_per_s(self) -> float:
+        """Units that come back a second, in the long run; 0.0 without a limit or a period."""
+        return 0.0 if self.limit is None or not self.period_s else self.limit / self.period_s
+
+    @property
+    def confidence(self) -> float:
+        """0..1."""
+        return 0.0 if self.limit is None else CONFIDENCE[self.source]
+
+    # -- what is told -----------------------------------------------------------------------------------------------
+
+    def set_limit(self, limit: int, source: Source, now_s: float) -> None:
+        """The limit is known, or another one from now on."""
+        self.source = source
+        if limit == self.limit:
+            return
+        account = self.account
+        account.refresh(now_s)
+        self.limit = account.limit = limit
+        if isinstance(account, Bucket):
+            account.rate_per_s = self._rate()
+
+    def observe(self, fact: LimitFact, *, mark: int | None, sent_at_s: float, now_s: float) -> None:
+        """Takes in what a reply said. `mark`: `account.taken` just after its own request was held, None when that was
+        held elsewhere; `sent_at_s`: when it was sent, about the time to which `fact.remaining` belongs."""
+        limit = fact.limit
+        if limit is None and fact.remaining is not None:
+            limit = max(self.limit or 0, fact.remaining)
+        if limit is not None:
+            self.set_limit(limit, fact.source, now_s)
+        if self.limit is None:
+            return
+        if fact.reset_s is not None:
+            self.reset_at_s = now_s + fact.reset_s
+        self._learn_refill(fact, now_s)
+        if fact.remaining is None or (mark is not None and mark < self._seen_mark):
+            return
+        account = self.account
+        account.refresh(now_s)
+        # without a mark, what runs now is the best word on what was taken since
+        ahead = account.held if mark is None else account.taken - mark
+        if mark is not None:
+            self._seen_mark = mark
+        observed = fact.remaining - ahead
+        if self.refill is Refill.Continuous:
+            observed += int((now_s - sent_at_s) * self._rate())
+        observed = max(0, min(observed, self.limit))
+        gap = max(0, self.limit - account.used - account.held) - observed
+        if gap < 0:
+            gap = min(-1, int(gap * RAISE_RATIO))
+        if gap:
+            account.adjust_used(gap, now_s)
+        self.observed_at_s = now_s
+        self._learn_foreign(gap, now_s)
+
+    def _learn_refill(self, fact: LimitFact, now_s: float) -> None:
+        """Token bucket or window, by what the reset says."""
+        told = fact.refill
+        if told is None and fact.reset_means == "window" and fact.reset_s is not None:
+            told = Refill.Fixed
+        if told is None and fact.reset_means == "full" and fact.reset_s is not None and fact.remaining is not None:
+            limit = self.limit or 1
+            full_after_s = max(0, limit - fact.remaining) / limit * self.period_s
+            if fact.reset_s <= _BUCKET_BELOW * full_after_s + _BUCKET_SLACK_S:
+                # near empty a window looks the same as a bucket
+                if fact.remaining * 2 > limit:
+                    told = Refill.Continuous
+            elif fact.reset_s > _WINDOW_ABOVE * full_after_s + 2 * _BUCKET_SLACK_S:
+                told = Refill.Rolling
+        if told is not None and told is not self.refill:
+            self._become(told, now_s)
+        if self.refill in (Refill.Fixed, Refill.Calendar) and fact.reset_s is not None:
+            window = self.account.window
+            if isinstance(window, Anchored):
+                self.account.refresh(now_s)
+                window.anchor(now_s + fact.reset_s)
+                self.account.rolls_at_s = now_s + fact.reset_s
+
+    def _become(self, refill: Refill, now_s: float) -> None:
+        """Another kind of account takes over; what runs stays charged here, and settles in the old one unseen."""
+        old = self.account
+        old.refresh(now_s)
+        taken = old.used + old.held
+        self.refill = refill
+        if refill is Refill.Continuous:
+            self.account = Bucket(self.name, old.unit, self.limit, self._rate(), now_s=now_s)
+        else:
+            self.account = Account(self.name, old.unit, self.limit, self._window(now_s), now_s=now_s)
+        self.account.taken = old.taken
+        self.account.adjust_used(taken, now_s)
+
+    def _window(self, now_s: float) -> Window:
+        if not self.period_s:
+            return Concurrent()
+        if self.refill in (Refill.Fixed, Refill.Calendar):
+            return Anchored(self.period_s, self.reset_at_s or now_s + self.period_s)
+        return Rolling(self.period_s, _PARTS)
+
+    def _rate(self) -> float:
+        """What comes back a second beside what others take of it."""
+        rate = self.rate_per_s
+        return max(rate * (1.0 - FOREIGN_SHARE_MAX), rate - self.foreign_per_s)
+
+    def _learn_foreign(self, gap: int, now_s: float) -> None:
+        """Folds unexplained losses of at least a second into what others are thought to take."""
+        self._gap += gap
+        elapsed_s = now_s - self._gap_from_s
+        if elapsed_s < 1.0 or not self.period_s:
+            return
+        weight = 1.0 - math.exp(-elapsed_s / FOREIGN_TAU_S)
+        self.foreign_per_s = min(
+            max(0.0, self.foreign_per_s + weight * self._gap / elapsed_s), FOREIGN_SHARE_MAX * self.rate_per_s
+        )
+        self._gap, self._gap_from_s = 0, now_s
+        account = self.account
+        if isinstance(account, Bucket):
+            account.rate_per_s = self._rate()
+
+    def __repr__(self) -> str:
+        return f"<QuotaWindow {self.account!r} {self.refill} {self.source}>"

@@ -1,0 +1,126 @@
+"""How wrong forecasts of demand were lately, and how wide a bound must therefore be: adaptive conformal inference.
+
+`Residuals` keeps the last errors of one horizon as multiples of a scale, in order, so that a quantile is one look-up
+and a probability one bisection. `settle` scores the forecast that fell due and steers the miss rate: a bound that is
+exceeded too often widens, whatever the shape of the demand (Gibbs and Candes, "Adaptive Conformal Inference Under
+Distribution Shift", 2021). No distribution is assumed, which is the point: real traffic is not Poisson.
+
+Laws: memory is bounded (`RING` errors); `quantile` falls as `exceed` rises; `exceedance` falls as `error` rises.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_left, bisect_right, insort_right
+
+__all__ = ["MISS_TARGET", "READY", "RING", "Residuals"]
+
+RING = 900
+"""Errors kept, one a second: a quarter of an hour. Half of it lost 2 to 4 points of coverage (bench.forecast)."""
+
+READY = 60
+"""Errors needed before quantiles mean something: one in twenty is three of them."""
+
+MISS_TARGET = 0.05
+"""How often a 95 % bound may be exceeded."""
+
+GAIN = 0.005
+"""Step of the miss rate per scored second; 0.01 lost up to 5 points of coverage on bursty traffic."""
+
+_MISS_MOST = 0.45  # below one half, where the median is left as it is
+_ERROR_MOST = 8.0
+"""Errors are cut here. A burst after silence would otherwise leave one enormous error in the ring, and every bound of
+the next quarter of an hour would be its multiple: the bound doubled, for no gain in coverage (bench.forecast)."""
+
+
+class Residuals:
+    """The errors of forecasts over `horizon_s` whole seconds, and those forecasts that have not fallen due yet."""
+
+    __slots__ = ("_bounds", "_expected", "_next", "_order", "_ring", "_scales", "horizon_s", "miss_rate")
+
+    def __init__(self, horizon_s: int) -> None:
+        self.horizon_s = horizon_s
+        self.miss_rate = MISS_TARGET
+        self._ring = array("f")  # in order of time
+        self._order = array("f")  # the same, in order of size
+        self._next = 0
+        self._expected = array("d", [-1.0]) * horizon_s  # by second modulo the horizon; -1: no forecast was made
+        self._scales = array("d", [0.0]) * horizon_s
+        self._bounds = array("d", [0.0]) * horizon_s
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are enough errors to go by."""
+        return len(self._order) >= READY
+
+    def promise(self, slot: int, expected: float, scale: float, bound: float) -> None:
+        """Notes a forecast that falls due when `slot` comes round again."""
+        self._expected[slot] = expected
+        self._scales[slot] = scale
+        self._bounds[slot] = bound
+
+    def forget_promises(self) -> None:
+        """Drops the forecasts that have not fallen due: nothing is learned from them."""
+        for slot in range(self.horizon_s):
+            self._expected[slot] = -1.0
+
+    def settle(self, slot: int, came: float) -> None:
+        """Scores the forecast in `slot` by what came in its horizon."""
+        expected = self._expected[slot]
+        if expected < 0.0:
+            return
+        scale = self._scales[slot]
+        error = (came - expected) / scale if scale > 0.0 else 0.0
+        missed = 1.0 if came > self._bounds[slot] else 0.0
+        self.miss_rate = min(max(self.miss_rate + GAIN * (MISS_TARGET - missed), 0.0), _MISS_MOST)
+        self._push(min(error, _ERROR_MOST))
+
+    def quantile(self, exceed: float) -> float:
+        """The error that a share `exceed` (0..1) of forecasts will exceed, corrected by what was missed lately."""
+        count = len(self._order)
+        rank = math.ceil((1.0 - self._raw(exceed)) * (count + 1)) - 1
+        return self._order[min(max(rank, 0), count - 1)]
+
+    def exceedance(self, error: float) -> float:
+        """The share (0..1) of forecasts whose error will be larger: `quantile` backwards. Beyond every error seen, it
+        falls off as 1 / error, a heavy tail: what was never seen is unlikely, not impossible."""
+        count = len(self._order)
+        above = count - bisect_right(self._order, error)
+        if above == 0:
+            raw = (1.0 + max(self._order[-1], 0.0)) / (1.0 + max(error, 0.0)) / (count + 1)
+        else:
+            raw = (above + 1) / (count + 1)
+        return self._corrected(raw)
+
+    def _miss(self) -> float:
+        return max(self.miss_rate, 1.0 / (len(self._order) + 1))
+
+    def _raw(self, exceed: float) -> float:
+        # The steered rate holds for one level, 5 %. Between it and the median the correction fades out linearly.
+        miss = self._miss()
+        if exceed <= MISS_TARGET:
+            return exceed * miss / MISS_TARGET
+        if exceed >= 0.5:
+            return exceed
+        return miss + (exceed - MISS_TARGET) / (0.5 - MISS_TARGET) * (0.5 - miss)
+
+    def _corrected(self, raw: float) -> float:
+        miss = self._miss()
+        if raw <= miss:
+            return raw * MISS_TARGET / miss
+        if raw >= 0.5:
+            return raw
+        return MISS_TARGET + (raw - miss) / (0.5 - miss) * (0.5 - MISS_TARGET)
+
+    def _push(self, error: float) -> None:
+        ring, order = self._ring, self._order
+        if len(ring) < RING:
+            ring.append(error)
+            insort_right(order, ring[-1])  # as rounded by the ring, so that it can be found again
+            return
+        at = self._next
+        del order[bisect_left(order, ring[at])]
+        ring[at] = error
+        insort_right(order, ring[at])
+        self._next = at + 1 if at + 1 < RING else 0
