@@ -145,6 +145,11 @@ class Journal:
 
     def _finish(self, call: Call, record: DecisionRecord, outcome: str, usage: Usage | None = None) -> None:
         record.outcome = outcome
+        if call.admission is not None:
+            used = usage.input_tokens + usage.output_tokens if usage is not None else None
+            if used is None and outcome != "cancelled":
+                used = 0
+            call.admission.close(used, sent=bool(record.attempts))
         self.spent_nano_usd += (record.cost_nano_usd or 0) + record.presumed_nano_usd
         self.meter.add(call.tags, record, usage, ok=outcome == "ok")
         record.duration_s = self._clock.monotonic_s() - call.started_s

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from apikeyrouter.attempt import Attempt, Learners
 from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.errors import RouterError, StateStoreError, SystemError
 from apikeyrouter.domain.interfaces.transport import HttpReply, HttpRequest, Timeouts, Transport, TransportError
-from apikeyrouter.domain.models.call import Call
+from apikeyrouter.domain.models.call import Admission, Call, Tenant
 from apikeyrouter.domain.resilience.classify import classify_event, classify_reply, classify_transport
 from apikeyrouter.domain.resilience.failures import Failure, FailureClass, Scope, bad_reply
 from apikeyrouter.domain.resilience.retry import Step, costs_retry_budget, next_step
@@ -46,10 +47,11 @@ class Limits:
     """`attempts_max`: sends per request at the most that a provider's fault may cost (5xx, connections, time-outs);
     keys that are refused for their own sake do not count, up to 12 sends in all. `retry_unanswered`: whether a request
     that was sent and got no byte back may be sent again; it may then be billed twice, and both are charged to the
-    ledger."""
+    ledger. `tenant_wait_s`: how long a caller over its own limits may wait for them."""
 
     attempts_max: int = 3
     retry_unanswered: bool = True
+    tenant_wait_s: float = 0.0
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
@@ -81,6 +83,14 @@ class _Flow:
     error_body: tuple[bytes, str | None] | None = None
 
 
+class Tenants(Protocol):
+    """The limits of callers: `TenantLimits`."""
+
+    async def admit(self, tenant: Tenant, *, tokens: int, deadline_s: float, wait_s: float) -> Admission:
+        """Takes what the request needs of them. Raises SystemError (429) when it does not fit in time."""
+        ...
+
+
 class Pipeline:
     """Wired once; `serve` runs for every request."""
 
@@ -92,6 +102,7 @@ class Pipeline:
         transport: Transport,
         *,
         funding: Funding,
+        tenants: Tenants | None = None,
         learners: Learners,
         journal: Journal,
         limits: Limits,
@@ -102,6 +113,7 @@ class Pipeline:
         self._costs = costs
         self._transport = transport
         self._funding = funding
+        self._tenants = tenants
         self._learners = learners
         self._clock = learners.clock
         self._journal = journal
@@ -120,7 +132,15 @@ class Pipeline:
         )
         try:
             group = self._directory.group_for(call.provider_id, call.model)
-            flow = _Flow(call, objective, record, group, Money(call, self._demand(call)))
+            demand = self._demand(call)
+            if call.tenant is not None and self._tenants is not None and call.tenant.limited:
+                call.admission = await self._tenants.admit(
+                    call.tenant,
+                    tokens=demand.hold_tokens,
+                    deadline_s=call.deadline_s,
+                    wait_s=self._limits.tenant_wait_s,
+                )
+            flow = _Flow(call, objective, record, group, Money(call, demand))
             return await self._until_served(flow)
         except SystemError as error:
             self._journal.failed(call, record, error)
