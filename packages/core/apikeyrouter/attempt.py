@@ -20,6 +20,7 @@ from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.transport import Headers
 from apikeyrouter.domain.keys.secret import Secret
+from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.quota.charging import failed_charges, used_charges
 from apikeyrouter.domain.quota.facts import LimitFact
@@ -43,6 +44,8 @@ _NO_BOUND = 2**62
 
 _TOLD = -1
 """A breaker's ticket that no breaker ever gave: what follows counts for nothing there."""
+
+_RATES = frozenset({FailureClass.Rate, FailureClass.Burst})
 
 _COUNTS_AGAINST_KEY = _UNHEALTHY | {FailureClass.Auth}
 
@@ -141,15 +144,21 @@ class Attempt:
 
     def refused(self, failure: Failure, headers: Headers, body: bytes) -> None:
         """The reply was a failure, which may tell of limits."""
-        clock = self._learners.clock
-        facts = self._taken.candidate.quota.dialect.of_failure(failure, headers, body, utc_now=clock.utc_now())
-        self._tell(facts, clock.monotonic_s())
+        clock, quota = self._learners.clock, self._taken.candidate.quota
+        facts = quota.dialect.of_failure(failure, headers, body, utc_now=clock.utc_now())
+        if failure.failure_class in _RATES:
+            needs = self._demand.needs(quota.dialect.charges)
+            quota.refused(facts, self._held(), needs, sent_at_s=self._started_s, now_s=clock.monotonic_s())
+        else:
+            self._tell(facts, clock.monotonic_s())
 
     def _tell(self, facts: Sequence[LimitFact], now_s: float) -> None:
         if facts:
-            lines = self._taken.hold.lines
-            held = [(account, mark) for (account, _), mark in zip(lines, self._marks, strict=True)]
-            self._taken.candidate.quota.told(facts, held, sent_at_s=self._started_s, now_s=now_s)
+            self._taken.candidate.quota.told(facts, self._held(), sent_at_s=self._started_s, now_s=now_s)
+
+    def _held(self) -> list[tuple[Account, int]]:
+        """The accounts of the hold, each with what had been taken of it by then."""
+        return [(account, mark) for (account, _), mark in zip(self._taken.hold.lines, self._marks, strict=True)]
 
     def accepted(self) -> None:
         """A stream has begun well: the breaker may know, since its end can be minutes away."""
@@ -174,6 +183,7 @@ class Attempt:
             self._reconcile(cost)
         self._learners.keys.succeed(self._ticket, now_s)
         candidate.stats.record(ok=True, now_s=now_s)
+        candidate.quota.served(now_s)
         if self.fact.ttft_s is not None:
             candidate.stats.record_ttft(self.fact.ttft_s, now_s)
         candidate.breaker.succeed(now_s, self._breaker_ticket)

@@ -25,6 +25,17 @@ __all__ = ["MATERIAL_LENGTH_MAX", "KeyTerms", "clean_label", "clean_material", "
 MATERIAL_LENGTH_MAX = 8192
 """Characters. Common servers refuse header lines beyond 8 KiB."""
 
+LIMITS: Mapping[str, str] = {
+    "rpm": "requests the quota pool may use per minute",
+    "tpm": "tokens the quota pool may use per minute",
+    "rpd": "requests the quota pool may use per day",
+    "tpd": "tokens the quota pool may use per day",
+    "itpm": "input tokens the quota pool may use per minute",
+    "otpm": "output tokens the quota pool may use per minute",
+    "concurrency": "requests may be under way at once in the quota pool",
+}
+"""Metadata that limits the key's quota pool, in words."""
+
 _LABEL_LENGTH_MAX = 64
 _TELLTALE_LENGTH_MIN = 6
 """A shorter secret may occur in a label or metadata by chance ("test"), so only longer ones are searched for."""
@@ -114,8 +125,10 @@ def key_terms(metadata: Mapping[str, Any]) -> KeyTerms:
     pool = metadata.get("quota_pool")
     if pool is not None and (not isinstance(pool, str) or not pool.strip()):
         raise KeyRegistrationError("Metadata 'quota_pool' must be a name: keys with the same name share their limits.")
-    for name in ("rpm", "tpm"):
+    for name in LIMITS:
         _limit(name, metadata.get(name))
+    for name in ("tier", "region"):
+        _word(name, metadata.get(name))
     return KeyTerms(
         weight,
         _models(metadata.get("models")),
@@ -124,15 +137,20 @@ def key_terms(metadata: Mapping[str, Any]) -> KeyTerms:
     )
 
 
+def _word(name: str, value: object) -> None:
+    if value is not None and not (isinstance(value, str | int) and str(value).strip()):
+        example = "1" if name == "tier" else "eu-west"
+        raise KeyRegistrationError(f"Metadata {name!r} must be a name, such as {example!r}.")
+
+
 def _limit(name: str, value: object) -> None:
-    """Requests or tokens per minute: a whole number from 1, as a number or as text."""
+    """A limit of the quota pool: a whole number from 1, as a number or as text."""
     if value is None:
         return
     text = value if isinstance(value, str) else repr(value) if type(value) is int else ""
     if not text.strip().isdecimal() or int(text) < 1:
         raise KeyRegistrationError(
-            f"Metadata {name!r} must be a whole number from 1: how many "
-            f"{'requests' if name == 'rpm' else 'tokens'} the quota pool may use per minute. Leave it out for no limit."
+            f"Metadata {name!r} must be a whole number from 1: how many {LIMITS[name]}. Leave it out for no limit."
         )
 
 

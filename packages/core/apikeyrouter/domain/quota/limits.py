@@ -151,7 +151,7 @@ class QuotaWindow:
         account = self.account
         account.refresh(now_s)
         # without a mark, what runs now is the best word on what was taken since
-        ahead = account.held if mark is None else account.taken - mark
+        ahead = account.held if mark is None else max(0, account.taken - mark)
         if mark is not None:
             self._seen_mark = mark
         observed = fact.remaining - ahead
@@ -163,8 +163,11 @@ class QuotaWindow:
             gap = min(-1, int(gap * RAISE_RATIO))
         if gap:
             account.adjust_used(gap, now_s)
+        if self.observed_at_s is not None:
+            self._learn_foreign(gap, now_s)
+        else:
+            self._gap_from_s = now_s
         self.observed_at_s = now_s
-        self._learn_foreign(gap, now_s)
 
     def _learn_refill(self, fact: LimitFact, now_s: float) -> None:
         """Token bucket or window, by what the reset says."""
@@ -221,9 +224,9 @@ class QuotaWindow:
         if elapsed_s < 1.0 or not self.period_s:
             return
         weight = 1.0 - math.exp(-elapsed_s / FOREIGN_TAU_S)
-        self.foreign_per_s = min(
-            max(0.0, self.foreign_per_s + weight * self._gap / elapsed_s), FOREIGN_SHARE_MAX * self.rate_per_s
-        )
+        rate = self.rate_per_s
+        lost = min(max(self._gap / elapsed_s, -rate), 2.0 * rate)  # one correction of the level is no steady loss
+        self.foreign_per_s = min(max(0.0, self.foreign_per_s + weight * lost), FOREIGN_SHARE_MAX * rate)
         self._gap, self._gap_from_s = 0, now_s
         account = self.account
         if isinstance(account, Bucket):

@@ -15,7 +15,8 @@ from apikeyrouter.domain.keys.record import KeyRecord
 from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.models.quota_state import CapacityState
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, Dimension, LimitDialect, LimitFact, Source
-from apikeyrouter.domain.quota.limits import QuotaWindow
+from apikeyrouter.domain.quota.learning import RefusalLearner
+from apikeyrouter.domain.quota.limits import KINDS, QuotaWindow
 
 __all__ = ["CONFIGURABLE", "PoolView", "Pools", "QuotaPool"]
 
@@ -42,13 +43,25 @@ class PoolView:
     `pressure` (0: plenty; 1: it lasts exactly until it comes back; more: it will not) are renewed about once a second.
     """
 
-    __slots__ = ("_told_at_s", "dialect", "models", "own", "pool", "pressure", "refreshed_at_s", "state", "windows")
+    __slots__ = (
+        "_told_at_s",
+        "dialect",
+        "learner",
+        "models",
+        "own",
+        "pool",
+        "pressure",
+        "refreshed_at_s",
+        "state",
+        "windows",
+    )
 
     def __init__(self, pool: QuotaPool, models: str, dialect: LimitDialect) -> None:
         self.pool = pool
         self.models = models
         self.dialect = dialect
         self.own: dict[tuple[Dimension, float], QuotaWindow] = {}
+        self.learner = RefusalLearner(f"{pool.pool_id} {models}")
         self.windows: tuple[QuotaWindow, ...] = ()
         self.state = CapacityState.Unknown
         self.pressure = 0.0
@@ -62,7 +75,8 @@ class PoolView:
         shared = [
             window for spot, window in self.pool.shared.items() if not (alone and _covered(window, self.own.get(spot)))
         ]
-        self.windows = (*shared, *self.own.values())
+        learned = self.learner
+        self.windows = (*shared, *self.own.values(), *learned.searched.values(), *learned.bursts.values())
 
     def lines(self, needs: Sequence[int]) -> list[tuple[Account, int]]:
         """What a request holds here; `needs` by dimension (`KINDS`)."""
@@ -99,6 +113,7 @@ class PoolView:
             if window is None:
                 window = self._new_window(spot, fact, now_s)
                 target[spot] = window
+                self.learner.forget(spot)
                 added = True
                 twin = self.pool.shared.get(spot)
                 if twin is not None and twin is not window:
@@ -112,6 +127,36 @@ class PoolView:
             added = added or before != window.limit
         if added:
             self.pool.rebuild()
+
+    def refused(
+        self,
+        facts: Sequence[LimitFact],
+        held: Sequence[tuple[Account, int]],
+        needs: tuple[int, ...],
+        *,
+        sent_at_s: float,
+        now_s: float,
+    ) -> None:
+        """The provider refused for a rate: takes in what it said, and learns when that does not explain it."""
+        self.told(facts, held, sent_at_s=sent_at_s, now_s=now_s)
+        explained = any(
+            fact.remaining is not None and fact.remaining < needs[KINDS[fact.dimension]] for fact in facts
+        ) or any(
+            window.limit is not None and (window.account.free(now_s) or 0) < needs[window.kind]
+            for window in self.windows
+            if window.source is not Source.Configured
+        )
+        if not explained and self.learner.refused(self.own, self.pool.shared, needs, now_s):
+            self.rebuild()
+
+    def served(self, now_s: float) -> None:
+        """A request was let in: what is being learned may grow."""
+        learner = self.learner
+        if learner.searched or learner.bursts:
+            before = len(learner.bursts)
+            learner.succeeded(now_s)
+            if len(learner.bursts) != before:
+                self.rebuild()
 
     def _new_window(self, spot: tuple[Dimension, float], fact: LimitFact, now_s: float) -> QuotaWindow:
         dimension, period_s = spot

@@ -1,0 +1,154 @@
+"""What refusals teach about limits that nobody told.
+
+Two cases, each kept per pool and group of models. A pool that tells its limits refused although plenty was left: it
+counts in shorter stretches than it says (Azure and Anthropic judge by the second), so its burst horizon shrinks:
+60 -> 10 -> 5 -> 1 s. A pool that tells nothing refused: the limit is near what was used in the last minute, and is
+searched by additive-increase, multiplicative-decrease.
+Laws: at most one decrease a second, however many requests were refused together; a limit is at least 1.
+Source of the numbers: design notes 2.1 and 2.11 ("AIMD limit", "burst-horizon learning").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from apikeyrouter.domain.ledger.bucket import Bucket
+from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension, Refill, Source
+from apikeyrouter.domain.quota.limits import QuotaWindow
+
+__all__ = ["BURST_HORIZONS_S", "RefusalLearner"]
+
+BURST_HORIZONS_S = (10.0, 5.0, 1.0)
+PLENTY_RATIO = 0.2
+"""Refused while more than this share of every told limit was left: a burst, and not the limit."""
+
+DECREASE, INCREASE = 0.85, 0.004
+NEAR_RATIO = 0.8
+"""A limit grows by successes only while more than this share of it is used: else they prove nothing."""
+
+PAUSE_S = 1.0
+PROBE_AFTER_S = 300.0
+"""After so long without a refusal the searched limit is doubled, and the burst horizon goes up a step."""
+
+_Spot = tuple[Dimension, float]
+_SEARCHED: tuple[_Spot, ...] = ((Dimension.Requests, MINUTE_S), (Dimension.Tokens, MINUTE_S))
+
+
+class RefusalLearner:
+    """`bursts`: learned windows of a burst horizon, by dimension. `searched`: limits that are being searched."""
+
+    __slots__ = ("_exact", "_horizon", "_refused_at_s", "bursts", "name", "searched")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.bursts: dict[Dimension, QuotaWindow] = {}
+        self.searched: dict[_Spot, QuotaWindow] = {}
+        self._exact: dict[_Spot, float] = {}
+        self._horizon = -1
+        self._refused_at_s = float("-inf")
+
+    @property
+    def burst_horizon_s(self) -> float:
+        """Over how long the provider seems to count; 60 as long as nothing speaks against it."""
+        return BURST_HORIZONS_S[self._horizon] if self._horizon >= 0 else MINUTE_S
+
+    def refused(
+        self,
+        told: Mapping[_Spot, QuotaWindow],
+        counting: Mapping[_Spot, QuotaWindow],
+        needs: tuple[int, ...],
+        now_s: float,
+    ) -> bool:
+        """A refusal that no told limit explains. `told`: the group's own windows; `counting`: the pool's. Whether
+        windows came or changed."""
+        if now_s - self._refused_at_s < PAUSE_S:
+            return False
+        self._refused_at_s = now_s
+        known = {spot: window for spot, window in told.items() if window.observed_at_s is not None and window.limit}
+        if known:
+            return self._shrink_horizon(known, now_s)
+        for spot in _SEARCHED:
+            self._search(spot, counting[spot], needs, now_s)
+        return True
+
+    def succeeded(self, now_s: float) -> None:
+        """A request was let in; only worth calling while `searched` or `bursts` is not empty."""
+        if now_s - self._refused_at_s >= PROBE_AFTER_S:
+            self._probe(now_s)
+        for spot, window in self.searched.items():
+            limit = window.limit or 1
+            account = window.account
+            if account.used + account.held >= NEAR_RATIO * limit:
+                self._exact[spot] *= 1.0 + INCREASE
+                self._set(spot, window, now_s)
+
+    def forget(self, spot: _Spot) -> bool:
+        """The provider told this limit: nothing is searched any more."""
+        self._exact.pop(spot, None)
+        return self.searched.pop(spot, None) is not None
+
+    def _search(self, spot: _Spot, counting: QuotaWindow, needs: tuple[int, ...], now_s: float) -> None:
+        account = counting.account
+        account.refresh(now_s)
+        usage = max(1, account.used + account.held - needs[counting.kind])
+        window = self.searched.get(spot)
+        if window is None:
+            dimension, period_s = spot
+            window = self.searched[spot] = QuotaWindow(
+                f"{self.name} {dimension} (learned)",
+                dimension,
+                period_s,
+                limit=None,
+                source=Source.Learned,
+                models=self.name,
+                now_s=now_s,
+            )
+            window.account.adjust_used(usage, now_s)
+            self._exact[spot] = usage * DECREASE
+        else:
+            self._exact[spot] = max(1.0, min(self._exact[spot], usage) * DECREASE)
+        self._set(spot, window, now_s)
+
+    def _set(self, spot: _Spot, window: QuotaWindow, now_s: float) -> None:
+        window.set_limit(max(1, int(self._exact[spot])), Source.Learned, now_s)
+
+    def _shrink_horizon(self, known: Mapping[_Spot, QuotaWindow], now_s: float) -> bool:
+        if self._horizon + 1 >= len(BURST_HORIZONS_S):
+            return False
+        self._horizon += 1
+        horizon_s = BURST_HORIZONS_S[self._horizon]
+        self.bursts.clear()
+        for (dimension, period_s), window in known.items():
+            if not horizon_s < period_s <= MINUTE_S:
+                continue
+            limit = max(1, int(window.rate_per_s * horizon_s))
+            self.bursts[dimension] = burst = QuotaWindow(
+                f"{self.name} {dimension} per {horizon_s:g} s (learned)",
+                dimension,
+                horizon_s,
+                limit=limit,
+                source=Source.Learned,
+                models=self.name,
+                corrected=window.corrected,
+                now_s=now_s,
+            )
+            burst.account = Bucket(burst.name, burst.account.unit, limit, window.rate_per_s, now_s=now_s)
+            burst.refill = Refill.Continuous
+            burst.account.adjust_used(limit, now_s)  # it refused just now: there is nothing left
+        return True
+
+    def _probe(self, now_s: float) -> None:
+        self._refused_at_s = now_s
+        for spot, window in self.searched.items():
+            self._exact[spot] *= 2.0
+            self._set(spot, window, now_s)
+        if self.bursts:
+            self._horizon -= 1
+            for dimension in list(self.bursts):
+                window = self.bursts[dimension]
+                if self._horizon < 0:
+                    del self.bursts[dimension]
+                else:
+                    rate_per_s = window.rate_per_s
+                    window.period_s = BURST_HORIZONS_S[self._horizon]
+                    window.set_limit(max(1, int(rate_per_s * window.period_s)), Source.Learned, now_s)
