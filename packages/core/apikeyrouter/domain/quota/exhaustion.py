@@ -1,0 +1,135 @@
+"""When a quota window runs dry: what is left and what comes back (`Supply`) against what will be asked for.
+
+`exhaustion(forecast, supply, now_s)` gives the chance of running dry within 10 s, 60 s and until the reset, when that
+happens (one time in ten, in two, in nine of ten), and the shadow price that routing pays for using the window.
+A window is dry by time h when the demand up to some moment before h exceeds what was left plus what came back.
+
+Laws: chances lie in 0..1, never fall with the horizon and never rise with headroom; p10 <= p50 <= p90, where None
+stands for "later than anything looked at".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from apikeyrouter.domain.quota.forecast import LONGEST_S, DemandForecast
+
+__all__ = ["SHADOW_PRICE_MOST", "Exhaustion", "Supply", "exhaustion"]
+
+SHADOW_PRICE_MOST = 10.0
+"""A price at which nobody buys who has another pool."""
+
+_OPEN_ENDED_S = 3600.0
+"""How far to look when nothing ever resets; a window that lasts an hour at this demand lasts."""
+
+_HORIZONS_S = (
+    1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 1800.0,
+    3600.0, 7200.0, 14_400.0, 28_800.0, 57_600.0, 86_400.0, 172_800.0, 345_600.0, 691_200.0, 1_382_400.0, LONGEST_S,
+)  # fmt: skip
+_PRICED_S = (10.0, 60.0, 600.0)
+_FREE_UP_TO = 0.5  # of what is available: below it, using the window costs nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """What is left of a window and what comes back, in its units. Make one with `continuous`, `fixed` or `rolling`.
+
+    `headroom`: free now. `refill_per_s`: comes back all the time, for the next `refill_for_s` seconds, `later_per_s`
+    after them. `reset_in_s`: then everything is back and a new window begins; None when there is no such moment.
+    """
+
+    headroom: float
+    refill_per_s: float = 0.0
+    refill_for_s: float = LONGEST_S
+    later_per_s: float = 0.0
+    reset_in_s: float | None = None
+
+    @classmethod
+    def continuous(cls, headroom: float, refill_per_s: float) -> Supply:
+        """A token bucket."""
+        return cls(headroom, refill_per_s)
+
+    @classmethod
+    def fixed(cls, headroom: float, reset_in_s: float) -> Supply:
+        """A window, fixed or calendar, that ends in `reset_in_s` seconds (>= 0)."""
+        return cls(headroom, reset_in_s=max(reset_in_s, 0.0))
+
+    @classmethod
+    def rolling(cls, headroom: float, limit: float, period_s: float) -> Supply:
+        """A rolling window. What was used is taken to leave evenly over the next period, the limit's rate after it."""
+        used = max(limit - headroom, 0.0)
+        return cls(headroom, used / period_s, period_s, limit / period_s)
+
+    def within(self, horizon_s: float) -> float:
+        """Units that can be used in the next `horizon_s` seconds of this window."""
+        soon_s = min(horizon_s, self.refill_for_s)
+        return self.headroom + soon_s * self.refill_per_s + (horizon_s - soon_s) * self.later_per_s
+
+
+@dataclass(frozen=True, slots=True)
+class Exhaustion:
+    """What will become of a window at the demand foreseen.
+
+    `headroom`: units free now. `demand_per_s`: units a second, expected for the next minute. `chance_10s`,
+    `chance_60s`: probability (0..1) of running dry within that time, or until the reset if that is sooner;
+    `chance_reset`: until the reset, None without one. `p10_s`, `p50_s`, `p90_s`: seconds by which it will be dry with
+    probability 0.1, 0.5, 0.9; None: not before the reset, or, without one, not within an hour. `shadow_price`: 0 when
+    at most half of what is available will be used, 1 when the demand takes all of it, up to `SHADOW_PRICE_MOST`;
+    more than 1 means that it will not last. `reset_in_s`: seconds to the reset, None without one.
+    """
+
+    headroom: float
+    demand_per_s: float
+    chance_10s: float
+    chance_60s: float
+    chance_reset: float | None
+    p10_s: float | None
+    p50_s: float | None
+    p90_s: float | None
+    shadow_price: float
+    reset_in_s: float | None
+
+
+def exhaustion(forecast: DemandForecast, supply: Supply, now_s: float) -> Exhaustion:
+    """Sets what is foreseen against what there is. `now_s`: monotonic seconds, those of the forecast. About 40 us."""
+    reset_s = supply.reset_in_s
+    end_s = _OPEN_ENDED_S if reset_s is None else min(reset_s, LONGEST_S)
+    rate = forecast.rate_per_s(now_s)
+    price = _shadow_price(forecast, supply, end_s, now_s)
+    if supply.headroom <= 0.0:
+        chance = None if reset_s is None else 1.0
+        return Exhaustion(supply.headroom, rate, 1.0, 1.0, chance, 0.0, 0.0, 0.0, price, reset_s)
+    chance_10s = chance_60s = chance = at_s = 0.0
+    times: list[float | None] = [None, None, None]
+    for horizon_s in _HORIZONS_S:
+        before, before_s = chance, at_s
+        at_s = min(horizon_s, end_s)
+        # Once dry is dry: the chance of the whole stretch is at least that of any part.
+        chance = max(before, forecast.exceedance(supply.within(at_s), at_s, now_s)) if at_s > before_s else before
+        for place, share in enumerate((0.1, 0.5, 0.9)):
+            if times[place] is None and chance >= share:
+                times[place] = before_s + (at_s - before_s) * (share - before) / (chance - before)
+        if horizon_s <= 10.0:
+            chance_10s = chance
+        if horizon_s <= 60.0:
+            chance_60s = chance
+        if horizon_s >= 60.0 and (at_s >= end_s or chance >= 0.999):
+            break
+    p10_s, p50_s, p90_s = times
+    return Exhaustion(
+        supply.headroom, rate, chance_10s, chance_60s, None if reset_s is None else chance, p10_s, p50_s, p90_s,
+        price, reset_s,
+    )  # fmt: skip
+
+
+def _shadow_price(forecast: DemandForecast, supply: Supply, end_s: float, now_s: float) -> float:
+    """The dearest of the horizons: the rate of use over the rate at which what there is would just last (the dual
+    price of the window's constraint), free up to one half."""
+    most = 0.0
+    for horizon_s in (*_PRICED_S, end_s):
+        span_s = min(horizon_s, end_s)
+        expected = forecast.expected(span_s, now_s)
+        if expected > 0.0:
+            there_is = supply.within(span_s)
+            most = max(most, expected / there_is if there_is > 0.0 else SHADOW_PRICE_MOST)
+    return min(max((most - _FREE_UP_TO) / (1.0 - _FREE_UP_TO), 0.0), SHADOW_PRICE_MOST)
