@@ -21,7 +21,7 @@ from apikeyrouter.domain.interfaces.shared_ledger import (
     WindowTotals,
 )
 from apikeyrouter.domain.interfaces.state_store import StateStore, StoreBatch
-from apikeyrouter.domain.ledger.lease_rules import ALERT_PERCENTS, grant, recover
+from apikeyrouter.domain.ledger.lease_rules import ALERT_PERCENTS, grant, recover, recover_share
 from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStore
 from apikeyrouter.infrastructure.state_store.redis_link import RedisLink, Word
 from apikeyrouter.infrastructure.state_store.redis_scripts import script_of
@@ -29,6 +29,7 @@ from apikeyrouter.infrastructure.state_store.redis_store import RedisStateStore
 from apikeyrouter.infrastructure.state_store.redis_url import RedisPlace
 from apikeyrouter.testing.store_rows import budget_row
 
+RATES = ("rate:0:a", "rate:60:a", "rate:60:b")
 SEQUENCES, STEPS = 3_000, 10
 SIZES = (3, 100, 10**12, 2**53, 10**15 + 7, 2**62, 10**22)
 
@@ -39,16 +40,23 @@ local first = 1
 while first <= #ARGV do
   if ARGV[first] == 'ask' then
     local a = {}
-    for place = 1, 13 do a[place] = ARGV[first + place] end
+    for place = 1, 15 do a[place] = ARGV[first + place] end
     local ask = {
       window = a[1], oldest = a[2], seq = amount(a[3]), spent = amount(a[4]), held = amount(a[5]),
       granted = amount(a[6]), have = amount(a[7]), overrun = amount(a[8]), least = amount(a[9]),
+      is_rate = a[14] ~= '', since = tonumber(a[15]),
     }
     local counted = {spent = amount(a[12]), granted = amount(a[13])}
     local told
     row, totals, told = grant(ask, row, totals, amount(a[10]), a[11] == 'hard', counted)
     answers[#answers + 1] = text_of_slice(row) .. ' ' .. text_of_totals(totals) .. ' ' .. told
-    first = first + 14
+    first = first + 16
+  elseif ARGV[first] == 'share' then
+    local left
+    totals, left = recover_share(row, totals)
+    answers[#answers + 1] = text_of_totals(totals) .. ' ' .. text_of(left)
+    row = nil
+    first = first + 1
   else
     local legacy = ARGV[first] == 'journal' and {spent = amount(ARGV[first + 1]), sent = amount(ARGV[first + 2])} or nil
     local settled, presumed
@@ -64,7 +72,7 @@ return answers
 
 def _totals(totals: WindowTotals) -> list[int]:
     fields = (totals.spent, totals.held, totals.granted, totals.overrun, totals.presumed)
-    return [*fields, totals.alerted, totals.calls]
+    return [*fields, totals.alerted, totals.calls, totals.since]
 
 
 def _sequence(chance: random.Random) -> tuple[list[Word], list[list[int]]]:
@@ -75,11 +83,18 @@ def _sequence(chance: random.Random) -> tuple[list[Word], list[list[int]]]:
     row: LeaseRow | None = None
     totals = WindowTotals("b", 10)
     seq = 0
+    is_rate = chance.random() < 0.3
 
     def some(most: int = size) -> int:
         return chance.choice((0, 1, most, most - 1, chance.randrange(most + 1), chance.randrange(most + 1)))
 
     for _ in range(STEPS):
+        if row is not None and chance.random() < 0.03:
+            words.append("share")
+            totals, left = recover_share(row, totals)
+            expected.append([*_totals(totals), left])
+            row = None
+            continue
         if row is not None and chance.random() < 0.1:
             legacy = Legacy(some(), some()) if chance.random() < 0.6 else None
             words += ["journal", legacy.spent, legacy.sent] if legacy else ["presume", 0, 0]
@@ -90,10 +105,13 @@ def _sequence(chance: random.Random) -> tuple[list[Word], list[list[int]]]:
         seq = max(1, seq + chance.choice((-1, 0, 1, 1, 1, 2)))
         oldest = chance.choice((10, 10, 7))
         ask = LeaseAsk("b", 10, oldest, seq, some(), some(), some(2 * size), some(), some(), some(2 * size))
-        limit, hard = some(4 * size), chance.random() < 0.8
+        limit, hard = some(4 * size), is_rate or chance.random() < 0.8
+        if is_rate:
+            ask.limit, ask.since = limit, chance.choice((0, 5, 7, 8, 9))
         counted = (some(), some()) if oldest < 10 else (0, 0)
         words += ["ask", 10, oldest, seq, ask.spent, ask.held, ask.granted, ask.have, ask.overrun, ask.least]
         words += [limit, "hard" if hard else "soft", *counted]
+        words += ["" if ask.limit is None else ask.limit, ask.since]
         row, totals, answer = grant(ask, row, totals, worker_id="w", limit=limit, hard=hard, counted=counted)
         told = ALERT_PERCENTS.index(answer.crossed[0]) if answer.crossed else totals.alerted
         expected.append([row.seq, row.spent, row.held, row.granted, row.overrun, *_totals(totals), told])
@@ -188,7 +206,7 @@ async def test_the_whole_store_answers_as_the_one_that_runs_the_rules_in_python(
         for budget in "abcx":
             await twins.agree("query_entries", budget)
             await twins.agree("query_entries", budget, 11)
-        await twins.agree("load_windows", [(budget, 0, 20) for budget in "abcx"])
+        await twins.agree("load_windows", [(budget, 0, 20) for budget in (*"abcx", *RATES)])
         workers = [[row.worker_id for row in await store.list_workers()] for store in (memory, redis)]
         assert workers[0] == workers[1]
     finally:
@@ -197,7 +215,11 @@ async def test_the_whole_store_answers_as_the_one_that_runs_the_rules_in_python(
 
 def _ask(chance: random.Random, worker_id: str, seqs: dict[tuple[str, str, int], int], size: int) -> LeaseAsk:
     budget, window = chance.choice("aabc"), chance.randrange(10, 14)
+    limit = None
+    if chance.random() < 0.3:
+        budget, window, limit = chance.choice((*RATES, "rate:7")), 0, chance.randrange(4 * size)
     place = (worker_id, budget, window)
     seqs[place] = seq = max(1, seqs.get(place, 0) + chance.choice((0, 1, 1, 1)))
     some = [chance.randrange(size) for _ in range(6)]
-    return LeaseAsk(budget, window, chance.choice((window, window - 2)), seq, *some)
+    oldest = chance.choice((window, window - 2)) if limit is None else 7
+    return LeaseAsk(budget, window, oldest, seq, *some, limit, chance.choice((0, 5, 7, 8, 9)))

@@ -26,6 +26,7 @@ from apikeyrouter.testing._store_book_laws import BookLaws
 from apikeyrouter.testing._store_change_laws import ChangeLaws
 from apikeyrouter.testing._store_ledger_laws import LedgerLaws
 from apikeyrouter.testing._store_log_laws import LogLaws
+from apikeyrouter.testing._store_rate_laws import RateLaws
 from apikeyrouter.testing._store_row_laws import RowLaws
 from apikeyrouter.testing._store_server_laws import ServerLaws
 from apikeyrouter.testing._store_suite import refused
@@ -44,9 +45,9 @@ async def _key_ids(store: StateStore) -> list[str]:
     return [row.key_id for row in await store.load_keys()]
 
 
-class StoreConformance(RowLaws, LogLaws, LedgerLaws, BookLaws, WorkerLaws, ChangeLaws, UsageLaws, ServerLaws):
-    """Every law of `StateStore`: rows, logs, money, workers, changes, usage, killed servers (its bases), batches,
-    posts, opening and closing, concurrency. For a store behind a server override `kill_server` and `restart_server`."""
+class StoreConformance(RowLaws, LogLaws, LedgerLaws, RateLaws, BookLaws, WorkerLaws, ChangeLaws, UsageLaws, ServerLaws):
+    """Every law of `StateStore`: rows, logs, money, rates, workers, changes, usage, killed servers (its bases),
+    batches, posts, opening and closing, concurrency. For a store behind a server override `kill_server` and `restart_server`."""
 
     # Opening and closing
 

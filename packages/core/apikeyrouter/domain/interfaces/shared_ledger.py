@@ -5,6 +5,7 @@ its figures are cumulative per (budget, window): repeating a call whose answer w
 themselves are one pure function, `domain.ledger.lease_rules.grant`, that every store runs inside one transaction.
 
 Amounts are whole nano-USD. A window is named by the Unix second at which it starts (0: a total without a start).
+Rates (requests or tokens in any so many seconds, requests under way) are shared by the same calls: see `rate_id`.
 Laws: for a hard budget, the sum of `granted` over every window that counts is never raised above its limit (I1);
 `pending = granted - spent` is what workers may still spend; times are the store's own.
 """
@@ -28,7 +29,35 @@ __all__ = [
     "UsageRow",
     "WindowTotals",
     "WorkerRow",
+    "rate_id",
+    "rate_period_s",
 ]
+
+_RATE = "rate:"
+
+
+def rate_id(name: str, period_s: int) -> str:
+    """The id of a rate's line: what any `period_s` seconds may have of something; 0: what may be under way at once.
+
+    A worker's slice of a rate is a *share*: it promises that it never has more in use than it was granted, in any
+    `period_s` seconds as it counts them by itself. The shares add up to no more than the limit, so neither do the uses,
+    whatever clocks say and wherever a minute begins. A share has one window, 0, without a start; `held` is what is in
+    use, `spent` stays 0, no entries are written, and a share of nothing leaves no row. The limit comes with each ask
+    (`LeaseAsk.limit`). A dead worker's share may have been used until it was found dead: it counts for `period_s` more,
+    as a window of that second, and then is gone; what only counts while under way (`period_s` 0) is free at once.
+    Raises ValueError for a negative period.
+    """
+    if period_s < 0:
+        raise ValueError(f"period_s must not be negative: {period_s}")
+    return f"{_RATE}{period_s}:{name}"
+
+
+def rate_period_s(line_id: str) -> int | None:
+    """The period of a rate's line; None for a budget's id."""
+    if not line_id.startswith(_RATE):
+        return None
+    digits, colon, _ = line_id[len(_RATE) :].partition(":")
+    return int(digits) if colon and digits.isascii() and digits.isdigit() else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +84,8 @@ class LeaseAsk:
     that asks so uses nothing else until it is answered). `overrun`: what settled above its holds so far. `oldest`:
     windows that start at or after this second count against the limit too
     (calendar: `window` itself).
+    `limit`: only for rates (`rate_id`): what the asker knows the limit to be; a rate's `oldest` is now - period by the
+    store's clock. `since`: the Unix second at which it took the oldest of what it has in use; 0: of nothing, or unknown.
     A slice that needs nothing asks for `granted == spent`; its row stays, so that repeating it is harmless.
     """
 
@@ -68,6 +99,8 @@ class LeaseAsk:
     have: int = 0
     overrun: int = 0
     least: int = 0
+    limit: int | None = None
+    since: int = 0
 
 
 @dataclass(slots=True)
@@ -92,6 +125,7 @@ class WindowTotals:
     running requests hold, as last reported. `overrun`: part of `spent` that went above its holds. `presumed`: part of
     `spent` that was charged for workers that died. `alerted`: how many of the alert percentages were told. `calls`:
     grows when a worker found no room while others had idle money; whoever sees it grow returns what it does not need.
+    `since`: of a rate: the Unix second from which on something is in use, as far as workers told; 0: unknown.
     """
 
     budget_id: str
@@ -103,6 +137,7 @@ class WindowTotals:
     presumed: int = 0
     alerted: int = 0
     calls: int = 0
+    since: int = 0
 
     @property
     def idle(self) -> int:

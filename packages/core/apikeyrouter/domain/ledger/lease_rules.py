@@ -1,7 +1,7 @@
 """The rules of the shared ledger, as one pure function that every store runs inside one transaction.
 
-Main entry: `grant`, one ask against one window; `recover`, what becomes of a dead worker's slice. A store reads the
-rows, calls the function, and writes the rows back; nothing here knows how.
+Main entry: `grant`, one ask against one window; `recover`, what becomes of a dead worker's slice; `recover_share`, the
+same for a rate. A store reads the rows, calls the function, and writes the rows back; nothing here knows how.
 Laws (checked by tests/property and by the conformance suite on every store): a hard budget's grants never rise above
 its limit, overruns and restored grants aside, which are facts and not admissions; the same ask twice changes nothing;
 an older ask that arrives late changes nothing; totals stay the sums of their rows.
@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from apikeyrouter.domain.interfaces.shared_ledger import LeaseAsk, LeaseGrant, LeaseRow, Legacy, WindowTotals
 
-__all__ = ["ALERT_PERCENTS", "grant", "recover"]
+__all__ = ["ALERT_PERCENTS", "grant", "recover", "recover_share"]
 
 ALERT_PERCENTS = (50, 80, 95, 100)
 """Posted spend, in percent of the limit, at which a budget says so, once each per window."""
@@ -34,7 +34,8 @@ def grant(
     `row`: None when the store has none for this worker. `totals`: of the asked window. `counted`: (spent, granted), in
     sum, of the other windows that count against the limit: for `ask.oldest < ask.window` (rolling budgets) every other
     one that starts at `oldest` or later, later than `window` too, since an ask may arrive after one for the next
-    window; else (calendar) none. `limit` is read for soft budgets too (alerts).
+    window; else (calendar) none. Of a rate: what workers left behind that died since `oldest`. `limit` is read for soft
+    budgets too (alerts).
     """
     before = row or LeaseRow(ask.budget_id, ask.window, worker_id)
     if row is not None and ask.seq <= row.seq:
@@ -63,7 +64,8 @@ def grant(
             calls += 1
     else:
         after.granted = wanted
-    after.granted = max(after.granted, after.spent)  # an overrun happened: it is spend, whatever was granted
+    # an overrun happened: it is spend, whatever was granted; and what is in use of a rate is so too
+    after.granted = max(after.granted, after.spent if ask.limit is None else after.held)
     summed = replace(
         totals,
         spent=totals.spent + after.spent - before.spent,
@@ -72,6 +74,9 @@ def grant(
         overrun=totals.overrun + after.overrun - before.overrun,
         calls=calls,
     )
+    if ask.limit is not None:
+        summed.since = _earlier(totals.since, ask)
+        return after, summed, _answer(ask, after.granted, summed, counted, limit, ())
     told = totals.alerted
     if ask.oldest != ask.window:  # rolling: what earlier windows brought about was told in them
         told = max(told, _reached(totals.spent + counted[0], limit))
@@ -79,6 +84,13 @@ def grant(
     crossed = ALERT_PERCENTS[told : summed.alerted]
     answer = _answer(ask, after.granted, summed, counted, limit if hard else None, crossed)
     return after, summed, answer
+
+
+def _earlier(since: int, ask: LeaseAsk) -> int:
+    """From when on something of a rate is in use: what was known, unless that has left, or what the asker says."""
+    if since < ask.oldest or not since:
+        return ask.since
+    return min(since, ask.since) if ask.since else since
 
 
 def _reached(spent: int, limit: int) -> int:
@@ -105,6 +117,13 @@ def recover(row: LeaseRow, totals: WindowTotals, legacy: Legacy | None) -> tuple
         presumed=totals.presumed + presumed,
     )
     return summed, settled, presumed
+
+
+def recover_share(row: LeaseRow, totals: WindowTotals) -> tuple[WindowTotals, int]:
+    """Ends a dead worker's share of a rate; its row is to be deleted. Returns the totals of window 0, and what counts
+    for one more period from now on: all of the share, since it may have been used to the last moment."""
+    summed = replace(totals, held=totals.held - row.held, granted=totals.granted - row.granted)
+    return summed, row.granted
 
 
 def _answer(

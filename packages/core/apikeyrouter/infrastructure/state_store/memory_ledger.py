@@ -8,6 +8,8 @@ copy; entries are bounded, old ones are folded into one opening line per window,
 from __future__ import annotations
 
 import bisect
+import heapq
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,16 +23,20 @@ from apikeyrouter.domain.interfaces.shared_ledger import (
     Legacy,
     WindowTotals,
     WorkerRow,
+    rate_period_s,
 )
 from apikeyrouter.domain.ledger import lease_rules
 
-__all__ = ["FENCE_S", "WINDOWS_MAX", "MemoryLedger"]
+__all__ = ["FENCE_S", "LEFT_KEPT_S", "WINDOWS_MAX", "MemoryLedger"]
 
 FENCE_S = 7 * 86_400.0
 """An ended worker is remembered for so long: even one that was asleep over a weekend finds that it was given up."""
 
 WINDOWS_MAX = 2_000
 """Windows that are kept per budget, many times what any rolling budget counts; a tenth more and the oldest go."""
+
+LEFT_KEPT_S = 60.0
+"""What a dead worker left of a rate is kept so long after it stopped to count, for workers whose clocks are behind."""
 
 BudgetFacts = Callable[[str], tuple[int, bool] | None]
 """From a budget's id to (limit in nano-USD, whether it is hard), or None when there is no such active budget."""
@@ -57,6 +63,10 @@ class _Windows:
             bisect.insort(self.starts, totals.window)
         self.by_start[totals.window] = totals
 
+    def remove(self, start: int) -> None:
+        if self.by_start.pop(start, None) is not None:
+            self.starts.remove(start)
+
     def between(self, oldest: int, newest: int | None = None) -> list[WindowTotals]:
         last = None if newest is None else bisect.bisect_right(self.starts, newest)
         return [self.by_start[start] for start in self.starts[bisect.bisect_left(self.starts, oldest) : last]]
@@ -65,7 +75,7 @@ class _Windows:
 class MemoryLedger:
     """Workers, window totals, entries. `publish` is told the ids of budgets whose workers must look at them."""
 
-    __slots__ = ("_budget", "_ended", "_entries", "_publish", "_windows", "_workers")
+    __slots__ = ("_budget", "_ended", "_entries", "_left", "_publish", "_windows", "_workers")
 
     def __init__(self, entries_max: int, budget: BudgetFacts, publish: Callable[[str], None]) -> None:
         self._budget = budget
@@ -74,6 +84,7 @@ class MemoryLedger:
         self._workers: dict[str, _Worker] = {}
         self._ended: dict[str, float] = {}
         self._windows: dict[str, _Windows] = {}
+        self._left: list[tuple[float, str, int]] = []
 
     def lease(self, worker: LeaseWorker, asks: Sequence[LeaseAsk], now_s: float) -> LeaseReply:
         """Renews the worker and answers its asks; see `StateStore.lease`."""
@@ -84,12 +95,15 @@ class MemoryLedger:
         if holder is None:
             holder = self._workers[worker_id] = _Worker(worker.host, now_s)
         holder.host, holder.expires_at_s = worker.host, now_s + worker.ttl_s
+        while self._left and self._left[0][0] <= now_s:
+            self._forget(*heapq.heappop(self._left)[1:])
         grants = [self._grant(worker_id, holder, ask, now_s) for ask in asks]
         return LeaseReply(now_s, grants, workers=self._alive(now_s))
 
     def _grant(self, worker_id: str, holder: _Worker, ask: LeaseAsk, now_s: float) -> LeaseGrant:
         budget_id, window = ask.budget_id, ask.window
-        facts = self._budget(budget_id)
+        is_rate = ask.limit is not None
+        facts = self._budget(budget_id) if ask.limit is None else (ask.limit, True)
         windows = self._windows.get(budget_id)
         totals = windows.by_start.get(window) if windows else None
         if facts is None:
@@ -98,7 +112,7 @@ class MemoryLedger:
             totals = WindowTotals(budget_id, window)
         limit, hard = facts
         counted = (0, 0)
-        if ask.oldest < window and windows:
+        if ask.oldest != window and windows:
             others = [one for one in windows.between(ask.oldest) if one.window != window]
             counted = sum([one.spent for one in others]), sum([one.granted for one in others])
         before = holder.rows.get((budget_id, window))
@@ -108,11 +122,23 @@ class MemoryLedger:
         if row is not before:
             holder.rows[budget_id, window] = row
             self._keep(summed)
-            self._add(now_s, worker_id, "spent", summed, summed.spent - totals.spent)
+            if not is_rate:
+                self._add(now_s, worker_id, "spent", summed, summed.spent - totals.spent)
+            elif not row.granted:  # what is in use is granted: there is nothing
+                del holder.rows[budget_id, window]
+                if not summed.granted:
+                    self._forget(budget_id, window)
             if summed.calls > totals.calls:
                 self._publish(budget_id)
         grant.totals = _copy(summed)
         return grant
+
+    def _forget(self, budget_id: str, window: int) -> None:
+        windows = self._windows.get(budget_id)
+        if windows is not None:
+            windows.remove(window)
+            if not windows.starts:
+                del self._windows[budget_id]
 
     def _alive(self, now_s: float) -> int:
         return sum([one.expires_at_s > now_s for one in self._workers.values()])
@@ -152,6 +178,9 @@ class MemoryLedger:
             windows = self._windows.get(row.budget_id)
             totals = windows.by_start.get(row.window) if windows else None
             totals = totals or WindowTotals(row.budget_id, row.window)
+            if (period_s := rate_period_s(row.budget_id)) is not None:
+                self._end_share(row, totals, period_s, now_s)
+                continue
             journal = legacy.get((row.budget_id, row.window)) if legacy else None
             summed, settled, presumed = lease_rules.recover(row, totals, journal)
             self._keep(summed)
@@ -161,6 +190,21 @@ class MemoryLedger:
         for budget_id in dict.fromkeys(row.budget_id for row in slices):
             self._publish(budget_id)
         return charged
+
+    def _end_share(self, row: LeaseRow, totals: WindowTotals, period_s: int, now_s: float) -> None:
+        """Ends a dead worker's share of a rate; what it may have used counts for one more period."""
+        summed, left = lease_rules.recover_share(row, totals)
+        if summed.granted:
+            self._keep(summed)
+        else:
+            self._forget(row.budget_id, row.window)
+        if left and period_s:
+            start = math.ceil(now_s)
+            windows = self._windows.get(row.budget_id)
+            before = windows.by_start.get(start) if windows else None
+            count = left + (before.granted if before else 0)
+            self._keep(WindowTotals(row.budget_id, start, count, 0, count, presumed=count))
+            heapq.heappush(self._left, (start + period_s + LEFT_KEPT_S, row.budget_id, start))
 
     def workers(self, now_s: float) -> list[WorkerRow]:
         """Workers that were not ended, oldest first."""
@@ -226,4 +270,5 @@ def _copy(totals: WindowTotals) -> WindowTotals:
         totals.presumed,
         totals.alerted,
         totals.calls,
+        totals.since,
     )

@@ -3,12 +3,14 @@
 Main entries: `lease`, which makes `Ledger.lease` durable; `Ledger.recover`; the questions `load_windows`,
 `query_entries`, `list_workers`.
 Laws: whoever reads or writes windows and slices of a budget holds the lock on the budget's row from the read to the
-commit, so every limit is kept exactly; locks are taken in one order (worker, budgets by id, head of the changes); times
-are `clock_timestamp()`, the server's. A worker's row is locked first, so that it is either renewed or ended.
+commit, so every limit is kept exactly; rates, which have no row that stays, have one of 64 advisory locks. Locks are
+taken in one order (worker, budgets by id, rates by lock, head of the changes); times are `clock_timestamp()`, the
+server's. A worker's row is locked first, so that it is either renewed or ended.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,9 +26,10 @@ from apikeyrouter.domain.interfaces.shared_ledger import (
     Legacy,
     WindowTotals,
     WorkerRow,
+    rate_period_s,
 )
 from apikeyrouter.domain.ledger import lease_rules
-from apikeyrouter.infrastructure.state_store.memory_ledger import WINDOWS_MAX
+from apikeyrouter.infrastructure.state_store.memory_ledger import LEFT_KEPT_S, WINDOWS_MAX
 from apikeyrouter.infrastructure.state_store.postgres_session import Connection, in_transaction
 from apikeyrouter.infrastructure.state_store.postgres_tables import Retention, publish
 from apikeyrouter.infrastructure.state_store.postgres_text import escaped, plain
@@ -40,8 +43,8 @@ _NOW = "extract(epoch FROM clock_timestamp())::double precision"
 _ENDED_KEPT_S = 30 * 86_400
 """An ended worker is remembered, and so fenced, for so long; no process sleeps for a month and then goes on."""
 
-_LEASE_BOOKS = "SELECT * FROM lease_books($1, $2, $3, $4, $5, $6)"
-_WINDOW_COLUMNS = "budget_id, window_s, spent, held, granted, overrun, presumed, alerted, calls"
+_LEASE_BOOKS = "SELECT * FROM lease_lines($1, $2, $3, $4, $5, $6, $7)"
+_WINDOW_COLUMNS = "budget_id, window_s, spent, held, granted, overrun, presumed, alerted, calls, since_s"
 _READ_WINDOWS = f"""
     SELECT {", ".join("w." + one for one in _WINDOW_COLUMNS.split(", "))}
     FROM (SELECT DISTINCT a.budget_id, a.oldest, a.newest
@@ -52,24 +55,34 @@ _WRITE = f"""
     WITH written AS (
         INSERT INTO windows ({_WINDOW_COLUMNS})
         SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-                             $7::bigint[], $8::bigint[], $9::bigint[])
+                             $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[])
         ON CONFLICT (budget_id, window_s) DO UPDATE SET spent = excluded.spent, held = excluded.held,
             granted = excluded.granted, overrun = excluded.overrun, presumed = excluded.presumed,
-            alerted = excluded.alerted, calls = excluded.calls),
+            alerted = excluded.alerted, calls = excluded.calls, since_s = excluded.since_s),
     sliced AS (
         INSERT INTO leases (budget_id, window_s, worker_id, seq, spent, held, granted, overrun)
-        SELECT * FROM unnest($10::text[], $11::bigint[], $12::text[], $13::bigint[], $14::bigint[], $15::bigint[],
-                             $16::bigint[], $17::bigint[])
+        SELECT * FROM unnest($11::text[], $12::bigint[], $13::text[], $14::bigint[], $15::bigint[], $16::bigint[],
+                             $17::bigint[], $18::bigint[])
         ON CONFLICT (worker_id, budget_id, window_s) DO UPDATE SET seq = excluded.seq, spent = excluded.spent,
             held = excluded.held, granted = excluded.granted, overrun = excluded.overrun)
     INSERT INTO entries (at_s, budget_id, window_s, worker_id, kind, amount)
-    SELECT {_NOW}, * FROM unnest($18::text[], $19::bigint[], $20::text[], $21::text[], $22::bigint[])
+    SELECT {_NOW}, * FROM unnest($19::text[], $20::bigint[], $21::text[], $22::text[], $23::bigint[])
 """  # noqa: S608
 _LOCK_WORKER = f"SELECT ended, expires_at_s <= {_NOW} FROM workers WHERE worker_id = $1 FOR NO KEY UPDATE"  # noqa: S608
 _LOCK_SLICED_BUDGETS = """
     SELECT budget_id FROM budgets
     WHERE budget_id IN (SELECT budget_id FROM leases WHERE worker_id = $1 UNION SELECT * FROM unnest($2::text[]))
     ORDER BY budget_id FOR NO KEY UPDATE
+"""
+_LOCK_RATES = "SELECT lock_rates($1)"
+_DROP_WINDOWS = """
+    DELETE FROM windows USING unnest($1::text[], $2::bigint[]) gone (budget_id, window_s)
+    WHERE windows.budget_id = gone.budget_id AND windows.window_s = gone.window_s
+"""
+_DROP_SHARES = "DELETE FROM leases WHERE worker_id = $1 AND window_s = 0 AND budget_id = ANY($2::text[])"
+_LEFT = """
+    SELECT budget_id, window_s FROM windows
+    WHERE budget_id >= 'rate:' COLLATE "C" AND budget_id < 'rate;' COLLATE "C" AND window_s <> 0
 """
 _ALL_SLICES = (
     "SELECT budget_id, window_s, seq, spent, held, granted, overrun FROM leases WHERE worker_id = $1 "
@@ -106,7 +119,9 @@ async def lease(connection: Connection, ledger: Ledger, worker: LeaseWorker, ask
     """`StateStore.lease`: the transaction, which holds the budgets' locks and does not wait for the disk, and then the
     wait, which many share. Raises before anybody is told of something that a crash could undo."""
     reply = await in_transaction(connection, lambda one: ledger.lease(one, worker, asks))
-    if reply.grants:
+    if any(
+        ask.limit is None for ask in asks
+    ):  # rates need not survive the server's end: who has a share tells it again
         await connection.execute(_SYNC)
     return reply
 
@@ -128,6 +143,7 @@ class Ledger:
             [escaped(ask.budget_id) for ask in asks],
             [ask.window for ask in asks],
             [ask.oldest for ask in asks],
+            [ask.limit is not None for ask in asks],
         )
         if not rows:
             now_s = float(await connection.fetchval(f"SELECT {_NOW}"))
@@ -136,7 +152,9 @@ class Ledger:
         budgets = books.read(rows)
         grants = []
         for ask in asks:
-            if ask.budget_id in budgets:
+            if ask.limit is not None:
+                grants.append(books.grant(ask, _Budget(ask.limit, hard=True, rolling=True)))
+            elif ask.budget_id in budgets:
                 grants.append(books.grant(ask, budgets[ask.budget_id]))
             else:
                 totals = WindowTotals(ask.budget_id, ask.window)
@@ -155,29 +173,48 @@ class Ledger:
         inherited = list({escaped(budget_id) for budget_id, _ in legacy or ()})
         budgets = await connection.fetch(_LOCK_SLICED_BUDGETS, escaped(worker_id), inherited)
         known = {plain(row[0]) for row in budgets}
+        found_rates = await connection.fetch(
+            "SELECT budget_id FROM leases WHERE worker_id = $1 AND budget_id LIKE 'rate:%'", escaped(worker_id)
+        )
+        rates = {plain(row[0]) for row in found_rates}
+        await connection.execute(_LOCK_RATES, [escaped(one) for one in rates])
         rows = await connection.fetch(_ALL_SLICES, escaped(worker_id))
         slices = {(plain(row[0]), row[1]): LeaseRow(plain(row[0]), row[1], worker_id, *row[2:]) for row in rows}
         for budget_id, window in legacy or ():
             slices.setdefault((budget_id, window), LeaseRow(budget_id, window, worker_id))
         books = _Books(worker_id)
-        spans = [(budget_id, window, window) for budget_id, window in slices if budget_id in known]
+        books.now_s = float(await connection.fetchval(f"SELECT {_NOW}"))
+        known |= rates
+        spans = [(line_id, window, window) for line_id, window in slices if line_id in known]
+        spans += [(line_id, math.ceil(books.now_s), math.ceil(books.now_s)) for line_id in rates]
         books.windows = {(one.budget_id, one.window): one for one in await load_windows(connection, spans)}
         presumed = 0
         for (budget_id, window), row in slices.items():
-            if budget_id in known:
+            if budget_id in rates:
+                books.end_share(row)
+            elif budget_id in known:
                 presumed += books.recover(row, None if legacy is None else legacy.get((budget_id, window)))
         await self._write(connection, books)
         await connection.execute(_DROP_SLICES, escaped(worker_id))
         await connection.execute(_END_WORKER, escaped(worker_id))
         await connection.execute(_FORGET_ENDED, _ENDED_KEPT_S)
+        await _forget_left(connection, books.now_s)
         await publish(connection, self._channel, [("lease", one) for one, _ in slices if one in known])
         return presumed
 
     async def _write(self, connection: Connection, books: _Books) -> None:
         if not books.changed:
             return
-        windows = [books.windows[one] for one in books.changed]
-        slices = [books.slices[one] for one in books.changed if one in books.slices]
+        windows = [books.windows[one] for one in books.changed if one not in books.vacated]
+        slices = [books.slices[one] for one in books.changed if one in books.slices and one not in books.returned]
+        if books.vacated:
+            await connection.execute(
+                _DROP_WINDOWS, [escaped(one) for one, _ in books.vacated], [window for _, window in books.vacated]
+            )
+        if books.returned:
+            await connection.execute(
+                _DROP_SHARES, escaped(books.worker_id), [escaped(one) for one, _ in books.returned]
+            )
         await connection.execute(
             _WRITE,
             [escaped(one.budget_id) for one in windows],
@@ -189,6 +226,7 @@ class Ledger:
             [one.presumed for one in windows],
             [one.alerted for one in windows],
             [one.calls for one in windows],
+            [one.since for one in windows],
             [escaped(one.budget_id) for one in slices],
             [one.window for one in slices],
             [escaped(one.worker_id) for one in slices],
@@ -219,7 +257,8 @@ class _Budget:
 
 
 class _Books:
-    """What one transaction has read of windows and of one worker's slices, and what it will write."""
+    """What one transaction has read of windows and of one worker's slices, and what it will write. `vacated` and
+    `returned`: windows and shares of rates that are nothing now; their rows go."""
 
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
@@ -227,6 +266,8 @@ class _Books:
         self.slices: dict[_WindowId, LeaseRow] = {}
         self.changed: dict[_WindowId, None] = {}
         self.called: dict[str, None] = {}
+        self.vacated: set[_WindowId] = set()
+        self.returned: set[_WindowId] = set()
         self.begun: set[_WindowId] = set()
         self.entries: list[tuple[str, int, str, int]] = []
         self.workers = 0
@@ -264,11 +305,15 @@ class _Books:
             ask, row, totals, worker_id=self.worker_id, limit=budget.limit, hard=budget.hard, counted=counted
         )
         if after is not row:
-            if window not in self.windows:
+            if window not in self.windows and ask.limit is None:
                 self.begun.add(window)
             self.slices[window], self.windows[window] = after, summed
             self.changed[window] = None
-            self._enter(window, "spent", after.spent - (row.spent if row else 0))
+            if ask.limit is None:
+                self._enter(window, "spent", after.spent - (row.spent if row else 0))
+            else:
+                (self.returned.discard if after.granted else self.returned.add)(window)
+                (self.vacated.discard if summed.granted else self.vacated.add)(window)
             if summed.calls > totals.calls:
                 self.called[ask.budget_id] = None
         return answer
@@ -286,9 +331,34 @@ class _Books:
         self._enter(window, "presumed", presumed)
         return presumed
 
+    def end_share(self, row: LeaseRow) -> None:
+        """Ends a share of a rate; what may have been used of it counts for one more period."""
+        line_id, window = row.budget_id, (row.budget_id, row.window)
+        summed, left = lease_rules.recover_share(row, self.windows.get(window) or WindowTotals(*window))
+        self.windows[window] = summed
+        self.changed[window] = None
+        if not summed.granted:
+            self.vacated.add(window)
+        if left and rate_period_s(line_id):
+            start = (line_id, math.ceil(self.now_s))
+            count = left + (self.windows[start].granted if start in self.windows else 0)
+            self.windows[start] = WindowTotals(*start, count, 0, count, presumed=count)
+            self.changed[start] = None
+
     def _enter(self, window: _WindowId, kind: str, amount: int) -> None:
         if amount:
             self.entries.append((*window, kind, amount))
+
+
+async def _forget_left(connection: Connection, now_s: float) -> None:
+    """What dead workers left of rates, and does not count any more. Whenever a worker is ended: so it stays bounded."""
+    gone = [
+        (line_id, window)
+        for line_id, window in await connection.fetch(_LEFT)
+        if window + (rate_period_s(plain(line_id)) or 0) + LEFT_KEPT_S <= now_s
+    ]
+    if gone:
+        await connection.execute(_DROP_WINDOWS, [one[0] for one in gone], [one[1] for one in gone])
 
 
 async def _forget_old_windows(connection: Connection, budget_id: str) -> None:

@@ -53,6 +53,7 @@ class RedisBooks:
         for ask in asks:
             words += [ask.budget_id, ask.window, ask.oldest, ask.seq, ask.spent, ask.held]
             words += [ask.granted, ask.have, ask.overrun, ask.least]
+            words += ["" if ask.limit is None else ask.limit, ask.since]
         now, workers, fenced, *answers = await self._link.run(LEASE, words)
         if fenced:
             return LeaseReply(float(now), [], fenced=True, workers=workers)

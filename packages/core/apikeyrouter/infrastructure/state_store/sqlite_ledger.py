@@ -7,6 +7,7 @@ Laws: per window, entries add up to its spend; they are bounded, old ones are fo
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 
@@ -20,20 +21,21 @@ from apikeyrouter.domain.interfaces.shared_ledger import (
     Legacy,
     WindowTotals,
     WorkerRow,
+    rate_period_s,
 )
 from apikeyrouter.domain.ledger import lease_rules
-from apikeyrouter.infrastructure.state_store.memory_ledger import FENCE_S, WINDOWS_MAX
+from apikeyrouter.infrastructure.state_store.memory_ledger import FENCE_S, LEFT_KEPT_S, WINDOWS_MAX
 
 __all__ = ["Books", "entries", "windows", "workers"]
 
 _BUDGET = "SELECT limit_nano_usd, mode FROM budgets WHERE budget_id = ? AND status = 'active'"
-_TOTALS = "budget_id, window_s, spent, held, granted, overrun, presumed, alerted, calls"
+_TOTALS = "budget_id, window_s, spent, held, granted, overrun, presumed, alerted, calls, since_s"
 _GET_TOTALS = f"SELECT {_TOTALS} FROM window_totals WHERE budget_id = ? AND window_s = ?"  # noqa: S608
 _PUT_TOTALS = (
-    f"INSERT INTO window_totals ({_TOTALS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608 - constants of this module
+    f"INSERT INTO window_totals ({_TOTALS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608 - constants of this module
     "ON CONFLICT (budget_id, window_s) DO UPDATE SET spent = excluded.spent, held = excluded.held, "
     "granted = excluded.granted, overrun = excluded.overrun, presumed = excluded.presumed, "
-    "alerted = excluded.alerted, calls = excluded.calls"
+    "alerted = excluded.alerted, calls = excluded.calls, since_s = excluded.since_s"
 )
 _COUNTED = "SELECT spent, granted FROM window_totals WHERE budget_id = ? AND window_s >= ? AND window_s <> ?"
 _WINDOWS = (
@@ -47,6 +49,11 @@ _PUT_ROW = (
     f"INSERT INTO lease_rows ({_ROW}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608 - constants of this module
     "ON CONFLICT (worker_id, budget_id, window_s) DO UPDATE SET seq = excluded.seq, spent = excluded.spent, "
     "held = excluded.held, granted = excluded.granted, overrun = excluded.overrun"
+)
+_DROP_ROW = "DELETE FROM lease_rows WHERE worker_id = ? AND budget_id = ? AND window_s = ?"
+_DROP_TOTALS = "DELETE FROM window_totals WHERE budget_id = ? AND window_s = ?"
+_LEFT = (
+    "SELECT budget_id, window_s FROM window_totals WHERE budget_id >= 'rate:' AND budget_id < 'rate;' AND window_s <> 0"
 )
 _PUT_ENTRY = "INSERT INTO entries (at_s, budget_id, window_s, worker_id, kind, amount) VALUES (?, ?, ?, ?, ?, ?)"
 _RENEW = "UPDATE workers SET host = ?, expires_at_s = ? WHERE worker_id = ?"
@@ -78,7 +85,10 @@ class Books:
 
     def _grant(self, connection: sqlite3.Connection, worker_id: str, ask: LeaseAsk, now_s: float) -> LeaseGrant:
         place = (ask.budget_id, ask.window)
-        facts = connection.execute(_BUDGET, (ask.budget_id,)).fetchone()
+        is_rate = ask.limit is not None
+        facts: tuple[int, str] | None = (ask.limit or 0, "hard")
+        if not is_rate:
+            facts = connection.execute(_BUDGET, (ask.budget_id,)).fetchone()
         known = connection.execute(_GET_TOTALS, place).fetchone()
         totals = WindowTotals(*(known or place))
         if facts is None:
@@ -86,16 +96,19 @@ class Books:
         found = connection.execute(_GET_ROW, (worker_id, *place)).fetchone()
         before = LeaseRow(*found) if found else None
         counted = (0, 0)
-        if ask.oldest < ask.window:
+        if ask.oldest != ask.window:
             others = connection.execute(_COUNTED, (ask.budget_id, ask.oldest, ask.window)).fetchall()
             counted = sum([one[0] for one in others]), sum([one[1] for one in others])
         row, summed, grant = lease_rules.grant(
             ask, before, totals, worker_id=worker_id, limit=facts[0], hard=facts[1] == "hard", counted=counted
         )
         if row is not before:
-            connection.execute(_PUT_ROW, _columns_of_row(row))
-            self._keep(connection, summed, new=known is None)
-            self._add(connection, now_s, worker_id, "spent", summed, summed.spent - totals.spent)
+            if is_rate:
+                _put_share(connection, row, summed)
+            else:
+                connection.execute(_PUT_ROW, _columns_of_row(row))
+                self._keep(connection, summed, new=known is None)
+                self._add(connection, now_s, worker_id, "spent", summed, summed.spent - totals.spent)
             if summed.calls > totals.calls:
                 connection.execute(_PUBLISH, (ask.budget_id,))
         return grant
@@ -124,6 +137,9 @@ class Books:
         for row in slices:
             place = (row.budget_id, row.window)
             found = connection.execute(_GET_TOTALS, place).fetchone()
+            if (period_s := rate_period_s(row.budget_id)) is not None:
+                _end_share(connection, row, WindowTotals(*(found or place)), period_s, now_s)
+                continue
             journal = legacy.get(place) if legacy else None
             summed, settled, presumed = lease_rules.recover(row, WindowTotals(*(found or place)), journal)
             self._keep(connection, summed, new=found is None)
@@ -132,6 +148,7 @@ class Books:
             charged += presumed
         for budget_id in dict.fromkeys(row.budget_id for row in slices):
             connection.execute(_PUBLISH, (budget_id,))
+        _forget_left(connection, now_s)
         return charged
 
     def _keep(self, connection: sqlite3.Connection, totals: WindowTotals, *, new: bool) -> None:
@@ -151,6 +168,42 @@ class Books:
         if amount:
             connection.execute(_PUT_ENTRY, (now_s, totals.budget_id, totals.window, worker_id, kind, amount))
             self._folding.inserted(connection)
+
+
+def _put_share(connection: sqlite3.Connection, row: LeaseRow, totals: WindowTotals) -> None:
+    """A share of a rate, and the totals; what is nothing leaves no row."""
+    if row.granted:  # what is in use is granted
+        connection.execute(_PUT_ROW, _columns_of_row(row))
+    else:
+        connection.execute(_DROP_ROW, (row.worker_id, row.budget_id, row.window))
+    _put_rate(connection, totals)
+
+
+def _put_rate(connection: sqlite3.Connection, totals: WindowTotals) -> None:
+    if totals.granted:
+        connection.execute(_PUT_TOTALS, _columns_of_totals(totals))
+    else:
+        connection.execute(_DROP_TOTALS, (totals.budget_id, totals.window))
+
+
+def _end_share(
+    connection: sqlite3.Connection, row: LeaseRow, totals: WindowTotals, period_s: int, now_s: float
+) -> None:
+    """Ends a dead worker's share of a rate; what it may have used counts for one more period."""
+    summed, left = lease_rules.recover_share(row, totals)
+    _put_rate(connection, summed)
+    if left and period_s:
+        place = (row.budget_id, math.ceil(now_s))
+        before = connection.execute(_GET_TOTALS, place).fetchone()
+        count = left + (WindowTotals(*before).granted if before else 0)
+        _put_rate(connection, WindowTotals(*place, count, 0, count, presumed=count))
+
+
+def _forget_left(connection: sqlite3.Connection, now_s: float) -> None:
+    """What dead workers left of rates, and does not count any more. Whenever a worker is ended: so it stays bounded."""
+    for line_id, window in connection.execute(_LEFT).fetchall():
+        if window + (rate_period_s(line_id) or 0) + LEFT_KEPT_S <= now_s:
+            connection.execute(_DROP_TOTALS, (line_id, window))
 
 
 class _Folding:
@@ -238,6 +291,7 @@ def _columns_of_totals(totals: WindowTotals) -> tuple[object, ...]:
         totals.presumed,
         totals.alerted,
         totals.calls,
+        totals.since,
     )
 
 

@@ -2,10 +2,13 @@
 -- `amounts`.
 -- windows:<budget>: window -> totals. window_index:<budget>: the windows, by second. slices:<worker>: one row for each
 -- "<window>:<budget>". entries:<budget>: lines, oldest first. entry_order: the budgets of all lines, oldest line first.
--- openings:<budget>: window -> what was folded.
+-- openings:<budget>: window -> what was folded. rates_left: "<window>:<line>" of what dead workers left of rates, by the
+-- second when it may be forgotten.
 
 local FOLD_MORE = 1000
 local WINDOWS_MAX = 2000 -- per budget, as in `memory_ledger.py`
+local LEFT_KEPT_S = 60 -- likewise
+local LEFT_AT_ONCE = 100
 
 local function split(text)
   local words = {}
@@ -17,7 +20,8 @@ end
 
 local function totals_of(text)
   if not text then
-    return {spent = ZERO, held = ZERO, granted = ZERO, overrun = ZERO, presumed = ZERO, alerted = 0, calls = 0}
+    return {spent = ZERO, held = ZERO, granted = ZERO, overrun = ZERO, presumed = ZERO, alerted = 0, calls = 0,
+      since = 0}
   end
   local words = split(text)
   return {
@@ -28,6 +32,7 @@ local function totals_of(text)
     presumed = amount(words[5]),
     alerted = tonumber(words[6]),
     calls = tonumber(words[7]),
+    since = tonumber(words[8] or '0'),
   }
 end
 
@@ -40,6 +45,7 @@ local function text_of_totals(totals)
     text_of(totals.presumed),
     string.format('%.0f', totals.alerted),
     string.format('%.0f', totals.calls),
+    string.format('%.0f', totals.since),
   }, ' ')
 end
 
@@ -89,6 +95,37 @@ local function put_window(budget, window, text)
   if redis.call('HSET', P .. 'windows:' .. budget, window, text) == 1 then
     redis.call('ZADD', P .. 'window_index:' .. budget, window, window)
     forget_windows(budget)
+  end
+end
+
+local function drop_window(budget, window)
+  redis.call('HDEL', P .. 'windows:' .. budget, window)
+  redis.call('ZREM', P .. 'window_index:' .. budget, window)
+end
+
+-- The totals of a rate: what is nothing leaves no trace.
+local function put_rate(line, window, totals)
+  if below(ZERO, totals.granted) then
+    put_window(line, window, text_of_totals(totals))
+  else
+    drop_window(line, window)
+  end
+end
+
+-- The seconds of a rate's period; nil for a budget's id.
+local function rate_period_s(id)
+  if string.sub(id, 1, 5) ~= 'rate:' then
+    return nil
+  end
+  return tonumber(string.match(id, '^rate:(%d+):') or '0')
+end
+
+local function forget_left(now)
+  local places = redis.call('ZRANGEBYSCORE', P .. 'rates_left', '-inf', now, 'LIMIT', 0, LEFT_AT_ONCE)
+  for _, place in ipairs(places) do
+    local window, line = string.match(place, '^(%d+):(.*)$')
+    drop_window(line, window)
+    redis.call('ZREM', P .. 'rates_left', place)
   end
 end
 

@@ -1,6 +1,6 @@
 -- Renews a worker and answers its asks, all in one step.
 -- ARGV: worker, host, ttl in seconds, most entries, then per ask: budget, window, oldest, seq, spent, held, granted, have,
--- overrun, least. Answers: now, living workers, "fenced" or "", then per ask: granted, totals, counted spent, counted
+-- overrun, least, limit or "", since (both for rates). Answers: now, living workers, "fenced" or "", then per ask: granted, totals, counted spent, counted
 -- granted, limit or "", alerts told before, and after. Of a budget that is gone: "", totals or "", and nothing else.
 
 local now = server_time()
@@ -20,7 +20,7 @@ local answers = {shown, redis.call('ZCOUNT', P .. 'workers', '(' .. shown, '+inf
 -- Spend and grants of the other windows that count too: none for a calendar window.
 local function counted_of(budget, window, oldest)
   local counted = {spent = ZERO, granted = ZERO}
-  if tonumber(oldest) >= tonumber(window) then
+  if tonumber(oldest) == tonumber(window) then
     return counted
   end
   local windows = redis.call('ZRANGEBYSCORE', P .. 'window_index:' .. budget, oldest, '+inf')
@@ -40,10 +40,15 @@ local function answer(values)
   end
 end
 
-for first = 5, #ARGV, 10 do
+forget_left(now)
+for first = 5, #ARGV, 12 do
   local budget, window = ARGV[first], ARGV[first + 1]
-  local stored = redis.call('HGET', P .. 'budgets', budget)
-  local limit_text, mode, status = string.match(stored or '', '^%d+ %-?%d+ (%-?%d+) (%a+) (%a+)\n')
+  local limit_text, mode, status = ARGV[first + 10], 'hard', 'active'
+  local is_rate = limit_text ~= ''
+  if not is_rate then
+    local stored = redis.call('HGET', P .. 'budgets', budget)
+    limit_text, mode, status = string.match(stored or '', '^%d+ %-?%d+ (%-?%d+) (%a+) (%a+)\n')
+  end
   if status ~= 'active' then
     answer({'', redis.call('HGET', P .. 'windows:' .. budget, window) or '', '', '', '', '', ''})
   else
@@ -57,6 +62,8 @@ for first = 5, #ARGV, 10 do
       have = amount(ARGV[first + 7]),
       overrun = amount(ARGV[first + 8]),
       least = amount(ARGV[first + 9]),
+      is_rate = is_rate,
+      since = tonumber(ARGV[first + 11]),
     }
     local limit, hard, slice = amount(limit_text), mode == 'hard', window .. ':' .. budget
     local row = slice_of(redis.call('HGET', P .. 'slices:' .. worker, slice))
@@ -65,13 +72,22 @@ for first = 5, #ARGV, 10 do
     local counted = counted_of(budget, window, ask.oldest)
     local after, summed, told = grant(ask, row, totals, limit, hard, counted)
     if after ~= row then
-      local spent = minus(after.spent, row and row.spent or ZERO)
-      if below(ZERO, spent) then
-        enter(now, budget, window, worker, 'spent', spent)
-      end
       text = text_of_totals(summed)
-      redis.call('HSET', P .. 'slices:' .. worker, slice, text_of_slice(after))
-      put_window(budget, window, text)
+      if not is_rate then
+        local spent = minus(after.spent, row and row.spent or ZERO)
+        if below(ZERO, spent) then
+          enter(now, budget, window, worker, 'spent', spent)
+        end
+        redis.call('HSET', P .. 'slices:' .. worker, slice, text_of_slice(after))
+        put_window(budget, window, text)
+      else
+        if below(ZERO, after.granted) then -- what is in use is granted
+          redis.call('HSET', P .. 'slices:' .. worker, slice, text_of_slice(after))
+        else
+          redis.call('HDEL', P .. 'slices:' .. worker, slice)
+        end
+        put_rate(budget, window, summed)
+      end
       if summed.calls > totals.calls then
         publish('lease', budget)
       end

@@ -17,8 +17,34 @@ end
 
 local sum, told = ZERO, {}
 
+local function tell(budget)
+  if not told[budget] then
+    told[budget] = true
+    publish('lease', budget)
+  end
+end
+
+-- Of a rate: what may have been used of the share counts for one more period.
+local function end_share(line, window, row, period_s)
+  local summed, left = recover_share(row, totals_of(redis.call('HGET', P .. 'windows:' .. line, window)))
+  put_rate(line, window, summed)
+  if below(ZERO, left) and period_s > 0 then
+    local start = string.format('%.0f', math.ceil(now))
+    local totals = totals_of(redis.call('HGET', P .. 'windows:' .. line, start))
+    local count = plus(left, totals.granted)
+    totals.spent, totals.granted, totals.presumed = count, count, count
+    put_rate(line, start, totals)
+    redis.call('ZADD', P .. 'rates_left', math.ceil(now) + period_s + LEFT_KEPT_S, start .. ':' .. line)
+  end
+  tell(line)
+end
+
 local function settle(place, row)
   local window, budget = string.match(place, '^(%-?%d+):(.*)$')
+  local period_s = rate_period_s(budget)
+  if period_s then
+    return end_share(budget, window, row, period_s)
+  end
   local totals = totals_of(redis.call('HGET', P .. 'windows:' .. budget, window))
   local summed, settled, presumed = recover(row, totals, journal[place])
   if below(ZERO, settled) then
@@ -29,10 +55,7 @@ local function settle(place, row)
   end
   sum = plus(sum, presumed)
   put_window(budget, window, text_of_totals(summed))
-  if not told[budget] then
-    told[budget] = true
-    publish('lease', budget)
-  end
+  tell(budget)
   journal[place] = nil
 end
 

@@ -17,6 +17,14 @@ local function idle(totals)
   return larger(ZERO, minus(minus(totals.granted, totals.spent), totals.held))
 end
 
+-- From when on something of a rate is in use: what was known, unless that has left, or what the asker says.
+local function earlier(since, ask)
+  if since == 0 or since < tonumber(ask.oldest) then
+    return ask.since
+  end
+  return ask.since > 0 and math.min(since, ask.since) or since
+end
+
 -- One ask. `row`: nil when there is none. Returns the row, the totals, and how many alerts had been told before; the row
 -- and the totals are the given ones when the ask is an old one.
 local function grant(ask, row, totals, limit, hard, counted)
@@ -48,7 +56,7 @@ local function grant(ask, row, totals, limit, hard, counted)
       calls = calls + 1
     end
   end
-  after.granted = larger(after.granted, after.spent)
+  after.granted = larger(after.granted, ask.is_rate and after.held or after.spent)
   local summed = {
     spent = plus(totals.spent, minus(after.spent, before.spent)),
     held = plus(totals.held, minus(after.held, before.held)),
@@ -56,7 +64,13 @@ local function grant(ask, row, totals, limit, hard, counted)
     overrun = plus(totals.overrun, minus(after.overrun, before.overrun)),
     presumed = totals.presumed,
     calls = calls,
+    alerted = totals.alerted,
+    since = totals.since,
   }
+  if ask.is_rate then
+    summed.since = earlier(totals.since, ask)
+    return after, summed, totals.alerted
+  end
   local told = totals.alerted
   if ask.oldest ~= ask.window then
     told = math.max(told, reached(plus(totals.spent, counted.spent), limit))
@@ -82,6 +96,22 @@ local function recover(row, totals, legacy)
     presumed = plus(totals.presumed, presumed),
     alerted = totals.alerted,
     calls = totals.calls,
+    since = totals.since,
   }
   return summed, settled, presumed
+end
+
+-- Ends a dead worker's share of a rate. Returns the totals, and what counts for one more period.
+local function recover_share(row, totals)
+  local summed = {
+    spent = totals.spent,
+    held = minus(totals.held, row.held),
+    granted = minus(totals.granted, row.granted),
+    overrun = totals.overrun,
+    presumed = totals.presumed,
+    alerted = totals.alerted,
+    calls = totals.calls,
+    since = totals.since,
+  }
+  return summed, row.granted
 end
