@@ -18,7 +18,7 @@ from apikeyrouter.domain.errors import SystemError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.state_store import StateStore, StoreBatch, StoredDecision
 from apikeyrouter.domain.models.call import Call
-from apikeyrouter.domain.models.events import KeyMoved, Observer, RequestEnded
+from apikeyrouter.domain.models.events import KeyMoved, Observer, QuotaChanged, RequestEnded
 from apikeyrouter.domain.models.routing_decision import RoutingDecision
 from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord, decode, encode, render
 from apikeyrouter.meter import Meter
@@ -135,6 +135,20 @@ class Journal:
                 tell(event)
             except Exception:  # noqa: BLE001 - whatever an observer raises is its own trouble
                 _log.exception("An observer failed on a budget alert; requests are not affected.")
+
+    def quota_changed(self, event: QuotaChanged) -> None:
+        """Tells of a pool that will run dry, or does so no more: observers that care (`quota_changed`), and the log
+        for alerts."""
+        if event.alert is not None:
+            _log.warning("Quota %s (%s, %s): %s.", event.pool_id, event.models, event.window, event.outlook)
+        for observer in self.observers:
+            tell = getattr(observer, "quota_changed", None)
+            if tell is None:
+                continue
+            try:
+                tell(event)
+            except Exception:  # noqa: BLE001 - whatever an observer raises is its own trouble
+                _log.exception("An observer failed on a quota event; requests are not affected.")
 
     def flush(self) -> None:
         """Posts finished decisions and usage to the store."""

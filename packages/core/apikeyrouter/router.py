@@ -19,6 +19,7 @@ import msgspec
 from apikeyrouter.attempt import Learners
 from apikeyrouter.budget_check import check_budget
 from apikeyrouter.domain.components.cost_controller import CostController
+from apikeyrouter.domain.components.foresight import Foresight
 from apikeyrouter.domain.components.key_manager import KeyManager
 from apikeyrouter.domain.components.price_keeper import PriceKeeper
 from apikeyrouter.domain.components.quota_awareness_engine import QuotaAwarenessEngine
@@ -106,6 +107,7 @@ class ApiKeyRouter:
         )
         self.key_manager = KeyManager(self.state_store, self._clock, rng, on_change=self._key_changed)
         self.pools = Pools(self._clock, limit_dialect)
+        self.foresight = Foresight(self.pools, self.journal.quota_changed)
         self.directory = Directory(self.key_manager, costs.price_for, self.pools.view, self.settings.considered_max)
         self.chooser = Chooser(self.ledger, costs, self.settings.considered_max)
         self.quota_awareness_engine = QuotaAwarenessEngine(self.key_manager, self.pools, self._clock)
@@ -166,7 +168,7 @@ class ApiKeyRouter:
             funding=open_funding(self.cost_controller, self._clock, self.settings),
             learners=self._learners,
             journal=self.journal,
-            limits=Limits(self.settings.attempts_max, self.settings.retry_unanswered, self.timeouts),
+            limits=Limits(self.settings.attempts_max, self.settings.retry_unanswered, timeouts=self.timeouts),
             new_id=_new_decision_id,
         )
         self._house.start()
@@ -375,6 +377,7 @@ class ApiKeyRouter:
             self.journal.key_moved(event)
 
     def _post(self) -> None:
+        self.foresight.tick(self._clock.monotonic_s())
         for due in (self.journal.flush, self.key_manager.flush_counters, self.prices.tick, self._learners.renew):
             due()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["KeyMoved", "Observer", "RequestEnded"]
+__all__ = ["KeyMoved", "Observer", "QuotaChanged", "RequestEnded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,24 @@ class KeyMoved:
     to_state: str
     cause: str
     until_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaChanged:
+    """The outlook of one limit of a quota pool changed.
+
+    `pool_id`: "provider/pool"; `models`: the model or class of models; `window`: what is limited ("requests per
+    minute"). `before`, `after`: capacity states. `alert`: "runs_dry" (it will be dry soon, more likely than not),
+    "dry", "all_clear", or None when only the state changed. `outlook`: in words.
+    """
+
+    pool_id: str
+    models: str
+    window: str
+    before: str
+    after: str
+    alert: str | None
+    outlook: str
 
 
 class Observer(Protocol):

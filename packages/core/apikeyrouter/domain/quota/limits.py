@@ -17,10 +17,13 @@ from collections.abc import Mapping
 
 from apikeyrouter.domain.ledger.accounts import Account, Unit, Window
 from apikeyrouter.domain.ledger.bucket import Bucket
-from apikeyrouter.domain.quota.facts import Dimension, LimitFact, Refill, Source
+from apikeyrouter.domain.quota.capacity import CapacityTracker
+from apikeyrouter.domain.quota.exhaustion import Exhaustion
+from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, MONTH_S, Dimension, LimitFact, Refill, Source
+from apikeyrouter.domain.quota.forecast import DemandForecast
 from apikeyrouter.domain.quota.windows import Anchored, Concurrent, Rolling
 
-__all__ = ["KINDS", "QuotaWindow"]
+__all__ = ["KINDS", "QuotaWindow", "period_name"]
 
 KINDS: Mapping[Dimension, int] = {dimension: place for place, dimension in enumerate(Dimension)}
 """The place of a dimension in a tuple of needs."""
@@ -50,11 +53,18 @@ _BUCKET_SLACK_S = 1.5
 _BUCKET_BELOW, _WINDOW_ABOVE = 1.5, 3.0
 
 
+def period_name(period_s: float) -> str:
+    """ "minute", "day", "10 s" ..."""
+    names = {1.0: "second", MINUTE_S: "minute", 3600.0: "hour", DAY_S: "day", MONTH_S: "month"}
+    return names.get(period_s) or f"{period_s:g} s"
+
+
 class QuotaWindow:
     """One limit. `kind`: index into needs (`KINDS`). `period_s`: 0 for concurrency. `models`: see `LimitFact`.
     `limit`: as told or configured, None while unknown: then it only counts. `corrected`: whether a request's charge
     becomes its true use. `foreign_per_s`: what others take a second. `observed_at_s`: last word of the provider, None
-    for none. `reset_at_s`: when everything is back, as told; monotonic. `learned_at_s`: last change by learning."""
+    for none. `reset_at_s`: when everything is back, as told; monotonic. `forecast`, `tracker`, `exhaustion`: what is
+    foreseen, where `Foresight` watches it. `usual_need`: units of a usual request."""
 
     __slots__ = (
         "_gap",
@@ -63,6 +73,8 @@ class QuotaWindow:
         "account",
         "corrected",
         "dimension",
+        "exhaustion",
+        "forecast",
         "foreign_per_s",
         "kind",
         "limit",
@@ -73,6 +85,8 @@ class QuotaWindow:
         "refill",
         "reset_at_s",
         "source",
+        "tracker",
+        "usual_need",
     )
 
     def __init__(
@@ -99,6 +113,10 @@ class QuotaWindow:
         self.foreign_per_s = 0.0
         self.observed_at_s: float | None = None
         self.reset_at_s: float | None = None
+        self.forecast: DemandForecast | None = None
+        self.tracker: CapacityTracker | None = None
+        self.exhaustion: Exhaustion | None = None
+        self.usual_need = 1.0
         self._seen_mark = -1
         self._gap = 0
         self._gap_from_s = now_s
@@ -109,6 +127,13 @@ class QuotaWindow:
     def headroom(self, now_s: float) -> int | None:
         """Units that may be taken now; None without a limit."""
         return self.account.free(now_s)
+
+    @property
+    def label(self) -> str:
+        """What is limited, for people: "requests per minute"."""
+        if not self.period_s:
+            return "requests under way"
+        return f"{self.dimension.replace('_', ' ')} per {period_name(self.period_s)}"
 
     @property
     def rate_per_s(self) -> float:

@@ -14,9 +14,10 @@ from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.keys.record import KeyRecord
 from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.models.quota_state import CapacityState
+from apikeyrouter.domain.quota.exhaustion import Exhaustion
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, Dimension, LimitDialect, LimitFact, Source
 from apikeyrouter.domain.quota.learning import RefusalLearner
-from apikeyrouter.domain.quota.limits import KINDS, QuotaWindow
+from apikeyrouter.domain.quota.limits import KINDS, QuotaWindow, period_name
 
 __all__ = ["CONFIGURABLE", "PoolView", "Pools", "QuotaPool"]
 
@@ -45,7 +46,9 @@ class PoolView:
 
     __slots__ = (
         "_told_at_s",
+        "admitted_at_s",
         "dialect",
+        "exhaustion",
         "learner",
         "models",
         "own",
@@ -66,6 +69,8 @@ class PoolView:
         self.state = CapacityState.Unknown
         self.pressure = 0.0
         self.refreshed_at_s = float("-inf")
+        self.exhaustion: Exhaustion | None = None
+        self.admitted_at_s = float("-inf")
         self._told_at_s = float("-inf")
         self.rebuild()
 
@@ -93,6 +98,16 @@ class PoolView:
                 left = (limit - account.used - account.held - needs[window.kind]) / limit
                 least = min(least, left)
         return least
+
+    def admitted(self, windows: Sequence[QuotaWindow], lines: Sequence[tuple[Account, int]], now_s: float) -> None:
+        """A request was taken in: what is foreseen goes by it. `lines`: of its hold, those of `windows` first."""
+        self.admitted_at_s = now_s
+        self.pool.active[self] = None
+        for window, (_, need) in zip(windows, lines, strict=False):
+            forecast = window.forecast
+            if forecast is not None:
+                forecast.add(need, now_s)
+                window.usual_need += 0.05 * (need - window.usual_need)
 
     def listens(self, now_s: float) -> bool:
         """Whether another reply's headers are worth reading: at thousands a second, most say nothing new."""
@@ -161,7 +176,7 @@ class PoolView:
     def _new_window(self, spot: tuple[Dimension, float], fact: LimitFact, now_s: float) -> QuotaWindow:
         dimension, period_s = spot
         return QuotaWindow(
-            f"{self.pool.pool_id} {self.models} {dimension} per {_period_name(period_s)}",
+            f"{self.pool.pool_id} {self.models} {dimension} per {period_name(period_s)}",
             dimension,
             period_s,
             limit=fact.limit,
@@ -173,11 +188,15 @@ class PoolView:
 
 
 class QuotaPool:
-    """`pool_id`: "provider/pool". `shared`: windows that count whatever the model. `views`: by group of models."""
+    """`pool_id`: "provider/pool". `shared`: windows that count whatever the model. `views`: by group of models.
+    `active`: views in use, of all pools."""
 
-    __slots__ = ("pool_id", "provider_id", "shared", "views")
+    __slots__ = ("active", "pool_id", "provider_id", "shared", "views")
 
-    def __init__(self, pool_id: str, provider_id: str, now_s: float) -> None:
+    def __init__(
+        self, pool_id: str, provider_id: str, now_s: float, active: dict[PoolView, None] | None = None
+    ) -> None:
+        self.active = {} if active is None else active
         self.pool_id = pool_id
         self.provider_id = provider_id
         self.views: dict[str, PoolView] = {}
@@ -190,7 +209,7 @@ class QuotaPool:
         window = self.shared.get(spot)
         if window is None:
             dimension, period_s = spot
-            name = f"{self.pool_id} {dimension} per {_period_name(period_s)}"
+            name = f"{self.pool_id} {dimension} per {period_name(period_s)}"
             self.shared[spot] = QuotaWindow(name, dimension, period_s, limit=limit, source=source, now_s=now_s)
             self.rebuild()
         elif limit is not None and (window.limit is None or limit < window.limit):
@@ -203,12 +222,13 @@ class QuotaPool:
 
 
 class Pools:
-    """Pools and views, made on first use."""
+    """Pools and views, made on first use. `active`: views that requests use."""
 
     def __init__(self, clock: Clock, dialects: Callable[[str], LimitDialect]) -> None:
         self._clock = clock
         self._dialects = dialects
         self._pools: dict[str, QuotaPool] = {}
+        self.active: dict[PoolView, None] = {}
 
     def all(self) -> Iterable[QuotaPool]:
         """Every pool that was ever asked for."""
@@ -220,7 +240,7 @@ class Pools:
         pool = self._pools.get(pool_id)
         now_s = self._clock.monotonic_s()
         if pool is None:
-            pool = self._pools[pool_id] = QuotaPool(pool_id, record.provider_id, now_s)
+            pool = self._pools[pool_id] = QuotaPool(pool_id, record.provider_id, now_s, self.active)
         for name, spot in CONFIGURABLE.items():
             value = record.metadata.get(name)
             if value is not None:
@@ -248,8 +268,3 @@ def _covered(shared: QuotaWindow, own: QuotaWindow | None) -> bool:
     if own is None or own.limit is None:
         return False
     return shared.limit is None or own.limit <= shared.limit
-
-
-def _period_name(period_s: float) -> str:
-    names = {0.0: "time", 1.0: "second", MINUTE_S: "minute", 3600.0: "hour", DAY_S: "day", 30 * DAY_S: "month"}
-    return names.get(period_s) or f"{period_s:g} s"

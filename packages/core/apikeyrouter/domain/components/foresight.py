@@ -1,0 +1,126 @@
+"""Looks ahead: when will each quota window run dry, and who has to know.
+
+`Foresight.tick` is called by housekeeping. It renews the outlook of the pools that are in use, a bounded number a call:
+state and pressure, which weigh in every choice, and the alerts that go out before a pool is dry.
+Laws: nothing here is on the path of a request; memory is bounded, whatever the number of keys: pools that rest are
+forgotten, and at most `WATCHED_MAX` windows are watched at a time (32 KiB each at the most).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from apikeyrouter.domain.models.events import QuotaChanged
+from apikeyrouter.domain.models.quota_state import CapacityState
+from apikeyrouter.domain.quota.capacity import CapacityChange, CapacityTracker, runs_dry_text
+from apikeyrouter.domain.quota.exhaustion import Exhaustion, Supply, exhaustion
+from apikeyrouter.domain.quota.facts import Refill
+from apikeyrouter.domain.quota.forecast import DemandForecast
+from apikeyrouter.domain.quota.limits import QuotaWindow
+from apikeyrouter.domain.quota.pools import Pools, PoolView
+
+__all__ = ["Foresight", "supply_of"]
+
+RENEW_S = 1.0
+VIEWS_PER_TICK = 50
+"""About 100 us each: a call may not hold up requests for more than some milliseconds."""
+
+WATCHED_MAX = 1024
+FORGOTTEN_AFTER_S = 900.0
+
+_SEVERITY = {
+    state: place
+    for place, state in enumerate(
+        (
+            CapacityState.Unknown,
+            CapacityState.Abundant,
+            CapacityState.Recovering,
+            CapacityState.Constrained,
+            CapacityState.Critical,
+            CapacityState.Exhausted,
+        )
+    )
+}
+
+
+class Foresight:
+    """`on_change`: is told of states and alerts that changed."""
+
+    def __init__(self, pools: Pools, on_change: Callable[[QuotaChanged], None]) -> None:
+        self._pools = pools
+        self._on_change = on_change
+        self._watched: dict[QuotaWindow, None] = {}
+
+    def tick(self, now_s: float) -> None:
+        """Renews what is due."""
+        due = [view for view in self._pools.active if now_s - view.refreshed_at_s >= RENEW_S][:VIEWS_PER_TICK]
+        for view in due:
+            self.renew(view, now_s)
+            if now_s - view.admitted_at_s >= FORGOTTEN_AFTER_S:
+                self._forget(view)
+
+    def renew(self, view: PoolView, now_s: float) -> None:
+        """The outlook of one pool, now."""
+        view.refreshed_at_s = now_s
+        state, pressure = CapacityState.Unknown, 0.0
+        tightest: Exhaustion | None = None
+        for window in view.windows:
+            outlook = self._outlook(window, now_s)
+            if outlook is None or window.tracker is None:
+                continue
+            before = window.tracker.state
+            now = window.tracker.update(outlook, now_s, needed=window.usual_need)
+            window.exhaustion = outlook
+            if window.tracker.change is not None and before is not CapacityState.Unknown:
+                self._tell(view, window, window.tracker.change)
+            if _SEVERITY[now] > _SEVERITY[state]:
+                state = now
+            if tightest is None or outlook.shadow_price >= pressure:
+                tightest = outlook
+            pressure = max(pressure, outlook.shadow_price)
+        view.state, view.pressure, view.exhaustion = state, pressure, tightest
+
+    def _outlook(self, window: QuotaWindow, now_s: float) -> Exhaustion | None:
+        if window.limit is None or not window.period_s:
+            return None
+        if window.forecast is None:
+            if len(self._watched) >= WATCHED_MAX:
+                return None
+            self._watched[window] = None
+            window.forecast = DemandForecast()
+            window.tracker = CapacityTracker()
+        supply = supply_of(window, now_s)
+        return None if supply is None else exhaustion(window.forecast, supply, now_s)
+
+    def _forget(self, view: PoolView) -> None:
+        self._pools.active.pop(view, None)
+        for window in view.windows:
+            if self._watched.pop(window, 0) is None:
+                window.forecast = window.tracker = window.exhaustion = None
+        view.state, view.pressure, view.exhaustion = CapacityState.Unknown, 0.0, None
+
+    def _tell(self, view: PoolView, window: QuotaWindow, change: CapacityChange) -> None:
+        self._on_change(
+            QuotaChanged(
+                pool_id=view.pool.pool_id,
+                models=view.models,
+                window=window.label,
+                before=change.before.value,
+                after=change.after.value,
+                alert=change.alert.value if change.alert is not None else None,
+                outlook=runs_dry_text(window.exhaustion),
+            )
+        )
+
+
+def supply_of(window: QuotaWindow, now_s: float) -> Supply | None:
+    """What is left of a window and what comes back; None without a limit."""
+    limit = window.limit
+    headroom = window.headroom(now_s)
+    if limit is None or headroom is None or not window.period_s:
+        return None
+    if window.refill is Refill.Continuous:
+        return Supply.continuous(headroom, max(0.0, window.rate_per_s - window.foreign_per_s))
+    if window.refill is Refill.Rolling:
+        return Supply.rolling(headroom, limit, window.period_s)
+    return Supply.fixed(headroom, max(0.0, window.account.rolls_at_s - now_s))
