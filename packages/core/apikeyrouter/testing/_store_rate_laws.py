@@ -20,8 +20,8 @@ _LONG_AGO, _FAR_AHEAD = 7, 4_000_000_000
 
 
 async def _share(one: Borrower, granted: int, line_id: str = RPM, *, limit: int = 100, **fields: int) -> LeaseGrant:
-    place = {"budget_id": line_id, "window": 0, "oldest": _LONG_AGO}
-    reply = await one.call(one.ask(granted, **{**place, "limit": limit, **fields}))
+    oldest = fields.pop("oldest", _LONG_AGO)
+    reply = await one.call(one.ask(granted, budget_id=line_id, window=0, oldest=oldest, limit=limit, **fields))
     assert not reply.fenced
     return reply.grants[0]
 

@@ -47,7 +47,8 @@ async def _key_ids(store: StateStore) -> list[str]:
 
 class StoreConformance(RowLaws, LogLaws, LedgerLaws, RateLaws, BookLaws, WorkerLaws, ChangeLaws, UsageLaws, ServerLaws):
     """Every law of `StateStore`: rows, logs, money, rates, workers, changes, usage, killed servers (its bases),
-    batches, posts, opening and closing, concurrency. For a store behind a server override `kill_server` and `restart_server`."""
+    batches, posts, opening and closing, concurrency. For a store behind a server override `kill_server` and
+    `restart_server`."""
 
     # Opening and closing
 

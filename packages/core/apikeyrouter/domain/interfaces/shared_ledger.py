@@ -85,7 +85,7 @@ class LeaseAsk:
     windows that start at or after this second count against the limit too
     (calendar: `window` itself).
     `limit`: only for rates (`rate_id`): what the asker knows the limit to be; a rate's `oldest` is now - period by the
-    store's clock. `since`: the Unix second at which it took the oldest of what it has in use; 0: of nothing, or unknown.
+    store's clock. `since`: the Unix second at which it took the oldest of what it has in use; 0: nothing, or unknown.
     A slice that needs nothing asks for `granted == spent`; its row stays, so that repeating it is harmless.
     """
 

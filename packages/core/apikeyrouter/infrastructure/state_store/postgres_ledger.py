@@ -352,11 +352,8 @@ class _Books:
 
 async def _forget_left(connection: Connection, now_s: float) -> None:
     """What dead workers left of rates, and does not count any more. Whenever a worker is ended: so it stays bounded."""
-    gone = [
-        (line_id, window)
-        for line_id, window in await connection.fetch(_LEFT)
-        if window + (rate_period_s(plain(line_id)) or 0) + LEFT_KEPT_S <= now_s
-    ]
+    left = await connection.fetch(_LEFT)
+    gone = [one for one in left if one[1] + (rate_period_s(plain(one[0])) or 0) + LEFT_KEPT_S <= now_s]
     if gone:
         await connection.execute(_DROP_WINDOWS, [one[0] for one in gone], [one[1] for one in gone])
 
