@@ -47,6 +47,7 @@ class Peek(msgspec.Struct, gc=False):
     prompt: msgspec.Raw = msgspec.Raw()
     prediction: msgspec.Raw = msgspec.Raw()
     service_tier: str | None = None
+    response_format: msgspec.Raw = msgspec.Raw()
 
     @property
     def output_limit_tokens(self) -> int | None:

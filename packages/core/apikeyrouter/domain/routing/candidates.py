@@ -19,6 +19,8 @@ from apikeyrouter.domain.keys.eligibility import Block
 from apikeyrouter.domain.keys.record import KeyRecord
 from apikeyrouter.domain.quota.pools import PoolView
 from apikeyrouter.domain.resilience.breaker import Breaker
+from apikeyrouter.domain.routing.deployments import Target
+from apikeyrouter.domain.routing.preflight import ANY_LENGTH, abilities_of
 from apikeyrouter.domain.routing.provider import Provider
 from apikeyrouter.domain.routing.stats import KeyStats
 
@@ -28,16 +30,18 @@ _UNKNOWN_USD = 0.0
 
 
 class Candidate:
-    """One key of one provider for one model. `model`: its name at that provider.
+    """One key of one provider for one model. `model`: its name at that provider. `asked`: that of its group: what the
+    caller asked for, or one of its fallbacks.
 
     `input_usd` and `output_usd`: dollars per token, 0.0 when the price is unknown (`price` is None). `turn`: what it
     has served so far, in units of 1/weight. `quota`: what its quota pool has for the model. `index`: its place in
-    registration order: the last word in any tie.
+    registration order: the last word in any tie. `abilities`, `context_max`: see `preflight`. `region`, `tags`: of its
+    deployment's target and of its key, for policies; `rulings`: what policies say about it, by ruling.
     """
 
     __slots__ = (
-        "breaker", "fixed_usd", "index", "input_usd", "model", "output_usd", "parked", "price", "provider", "quota",
-        "record", "stats", "stride", "turn",
+        "abilities", "asked", "breaker", "context_max", "fixed_usd", "index", "input_usd", "model", "output_usd",
+        "parked", "price", "provider", "quota", "record", "region", "rulings", "stats", "stride", "tags", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -51,7 +55,11 @@ class Candidate:
         price: ModelPrice | None,
         breaker: Breaker,
         quota: PoolView,
+        asked: str | None = None,
+        target: Target | None = None,
+        has_substitutes: bool = False,
     ) -> None:
+        self.asked = model if asked is None else asked
         self.index = index
         self.provider = provider
         self.breaker = breaker
@@ -63,14 +71,34 @@ class Candidate:
         self.input_usd = price.input / 1e15 if price else _UNKNOWN_USD
         self.output_usd = price.output / 1e15 if price else _UNKNOWN_USD
         self.fixed_usd = price.per_request / 1e9 if price else _UNKNOWN_USD
-        self.stride = 1.0 / record.weight
+        self.stride = 1.0 / (record.weight if target is None else record.weight * target.weight)
         self.turn = 0.0
         self.parked = False
+        self.abilities = abilities_of(provider.capabilities, () if target is None else target.without)
+        self.context_max = _window(price, target) if has_substitutes else ANY_LENGTH
+        self.region = (target.region if target else None) or _text(record.metadata.get("region"))
+        self.tags = _names(record.metadata.get("tags")) | (target.tags if target else frozenset())
+        self.rulings: dict[object, object] = {}
 
     @property
     def unit_price_usd(self) -> float:
         """Dollars for one input and one output token: the order of the price list."""
         return self.input_usd + self.output_usd
+
+
+def _window(price: ModelPrice | None, target: Target | None) -> int:
+    told = target.context_window if target is not None else None
+    return told or (price.context_window if price is not None else None) or ANY_LENGTH
+
+
+def _text(given: object) -> str | None:
+    return given if isinstance(given, str) and given else None
+
+
+def _names(given: object) -> frozenset[str]:
+    """Metadata is the operator's own: a list of names, or text with commas; anything else names nothing."""
+    listed = given.split(",") if isinstance(given, str) else given if isinstance(given, list | tuple) else ()
+    return frozenset(one.strip() for one in listed if isinstance(one, str) and one.strip())
 
 
 class Group:

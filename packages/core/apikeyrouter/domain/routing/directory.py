@@ -2,6 +2,7 @@
 
 `group_for` answers with a cached `Group`; groups are rebuilt when keys or providers come and go, and told when a key
 changes state. A request that names no provider is served by those that claim its model, or by the only one there is.
+A name that a deployment has stands for the deployment's targets; `fallbacks_for` says what is tried after a group.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
 from apikeyrouter.domain.keys.record import KeyRecord
 from apikeyrouter.domain.quota.pools import PoolView
 from apikeyrouter.domain.routing.candidates import Candidate, Group
+from apikeyrouter.domain.routing.deployments import Deployment, Deployments, Target
+from apikeyrouter.domain.routing.fallbacks import FallbackReason
 from apikeyrouter.domain.routing.provider import Provider
 from apikeyrouter.domain.routing.stats import KeyStats
 
@@ -52,9 +55,18 @@ class PoolViews(Protocol):
 
 
 class Directory:
-    """Providers and groups. All synchronous."""
+    """Providers and groups. All synchronous. `deployments`: names that stand for other models; say `changed` when they
+    are others than before."""
 
-    def __init__(self, keys: KeyManager, prices: Prices, pools: PoolViews, considered_max: int) -> None:
+    def __init__(
+        self,
+        keys: KeyManager,
+        prices: Prices,
+        pools: PoolViews,
+        considered_max: int,
+        deployments: Deployments | None = None,
+    ) -> None:
+        self.deployments = Deployments() if deployments is None else deployments
         self._keys = keys
         self._prices = prices
         self._pools = pools
@@ -115,7 +127,8 @@ class Directory:
         return provider
 
     def changed(self) -> None:
-        """Keys or providers came, went or got other prices or weights: groups are rebuilt at their next use."""
+        """Keys, providers or deployments came, went or got other prices or weights: groups are rebuilt at their next
+        use."""
         self._generation += 1
 
     def knows(self, provider_id: str) -> bool:
@@ -134,7 +147,10 @@ class Directory:
                         group.unpark(candidate)
 
     def split_model(self, model: str) -> tuple[str | None, str]:
-        """`provider/model` -> (provider, model) when that provider is registered, else (None, the name as it is)."""
+        """`provider/model` -> (provider, model) when that provider is registered, else (None, the name as it is); so
+        for the name of a deployment."""
+        if model in self.deployments.names:
+            return None, model
         head, slash, rest = model.partition("/")
         if slash and rest and head in self._providers:
             return head, rest
@@ -149,23 +165,59 @@ class Directory:
             return group
         return self._build(key, group)
 
+    def plan_for(self, provider_id: str | None, model: str) -> Sequence[Group]:
+        """The group of a model, then its fallbacks in order. Raises what `group_for` raises."""
+        return [self.group_for(provider_id, model), *self.fallbacks_for(provider_id, model)]
+
+    def fallbacks_for(
+        self, provider_id: str | None, model: str, reason: FallbackReason = FallbackReason.Unavailable
+    ) -> Sequence[Group]:
+        """Groups to try, in order, when that of the model failed for `reason`. Requests for one provider stay with it;
+        groups that no provider could serve are left out."""
+        deployment = self.deployments.get(model)
+        if deployment is None:
+            return ()
+        names = deployment.fallbacks if reason is FallbackReason.Unavailable else deployment.context_fallbacks
+        groups: list[Group] = []
+        for name in names:
+            named, bare = self.split_model(name)
+            if provider_id is not None and named not in (None, provider_id):
+                continue
+            try:
+                groups.append(self.group_for(named or provider_id, bare))
+            except ProviderNotRegisteredError:
+                continue
+        return groups
+
     def _build(self, key: tuple[str | None, str], old: Group | None) -> Group:
         provider_id, model = key
-        turns = {c.record.key_id: c.turn for c in old.candidates} if old else {}
+        turns = {(c.record.key_id, c.model): c.turn for c in old.candidates} if old else {}
+        deployment = self.deployments.get(model)
         candidates: list[Candidate] = []
-        for provider in self._serving(provider_id, model):
+        for provider, target in self._targets(provider_id, model, deployment):
             for record in self._keys.records(provider.provider_id):
-                candidates.append(self._candidate(len(candidates), provider, record, model))
+                keys = target.keys if target is not None else None
+                if keys is None or record.key_id in keys or record.label in keys:
+                    candidates.append(self._candidate(len(candidates), provider, record, model, target, deployment))
         floor = min(turns.values(), default=0.0)
         for candidate in candidates:
-            candidate.turn = turns.get(candidate.record.key_id, floor)
+            candidate.turn = turns.get((candidate.record.key_id, candidate.model), floor)
         group = Group(model, candidates, considered_max=self._considered_max, generation=self._generation)
         self._groups[key] = group
         while len(self._groups) > _GROUPS_MAX:
             self._groups.popitem(last=False)
         return group
 
-    def _candidate(self, index: int, provider: Provider, record: KeyRecord, model: str) -> Candidate:
+    def _candidate(
+        self,
+        index: int,
+        provider: Provider,
+        record: KeyRecord,
+        asked: str,
+        target: Target | None,
+        deployment: Deployment | None,
+    ) -> Candidate:
+        model = asked if target is None else target.model
         return Candidate(
             index,
             provider,
@@ -175,7 +227,30 @@ class Directory:
             price=self._prices(record.metadata, provider.provider_id, model),
             breaker=provider.breaker(model),
             quota=self._pools(record, provider.adapter.dialect, model),
+            asked=asked,
+            target=target,
+            has_substitutes=deployment is not None and deployment.has_substitutes,
         )
+
+    def _targets(
+        self, provider_id: str | None, model: str, deployment: Deployment | None
+    ) -> Sequence[tuple[Provider, Target | None]]:
+        """Who serves a name. A request for one provider gets the targets there, or that provider's own model."""
+        if deployment is not None and deployment.targets:
+            within = [t for t in deployment.targets if provider_id in (None, t.provider_id)]
+            found = [(self._providers[t.provider_id], t) for t in within if t.provider_id in self._providers]
+            if found:
+                return found
+            if within and not deployment.fallbacks:
+                raise self._not_registered(within[0].provider_id, model)
+            if within:
+                return ()
+        try:
+            return [(provider, None) for provider in self._serving(provider_id, model)]
+        except ProviderNotRegisteredError:
+            if deployment is not None and deployment.fallbacks:
+                return ()
+            raise
 
     def _serving(self, provider_id: str | None, model: str) -> Sequence[Provider]:
         if provider_id is not None:
