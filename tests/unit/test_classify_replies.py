@@ -59,6 +59,10 @@ def openrouter(code: int, message: str, **metadata: Any) -> dict[str, Any]:
 RETRY_INFO = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "36s"}
 BAD_GOOGLE_KEY = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID"}
 TPM = "Rate limit reached for gpt-4o in organization o on tokens per min (TPM): Limit 30000, Used 29000, Requested 1500"
+AZURE_DAY = (
+    "Requests to the ChatCompletions_Create Operation under Azure OpenAI API version 2024-05-01-preview have exceeded "
+    "token rate limit of your current OpenAI S0 pricing tier. Please retry after 86400 seconds. Please go here"
+)
 TOO_LARGE = "Request too large for gpt-4o in organization org-1 on tokens per min (TPM): Limit 30000, Requested 40000."
 GROQ_LARGE = "Request too large for model `x` on tokens per minute (TPM): Limit 6000, Requested 8092, please reduce"
 FILTERED = "The response was filtered due to the prompt triggering Azure OpenAI's content management policy."
@@ -202,6 +206,24 @@ ROWS = [
     (F.Server, "generic", 520, b""),
     (F.Server, "generic", 425, b""),
     (F.Server, "openai", 403, b"<!DOCTYPE html><title>Just a moment...</title>"),
+    # what only one provider says
+    (F.Rate, "together", 429, openai("You have been rate limited. Your rate limit is 60 queries", "credit_limit")),
+    (F.Rate, "together", 429, openai("Slow down please", "dynamic_request_limited")),
+    (F.TooLargeForLimit, "azure", 429, openai(AZURE_DAY, None, "429")),
+    (F.Rate, "azure", 429, openai(AZURE_DAY.replace("86400", "45"), None, "429")),
+    (F.DayQuota, "openrouter", 429, openrouter(429, "Rate limited", limit_source="openrouter_free_tier_daily")),
+    (
+        F.Capacity,
+        "cerebras",
+        429,
+        openai("We're experiencing high traffic", "too_many_requests_error", "queue_exceeded"),
+    ),
+    (F.Rate, "cerebras", 429, openai("Tokens per minute limit exceeded - too many tokens processed.")),
+    (F.DayQuota, "cerebras", 429, openai("Tokens per day limit exceeded - too many tokens processed.")),
+    (F.Balance, "cerebras", 402, openai("Payment required")),
+    (F.Balance, "fireworks", 412, openai("Account acme is suspended, possibly due to the monthly spending limit")),
+    (F.Client, "fireworks", 412, openai("Precondition failed")),
+    (F.Capacity, "fireworks", 503, openai("Service overloaded")),
     # TIMEOUT, BAD REPLY
     (F.Timeout, "openai", 408, openai("Request timed out", "server_error")),
     (F.BadReply, "openai", 200, b"<html>Log in to the Wi-Fi</html>"),

@@ -81,6 +81,8 @@ _ANTHROPIC = (
 _AZURE = (
     _code(_F.Permission, "permissiondenied", status=401),
     _code(_F.Capacity, "nocapacity"),
+    # "a day" is what Azure says of a request that exceeds a whole minute's tokens; obeyed, it would bench a deployment
+    _text(_F.TooLargeForLimit, r"token rate limit\b.{0,300}\bretry after 86400 seconds", 429),
     _text(_F.Capacity, r"high demand|system is (?:currently )?experiencing|at capacity", 429, 503),
 )
 
@@ -111,6 +113,7 @@ _OPENROUTER = (
     _code(_F.InflightHold, "openrouter_in_flight_budget"),
     _code(_F.SpendCap, "openrouter_key_limit"),
     _code(_F.Balance, "openrouter_credits"),
+    _code(_F.DayQuota, "openrouter_free_tier_daily", whole_account=True),
     _text(_F.SpendCap, r"^Key limit exceeded", 402, 403),
     _text(_F.Policy, r"requires? moderation|was flagged", 403),
     _text(_F.DayQuota, r"free-models-per-day|per[- ]day", 429, whole_account=True),
@@ -132,6 +135,9 @@ _DEEPSEEK = (
 )
 
 _TOGETHER = (
+    _code(_F.Rate, "dynamic_request_limited", "dynamic_token_limited", status=429),
+    # comes with the type "credit_limit", which elsewhere means that money is missing
+    _text(_F.Rate, r"^You have been rate limited|^You have reached the rate limit", 429),
     _text(_F.SpendCap, r"spend(?:ing)? limit", 402, 403, 429),
     _text(_F.Client, r"^Input validation error|^.{0,20}tokens? .{0,80}must be", 403),
     _status(_F.Capacity, 503),
@@ -146,6 +152,17 @@ _XAI = (
 _COHERE = (
     _text(_F.DayQuota, r"/\s?month|per month|monthly", 429, whole_account=True),
     _status(_F.Policy, 498),
+)
+
+_CEREBRAS = (
+    _code(_F.Capacity, "queue_exceeded"),
+    _text(_F.Capacity, r"high traffic", 429, 503),
+    _text(_F.DayQuota, r"^(?:Tokens|Requests) per day limit exceeded", 429),
+)
+
+_FIREWORKS = (
+    _text(_F.Balance, r"^Account \S{1,100} is suspended", 412),
+    _status(_F.Capacity, 503),
 )
 
 _COMMON = (
@@ -224,6 +241,8 @@ _OWN: Mapping[str, tuple[Rule, ...]] = {
     "together": _TOGETHER,
     "xai": _XAI,
     "cohere": _COHERE,
+    "cerebras": _CEREBRAS,
+    "fireworks": _FIREWORKS,
     "generic": (),
 }
 
