@@ -208,7 +208,7 @@ def test_a_configured_limit_holds_beside_a_looser_one_and_yields_to_a_tighter_on
     view.told([requests(100, 100)], [], sent_at_s=0.0, now_s=0.0)
     assert sorted(w.limit or 0 for w in view.windows if w.dimension is Dimension.Requests) == [20, 100]
     view.told([requests(10, 10)], [], sent_at_s=0.0, now_s=0.0)
-    assert [w.limit for w in view.windows if w.dimension is Dimension.Requests] == [10]
+    assert [w.account.limit for w in view.windows if w.dimension is Dimension.Requests] == [10, None]
 
 
 # -- without headers ---------------------------------------------------------------------------------------------------

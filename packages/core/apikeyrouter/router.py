@@ -110,7 +110,7 @@ class ApiKeyRouter:
         self.foresight = Foresight(self.pools, self.journal.quota_changed)
         self.directory = Directory(self.key_manager, costs.price_for, self.pools.view, self.settings.considered_max)
         self.chooser = Chooser(self.ledger, costs, self.settings.considered_max)
-        self.quota_awareness_engine = QuotaAwarenessEngine(self.key_manager, self.pools, self._clock)
+        self.quota_awareness_engine = QuotaAwarenessEngine(self.key_manager, self.pools, self.foresight, self._clock)
         self.routing_engine = RoutingEngine(self._dry_run)
         self._learners = Learners(self.key_manager, costs.lengths, costs.ratios, costs.reconciler, self._clock, rng)
         costs.checker = partial(check_budget, self)

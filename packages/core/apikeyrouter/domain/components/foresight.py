@@ -19,7 +19,7 @@ from apikeyrouter.domain.quota.forecast import DemandForecast
 from apikeyrouter.domain.quota.limits import QuotaWindow
 from apikeyrouter.domain.quota.pools import Pools, PoolView
 
-__all__ = ["Foresight", "supply_of"]
+__all__ = ["SEVERITY", "Foresight", "supply_of"]
 
 RENEW_S = 1.0
 VIEWS_PER_TICK = 50
@@ -28,7 +28,7 @@ VIEWS_PER_TICK = 50
 WATCHED_MAX = 1024
 FORGOTTEN_AFTER_S = 900.0
 
-_SEVERITY = {
+SEVERITY = {
     state: place
     for place, state in enumerate(
         (
@@ -73,7 +73,7 @@ class Foresight:
             window.exhaustion = outlook
             if window.tracker.change is not None and before is not CapacityState.Unknown:
                 self._tell(view, window, window.tracker.change)
-            if _SEVERITY[now] > _SEVERITY[state]:
+            if SEVERITY[now] > SEVERITY[state]:
                 state = now
             if tightest is None or outlook.shadow_price >= pressure:
                 tightest = outlook
@@ -81,7 +81,7 @@ class Foresight:
         view.state, view.pressure, view.exhaustion = state, pressure, tightest
 
     def _outlook(self, window: QuotaWindow, now_s: float) -> Exhaustion | None:
-        if window.limit is None or not window.period_s:
+        if window.account.limit is None or not window.period_s:
             return None
         if window.forecast is None:
             if len(self._watched) >= WATCHED_MAX:

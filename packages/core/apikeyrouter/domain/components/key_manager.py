@@ -107,6 +107,11 @@ class KeyManager:
         """The live record. Raises KeyNotFoundError."""
         return self._ring.get(key_id)
 
+    @property
+    def ring(self) -> KeyRing:
+        """Every key, for reading."""
+        return self._ring
+
     def records(self, provider_id: str) -> Sequence[KeyRecord]:
         """The provider's keys that are not retired, oldest first; the same tuple until keys come or go."""
         return self._ring.of_provider(provider_id)

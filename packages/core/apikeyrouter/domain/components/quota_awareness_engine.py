@@ -1,83 +1,238 @@
-"""The quota engine as users meet it: what a key's pool has left.
+"""The quota engine as users meet it: what a key's pool has left, and when it runs dry.
 
-Counts come from the ledger: what this router settled and holds in the running minute, against configured limits. Limits
-learned from providers and forecasts build on the same accounts.
+Counts come from the ledger, limits from providers, configuration, tiers or learning, predictions from `Foresight`: the
+same figures that routing goes by. Asking renews the pool's outlook first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from apikeyrouter.domain.components.foresight import SEVERITY, Foresight
 from apikeyrouter.domain.components.key_manager import KeyManager
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.keys.eligibility import blocked
 from apikeyrouter.domain.keys.record import KeyRecord
-from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.models.api_key import KeyState
-from apikeyrouter.domain.models.quota_state import CapacityEstimate, CapacityState, QuotaState, TimeWindow
-from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension
-from apikeyrouter.domain.quota.pools import Pools
+from apikeyrouter.domain.models.quota_state import (
+    CapacityEstimate,
+    CapacityState,
+    ExhaustionPrediction,
+    LimitState,
+    PoolState,
+    QuotaState,
+    TimeWindow,
+)
+from apikeyrouter.domain.quota.capacity import runs_dry_text
+from apikeyrouter.domain.quota.exhaustion import Exhaustion
+from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, MONTH_S, Dimension
+from apikeyrouter.domain.quota.limits import QuotaWindow
+from apikeyrouter.domain.quota.pools import Pools, QuotaPool
 
 __all__ = ["QuotaAwarenessEngine"]
 
-# Shares of the limit that are left, from the states' definition in the reference notes.
+_PERIODS = {
+    TimeWindow.Minute: MINUTE_S,
+    TimeWindow.Hourly: 3600.0,
+    TimeWindow.Daily: DAY_S,
+    TimeWindow.Weekly: 7 * DAY_S,
+    TimeWindow.Monthly: MONTH_S,
+}
+# Shares of the limit that are left, for pools of which nothing can be foreseen since nobody uses them.
 _CONSTRAINED_BELOW_RATIO = 0.5
 _CRITICAL_BELOW_RATIO = 0.2
 
 
 class QuotaAwarenessEngine:
-    """Reads quota states. `get_quota_state` raises KeyNotFoundError for an unknown key."""
+    """Reads quota states. Its verbs raise KeyNotFoundError for an unknown key."""
 
-    def __init__(self, keys: KeyManager, pools: Pools, clock: Clock) -> None:
+    def __init__(self, keys: KeyManager, pools: Pools, foresight: Foresight, clock: Clock) -> None:
         self._keys = keys
         self._pools = pools
+        self._foresight = foresight
         self._clock = clock
 
-    async def get_quota_state(self, key_id: str, time_window: TimeWindow | None = None) -> QuotaState:
-        """The pool behind one key, now. Only the running minute is accounted; another `time_window` is a ValueError."""
-        if time_window is not None and time_window is not TimeWindow.Minute:
-            raise ValueError(f"quota is accounted per minute; {time_window.value!r} is not available for {key_id!r}")
+    async def get_quota_state(self, key_id: str, time_window: TimeWindow | str | None = None) -> QuotaState:
+        """The pool behind one key, now; counts and totals are those of `time_window` (default: the minute). Raises
+        ValueError for a window that no provider counts in (total)."""
+        period = TimeWindow(time_window or TimeWindow.Minute)
+        if period not in _PERIODS:
+            raise ValueError(f"quota is counted per minute, hour, day, week or month, not per {period.value!r}")
         record = self._keys.get(key_id)
         now_s = self._clock.monotonic_s()
-        requests, tokens = self._minute(record)
-        free_requests, free_tokens = requests.free(now_s), tokens.free(now_s)
-        resting = record.state in (KeyState.Throttled, KeyState.Exhausted) and blocked(record, None, now_s) is not None
+        pool = self._pools.pool(record)
+        windows = self._renewed(pool, now_s)
+        of_period = [window for window in windows if window.period_s == _PERIODS[period]]
+        requests = _tightest([w for w in of_period if w.dimension is Dimension.Requests], now_s)
+        tokens = _tightest([w for w in of_period if w.dimension is Dimension.Tokens], now_s)
+        counted = {w.dimension: w.account for w in pool.shared.values() if w.period_s == _PERIODS[period]}
         return QuotaState(
             key_id=key_id,
             pool_id=record.pool_id,
-            capacity_state=CapacityState.Exhausted if resting else _state(requests, tokens, now_s),
-            remaining_capacity=CapacityEstimate(
-                value=free_requests,
-                confidence=0.0 if free_requests is None else 1.0,
-                source="unknown" if free_requests is None else "configuration",
-            ),
-            total_capacity=requests.limit,
-            remaining_tokens=free_tokens,
-            total_tokens=tokens.limit,
-            used_requests=requests.used,
-            used_tokens=tokens.used,
+            capacity_state=self._state(record, pool, windows, now_s),
+            remaining_capacity=_estimate(requests, now_s),
+            total_capacity=requests.limit if requests is not None else None,
+            remaining_tokens=tokens.headroom(now_s) if tokens is not None else None,
+            total_tokens=tokens.limit if tokens is not None else None,
+            used_requests=counted[Dimension.Requests].used if Dimension.Requests in counted else 0,
+            used_tokens=counted[Dimension.Tokens].used if Dimension.Tokens in counted else 0,
             in_flight=record.in_flight,
+            time_window=period,
+            reset_at=self._reset_at(requests, now_s),
             updated_at=self._clock.utc_now(),
+            outlook=_outlook(windows),
+            limits=[_limit_state(window, now_s) for window in windows],
+            shared_with=[one.key_id for one in self._keys.ring.pool_of(record) if one is not record],
         )
 
-    async def update_capacity(self, key_id: str, used_tokens: int, time_window: TimeWindow | None = None) -> QuotaState:
+    async def predict_exhaustion(self, key_id: str, model: str | None = None) -> ExhaustionPrediction | None:
+        """When the key's pool runs dry, by its tightest limit; with `model`, of the limits that count for it. None
+        while no limit is known."""
+        record = self._keys.get(key_id)
+        pool = self._pools.pool(record)
+        now_s = self._clock.monotonic_s()
+        windows = self._renewed(pool, now_s, model)
+        worst = _worst(windows)
+        return None if worst is None else prediction_of(worst)
+
+    async def update_capacity(
+        self, key_id: str, used_tokens: int, time_window: TimeWindow | str | None = None
+    ) -> QuotaState:
         """Counts tokens that somebody else spent from this key's pool; returns the state after it."""
         if used_tokens < 0:
             raise ValueError("used_tokens must not be negative")
-        record = self._keys.get(key_id)
-        self._minute(record)[1].adjust_used(used_tokens, self._clock.monotonic_s())
+        pool = self._pools.pool(self._keys.get(key_id))
+        now_s = self._clock.monotonic_s()
+        pool.shared[Dimension.Tokens, MINUTE_S].account.adjust_used(used_tokens, now_s)
+        for view in pool.views.values():
+            for window in view.own.values():
+                if window.dimension is Dimension.Tokens:
+                    window.account.adjust_used(used_tokens, now_s)
         return await self.get_quota_state(key_id, time_window)
 
-    def _minute(self, record: KeyRecord) -> tuple[Account, Account]:
-        shared = self._pools.pool(record).shared
-        return shared[Dimension.Requests, MINUTE_S].account, shared[Dimension.Tokens, MINUTE_S].account
+    async def get_pools(self, provider_id: str | None = None) -> list[PoolState]:
+        """Every quota pool that has keys, by provider and name."""
+        now_s = self._clock.monotonic_s()
+        keys_of: dict[str, list[KeyRecord]] = {}
+        for record in self._keys.ring.all():
+            if record.state is not KeyState.Retired and provider_id in (None, record.provider_id):
+                keys_of.setdefault(f"{record.provider_id}/{record.pool_id}", []).append(record)
+        states = []
+        for pool_id, records in sorted(keys_of.items()):
+            pool = self._pools.pool(records[0])
+            windows = self._renewed(pool, now_s)
+            views = pool.views.values()
+            states.append(
+                PoolState(
+                    pool_id=pool_id,
+                    provider_id=pool.provider_id,
+                    key_ids=[one.key_id for one in records],
+                    key_labels=[one.label for one in records],
+                    capacity_state=min(
+                        (self._state(one, pool, windows, now_s) for one in records), key=SEVERITY.__getitem__
+                    ),
+                    outlook=_outlook(windows),
+                    pressure=max((view.pressure for view in views), default=0.0),
+                    in_flight=sum(one.in_flight for one in records),
+                    burst_horizon_s=min((view.learner.burst_horizon_s for view in views), default=MINUTE_S),
+                    limits=[_limit_state(window, now_s) for window in windows],
+                    suspected_same=sorted(pool.suspected_same),
+                )
+            )
+        return states
+
+    def _renewed(self, pool: QuotaPool, now_s: float, model: str | None = None) -> list[QuotaWindow]:
+        """The windows of all views (or of one model's), each once, their outlook as of now."""
+        found: dict[QuotaWindow, None] = dict.fromkeys(() if model else pool.shared.values())
+        for view in pool.views.values():
+            if model is None or view.models in ("*", model, view.dialect.models_sharing(model)):
+                self._foresight.renew(view, now_s)
+                found |= dict.fromkeys(view.windows)
+        # one whose place another took only counts
+        return [window for window in found or pool.shared.values() if window.limit == window.account.limit]
+
+    def _state(self, record: KeyRecord, pool: QuotaPool, windows: Iterable[QuotaWindow], now_s: float) -> CapacityState:
+        resting = record.state in (KeyState.Throttled, KeyState.Exhausted) and blocked(record, None, now_s) is not None
+        if resting:
+            return CapacityState.Exhausted
+        known = [view.state for view in pool.views.values() if view.state is not CapacityState.Unknown]
+        if known:
+            return max(known, key=SEVERITY.__getitem__)
+        return _by_share(windows, now_s)
+
+    def _reset_at(self, window: QuotaWindow | None, now_s: float) -> datetime | None:
+        if window is None or window.reset_at_s is None or window.reset_at_s <= now_s:
+            return None
+        return self._clock.utc_now() + timedelta(seconds=window.reset_at_s - now_s)
 
 
-def _state(requests: Account, tokens: Account, now_s: float) -> CapacityState:
-    """The tighter of the two accounts decides; without any limit nothing is known."""
+def prediction_of(exhaustion: Exhaustion) -> ExhaustionPrediction:
+    """The prediction as users read it."""
+    return ExhaustionPrediction(
+        chance_10s=exhaustion.chance_10s,
+        chance_60s=exhaustion.chance_60s,
+        chance_before_reset=exhaustion.chance_reset,
+        p10_s=exhaustion.p10_s,
+        p50_s=exhaustion.p50_s,
+        p90_s=exhaustion.p90_s,
+        resets_in_s=exhaustion.reset_in_s,
+        demand_per_s=exhaustion.demand_per_s,
+        pressure=exhaustion.shadow_price,
+        text=runs_dry_text(exhaustion),
+    )
+
+
+def _limit_state(window: QuotaWindow, now_s: float) -> LimitState:
+    account = window.account
+    account.refresh(now_s)
+    return LimitState(
+        name=window.label,
+        models=window.models,
+        limit=window.limit,
+        remaining=window.headroom(now_s),
+        used=max(0, account.used),
+        held=account.held,
+        period_s=window.period_s,
+        refill=window.refill.value,
+        source=window.source.value if window.limit is not None else "unknown",
+        confidence=window.confidence,
+        age_s=None if window.observed_at_s is None else max(0.0, now_s - window.observed_at_s),
+        foreign_per_minute=window.foreign_per_s * MINUTE_S,
+        state=CapacityState.Unknown if window.tracker is None else window.tracker.state,
+        prediction=None if window.exhaustion is None else prediction_of(window.exhaustion),
+    )
+
+
+def _tightest(windows: Iterable[QuotaWindow], now_s: float) -> QuotaWindow | None:
+    limited = [window for window in windows if window.account.limit is not None]
+    return min(limited, key=lambda window: window.headroom(now_s) or 0, default=None)
+
+
+def _worst(windows: Iterable[QuotaWindow]) -> Exhaustion | None:
+    """The outlook of the limit that is reached first."""
+    known = [window.exhaustion for window in windows if window.exhaustion is not None]
+    return max(known, key=lambda one: (one.chance_60s, one.shadow_price, -one.headroom), default=None)
+
+
+def _outlook(windows: Iterable[QuotaWindow]) -> str:
+    return runs_dry_text(_worst(windows))
+
+
+def _estimate(window: QuotaWindow | None, now_s: float) -> CapacityEstimate:
+    if window is None:
+        return CapacityEstimate()
+    source = "configuration" if window.source.value == "configured" else window.source.value
+    return CapacityEstimate(value=window.headroom(now_s), confidence=window.confidence, source=source)
+
+
+def _by_share(windows: Iterable[QuotaWindow], now_s: float) -> CapacityState:
+    """The tightest limit decides; without any limit nothing is known."""
     shares = []
-    for account in (requests, tokens):
-        free = account.free(now_s)
-        if account.limit and free is not None:
-            shares.append(free / account.limit)
+    for window in windows:
+        free = window.headroom(now_s)
+        if window.account.limit and free is not None:
+            shares.append(free / window.account.limit)
     if not shares:
         return CapacityState.Unknown
     share = min(shares)

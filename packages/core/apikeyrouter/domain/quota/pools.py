@@ -75,13 +75,19 @@ class PoolView:
         self.rebuild()
 
     def rebuild(self) -> None:
-        """Which windows count: the group's own, and those of the whole pool that say more than they do."""
+        """Which windows count: the pool's and the group's own. Where a group's own says as much, the pool's only counts:
+        it knows less about how capacity comes back."""
         alone = len(self.pool.views) <= 1
-        shared = [
-            window for spot, window in self.pool.shared.items() if not (alone and _covered(window, self.own.get(spot)))
-        ]
+        for spot, window in self.pool.shared.items():
+            covered = alone and _covered(window, self.own.get(spot))
+            window.account.limit = None if covered else window.limit
         learned = self.learner
-        self.windows = (*shared, *self.own.values(), *learned.searched.values(), *learned.bursts.values())
+        self.windows = (
+            *self.own.values(),
+            *learned.searched.values(),
+            *learned.bursts.values(),
+            *self.pool.shared.values(),
+        )
 
     def lines(self, needs: Sequence[int]) -> list[tuple[Account, int]]:
         """What a request holds here; `needs` by dimension (`KINDS`)."""
@@ -189,14 +195,15 @@ class PoolView:
 
 class QuotaPool:
     """`pool_id`: "provider/pool". `shared`: windows that count whatever the model. `views`: by group of models.
-    `active`: views in use, of all pools."""
+    `active`: views in use, of all pools. `suspected_same`: pools that seem to be this one under another name."""
 
-    __slots__ = ("active", "pool_id", "provider_id", "shared", "views")
+    __slots__ = ("active", "pool_id", "provider_id", "shared", "suspected_same", "views")
 
     def __init__(
         self, pool_id: str, provider_id: str, now_s: float, active: dict[PoolView, None] | None = None
     ) -> None:
         self.active = {} if active is None else active
+        self.suspected_same: set[str] = set()
         self.pool_id = pool_id
         self.provider_id = provider_id
         self.views: dict[str, PoolView] = {}
@@ -214,6 +221,7 @@ class QuotaPool:
             self.rebuild()
         elif limit is not None and (window.limit is None or limit < window.limit):
             window.set_limit(limit, source, now_s)
+            self.rebuild()
 
     def rebuild(self) -> None:
         """Windows came or changed."""
