@@ -2,7 +2,8 @@
 
 Commands: `http` (gateways side by side), `startup` (import, cold start, memory, sizes), `decision` (cost of choosing
 among many keys), `holds` (cost of holding money), `faults` (scoreboard of failing keys), `cuts` (streams that break
-off), `race` (many processes on the same budgets), `soak` (the same while workers and servers are killed). Without a
+off), `limit-headers` (what is understood of recorded limits), `race` (many processes on the same budgets), `soak` (the
+same while workers and servers are killed). Without a
 command: `http`. Each prints a table; those that measure speed keep JSON under `.cache/bench/`.
 """
 
@@ -23,6 +24,7 @@ COMMANDS = {
     "faults": "bench.faults",
     "cuts": "bench.cuts",
     "holds": "bench.holds",
+    "limit-headers": "bench.limit_headers",
     "race": "bench.race",
     "soak": "bench.soak",
 }

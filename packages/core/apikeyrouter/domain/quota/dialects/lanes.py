@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Literal
 
 from apikeyrouter.domain.interfaces.transport import Headers
-from apikeyrouter.domain.quota.dialects.values import RESET_MAX_S, ResetStyle, count, reset_s
+from apikeyrouter.domain.quota.dialects.values import RESET_MAX_S, clamped_reset_s, count, provider_clock, reset_reading
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, MONTH_S, Dimension, LimitFact, Refill, Source
 
 __all__ = ["CHARGED", "LIMIT", "PERIOD", "REMAINING", "RESET", "HeaderTable", "Lane", "Told", "facts_of", "tightest"]
@@ -41,7 +41,6 @@ class Lane:
     dimension: Dimension
     period_s: float
     names: Mapping[int, str]
-    reset_style: ResetStyle = ResetStyle.Span
     reset_means: Literal["full", "next", "window"] = "full"
     models: str = ""
     refill: Refill | None = None
@@ -95,12 +94,21 @@ def facts_of(table: HeaderTable, headers: Headers, utc_now: datetime) -> list[Li
     """The facts that a reply's headers tell, in the order of the headers."""
     facts: list[LimitFact] = []
     twins = False
+    now_s: float | None = None
+    lanes = table.lanes
     for number, told in table.pick(headers).items():
-        lane = table.lanes[number]
-        limit, remaining = count(told[LIMIT]), count(told[REMAINING])
+        lane = lanes[number]
+        limit, remaining, reset = count(told[LIMIT]), count(told[REMAINING]), told[RESET]
         if limit is None and remaining is None:
             continue
-        wait_s = reset_s(told[RESET], lane.reset_style, headers, utc_now)
+        wait_s: float | None = None
+        reading = None if reset is None else reset_reading(reset)
+        if reading is not None:
+            wait_s, is_moment = reading
+            if is_moment:
+                if now_s is None:
+                    now_s = provider_clock(headers, utc_now)
+                wait_s = clamped_reset_s(wait_s - now_s)
         facts.append(fact_of(lane, limit, remaining, wait_s, told))
         twins = twins or lane.twin
     return tightest(facts) if twins and len(facts) > 1 else facts

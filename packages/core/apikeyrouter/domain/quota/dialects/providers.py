@@ -17,7 +17,7 @@ from apikeyrouter.domain.quota.dialects.lanes import LIMIT, REMAINING, RESET, fa
 from apikeyrouter.domain.quota.dialects.sharing import ACCOUNT, FREE_MODELS
 from apikeyrouter.domain.quota.dialects.structured import STRUCTURED_NAMES, structured_facts
 from apikeyrouter.domain.quota.dialects.texts import Hit, hit_in_text, with_hit
-from apikeyrouter.domain.quota.dialects.values import ResetStyle, count, month_end_s, provider_clock, reset_s
+from apikeyrouter.domain.quota.dialects.values import count, month_end_s, provider_clock, reset_s
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, MONTH_S, Dimension, LimitFact, Refill, Source
 from apikeyrouter.domain.resilience.bodies import ErrorBody
 from apikeyrouter.domain.resilience.failures import Failure, FailureClass
@@ -108,7 +108,7 @@ class AzureDialect(HeaderDialect):
             if limit is None and remaining is None:
                 continue
             fact = fact_of(self.table.lanes[number], limit, remaining, None, told)
-            wait_s = reset_s(told[RESET], ResetStyle.Span, headers, utc_now)
+            wait_s = reset_s(told[RESET], headers, utc_now)
             if wait_s is not None and _bare(told[RESET]):
                 wait_s = _azure_reset_s(wait_s, fact)
             facts.append(_with_reset(fact, wait_s))

@@ -30,7 +30,6 @@ from apikeyrouter.domain.quota.dialects.sharing import (
     whole_account,
     without_date,
 )
-from apikeyrouter.domain.quota.dialects.values import ResetStyle
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, MONTH_S, Dimension, Refill
 
 __all__ = ["DIALECTS", "limit_dialect"]
@@ -109,7 +108,7 @@ _GENERIC = HeaderTable(
 
 _ANTHROPIC = HeaderTable(
     [
-        Lane(dimension, MINUTE_S, _anthropic_names(what), ResetStyle.Moment, refill=_CONTINUOUS)
+        Lane(dimension, MINUTE_S, _anthropic_names(what), refill=_CONTINUOUS)
         for what, dimension in (
             ("requests", _D.Requests),
             ("input-tokens", _D.InputTokens),

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from apikeyrouter.domain.interfaces.transport import Headers
-from apikeyrouter.domain.quota.dialects.values import RESET_MAX_S, ResetStyle, count, reset_s
+from apikeyrouter.domain.quota.dialects.values import RESET_MAX_S, count, reset_s
 from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension, LimitFact
 
 __all__ = ["STRUCTURED_NAMES", "structured_facts"]
@@ -89,7 +89,7 @@ def _fact(
     quota, remaining = count(limit), count(left)
     if quota is None and remaining is None:
         return []
-    wait_s = reset_s(reset, ResetStyle.Span, headers, utc_now)
+    wait_s = reset_s(reset, headers, utc_now)
     if quota is not None and remaining is not None:
         remaining = min(remaining, quota)
     if "concurren" in unit:

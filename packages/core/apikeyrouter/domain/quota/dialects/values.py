@@ -8,13 +8,12 @@ past is 0: whatever was to come back is back. Values repeat from reply to reply,
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from enum import Enum
 from functools import lru_cache
 
 from apikeyrouter.domain.interfaces.transport import Headers
 from apikeyrouter.domain.resilience.durations import parse_duration_s, provider_now
 
-__all__ = ["RESET_MAX_S", "ResetStyle", "clamped_reset_s", "count", "month_end_s", "provider_clock", "reset_s"]
+__all__ = ["RESET_MAX_S", "clamped_reset_s", "count", "month_end_s", "provider_clock", "reset_reading", "reset_s"]
 
 RESET_MAX_S = 32 * 86_400.0
 """The longest wait that a limit can ask for, in seconds: a month. Longer resets are not believed."""
@@ -24,13 +23,6 @@ _VALUE_MAX = 64
 _EPOCH_FROM_S = 1e9
 """Bare numbers from here on (2001 as a Unix time, 31 years as a duration) are moments."""
 _EPOCH_MS_FROM = 1e11
-
-
-class ResetStyle(Enum):
-    """How a reset is written. Span: Go's duration, or bare seconds, or a Unix time in s or ms. Moment: RFC 3339."""
-
-    Span = 0
-    Moment = 1
 
 
 def count(value: bytes | None) -> int | None:
@@ -67,25 +59,28 @@ def clamped_reset_s(wait_s: float) -> float | None:
 
 
 @lru_cache(maxsize=4096)
-def _span(value: bytes) -> tuple[float, bool] | None:
-    """(seconds, whether they are a Unix time) of a duration or a bare number."""
+def reset_reading(value: bytes) -> tuple[float, bool] | None:
+    """(seconds, whether they are a Unix time) of a reset: a duration, bare seconds, a Unix time in s or ms, RFC 3339.
+
+    None when it is none of them. Durations lie in 0..`RESET_MAX_S` already, moments do not.
+    """
     text = value[:_VALUE_MAX].decode("latin-1").strip()
-    try:
-        number = float(text) if text.replace(".", "", 1).isdigit() and text.isascii() else None
-    except ValueError:
-        number = None
-    if number is None:
-        wait_s = parse_duration_s(text)
-        return None if wait_s is None else (wait_s, False)
-    if number >= _EPOCH_MS_FROM:
-        number /= 1_000.0
-    return (number, True) if number >= _EPOCH_FROM_S else (number, False)
+    if text.isascii() and text.replace(".", "", 1).isdigit():
+        number = float(text)
+        if number >= _EPOCH_MS_FROM:
+            number /= 1_000.0
+        if number >= _EPOCH_FROM_S:
+            return number, True
+        return (number, False) if number <= RESET_MAX_S else None
+    wait_s = parse_duration_s(text)
+    if wait_s is not None:
+        return wait_s, False
+    moment_s = _moment_s(text)
+    return None if moment_s is None else (moment_s, True)
 
 
-@lru_cache(maxsize=4096)
-def _moment_s(value: bytes) -> float | None:
+def _moment_s(text: str) -> float | None:
     """A moment in RFC 3339 as Unix time."""
-    text = value[:_VALUE_MAX].decode("latin-1").strip()
     if len(text) < len("2026-01-01T00:00Z"):
         return None
     try:
@@ -113,20 +108,13 @@ def provider_clock(headers: Headers, utc_now: datetime) -> float:
     return utc_now.timestamp()
 
 
-def reset_s(value: bytes | None, style: ResetStyle, headers: Headers, utc_now: datetime) -> float | None:
+def reset_s(value: bytes | None, headers: Headers, utc_now: datetime) -> float | None:
     """Seconds from the reply to the reset that `value` tells; None when it tells none."""
-    if value is None:
+    reading = None if value is None else reset_reading(value)
+    if reading is None:
         return None
-    if style is ResetStyle.Moment:
-        moment_s = _moment_s(value)
-        if moment_s is not None:
-            return clamped_reset_s(moment_s - provider_clock(headers, utc_now))
-    span = _span(value)
-    if span is None:
-        moment_s = _moment_s(value)
-        return None if moment_s is None else clamped_reset_s(moment_s - provider_clock(headers, utc_now))
-    wait_s, is_moment = span
-    return clamped_reset_s(wait_s - provider_clock(headers, utc_now) if is_moment else wait_s)
+    wait_s, is_moment = reading
+    return clamped_reset_s(wait_s - provider_clock(headers, utc_now)) if is_moment else wait_s
 
 
 def month_end_s(now_s: float) -> float:
