@@ -136,6 +136,14 @@ def test_anthropics_moments_are_measured_on_its_own_clock_and_the_sum_of_its_lim
     assert facts[D.InputTokens, MINUTE_S].refill is Refill.Continuous
 
 
+def test_a_reset_beyond_a_month_is_not_believed() -> None:
+    far = {**ANTHROPIC, "anthropic-ratelimit-requests-reset": "2025-10-02T12:00:40Z"}
+    assert of_reply("anthropic", far)[D.Requests, MINUTE_S].reset_s is None
+    assert (
+        of_reply("openai", openai_headers(("5", "1", "99999999"), ("5", "1", "1s")))[D.Requests, 60.0].reset_s is None
+    )
+
+
 def test_a_workspaces_own_token_limit_is_one() -> None:
     facts = of_reply("anthropic", {**ANTHROPIC, "anthropic-ratelimit-tokens-limit": "100000"})
     assert facts[D.Tokens, MINUTE_S].limit == 100_000
@@ -174,6 +182,10 @@ def test_azure_tells_the_period_and_sometimes_nothing() -> None:
     only_left = {"x-ratelimit-remaining-requests": "119", "x-ratelimit-remaining-tokens": "119984"}
     fact = of_reply("azure", only_left)[D.Tokens, MINUTE_S]
     assert (fact.limit, fact.remaining, fact.reset_s) == (None, 119_984, None)
+    waits = {"30": 30.0, "30000": 30.0}
+    for told, wait_s in waits.items():
+        unlimited = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": told}
+        assert of_reply("azure", unlimited)[D.Requests, MINUTE_S].reset_s == wait_s
 
 
 def test_mistral_says_what_a_request_was_charged() -> None:
@@ -222,10 +234,12 @@ def test_together_tells_rates_per_second_fixed_and_dynamic() -> None:
             "x-ratelimit-remaining-dynamic": "3",
             "x-tokenlimit-limit": "3000",
             "x-tokenlimit-remaining": "2500",
+            "x-tokenlimit-limit-dynamic": "2000",
+            "x-tokenlimit-remaining-dynamic": "1500",
         },
     )
     assert (facts[D.Requests, 1.0].limit, facts[D.Requests, 1.0].remaining) == (4, 3)
-    assert (facts[D.Tokens, MINUTE_S].limit, facts[D.Tokens, MINUTE_S].remaining) == (180_000, 150_000)
+    assert (facts[D.Tokens, MINUTE_S].limit, facts[D.Tokens, MINUTE_S].remaining) == (120_000, 90_000)
 
 
 def test_fireworks_rates_count_what_no_cache_held_for_all_models() -> None:
@@ -273,6 +287,10 @@ def test_openais_names_are_understood_of_its_imitators(dialect: str) -> None:
         (
             {"x-ratelimit-limit": "1000", "x-ratelimit-remaining": "999", "x-ratelimit-reset": "1795266000"},
             (D.Requests, 3_600.0, 1_000, 999, 1_795_266_000 - NOW.timestamp()),
+        ),
+        (
+            {"x-ratelimit-limit": "9", "x-ratelimit-remaining": "1", "x-ratelimit-reset": "1795262430000"},
+            (D.Requests, MINUTE_S, 9, 1, 30.0),
         ),
         (
             {"ratelimit": '"default";r=50;t=30', "ratelimit-policy": '"default";q=100;w=60'},

@@ -52,11 +52,16 @@ class Lane:
 class HeaderTable:
     """The lanes of a dialect, compiled for reading. `ignored`: further names that it knows and that say no limit."""
 
-    __slots__ = ("_places", "ignored", "lanes")
+    __slots__ = ("_places", "ignored", "lanes", "plain")
 
     def __init__(self, lanes: Sequence[Lane], ignored: Iterable[str] = ()) -> None:
         self.lanes = tuple(lanes)
         self.ignored = frozenset(name.encode("ascii") for name in ignored)
+        # lanes whose numbers need no thought: most replies tell only these, and every reply is read
+        self.plain = tuple(
+            bool(lane.period_s) and lane.scale == 1 and not lane.may_be_daily and max(lane.names) <= RESET
+            for lane in self.lanes
+        )
         self._places = {
             name.encode("ascii"): (number, side)
             for number, lane in enumerate(self.lanes)
@@ -95,7 +100,7 @@ def facts_of(table: HeaderTable, headers: Headers, utc_now: datetime) -> list[Li
     facts: list[LimitFact] = []
     twins = False
     now_s: float | None = None
-    lanes = table.lanes
+    lanes, plain = table.lanes, table.plain
     for number, told in table.pick(headers).items():
         lane = lanes[number]
         limit, remaining, reset = count(told[LIMIT]), count(told[REMAINING]), told[RESET]
@@ -109,7 +114,16 @@ def facts_of(table: HeaderTable, headers: Headers, utc_now: datetime) -> list[Li
                 if now_s is None:
                     now_s = provider_clock(headers, utc_now)
                 wait_s = clamped_reset_s(wait_s - now_s)
-        facts.append(fact_of(lane, limit, remaining, wait_s, told))
+        if plain[number]:
+            if limit is not None and remaining is not None and remaining > limit:
+                remaining = limit
+            facts.append(
+                LimitFact(
+                    lane.dimension, lane.period_s, limit, remaining, wait_s, lane.reset_means, lane.models, lane.refill
+                )
+            )
+        else:
+            facts.append(fact_of(lane, limit, remaining, wait_s, told))
         twins = twins or lane.twin
     return tightest(facts) if twins and len(facts) > 1 else facts
 

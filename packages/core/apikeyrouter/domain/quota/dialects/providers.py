@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from apikeyrouter.domain.interfaces.transport import Headers
 from apikeyrouter.domain.quota.dialects.base import TEXT_CLASSES, HeaderDialect
-from apikeyrouter.domain.quota.dialects.lanes import LIMIT, REMAINING, RESET, fact_of
+from apikeyrouter.domain.quota.dialects.lanes import LIMIT, REMAINING, RESET, fact_of, facts_of
 from apikeyrouter.domain.quota.dialects.sharing import ACCOUNT, FREE_MODELS
 from apikeyrouter.domain.quota.dialects.structured import STRUCTURED_NAMES, structured_facts
 from apikeyrouter.domain.quota.dialects.texts import Hit, hit_in_text, with_hit
@@ -52,7 +52,9 @@ class AnthropicDialect(HeaderDialect):
 
     def of_reply(self, headers: Headers, *, utc_now: datetime) -> Sequence[LimitFact]:
         """See `LimitDialect.of_reply`. The sum of input and output limits is left out: it limits nothing by itself."""
-        facts = super().of_reply(headers, utc_now=utc_now)
+        facts = facts_of(self.table, headers, utc_now)
+        if len(facts) < 3:
+            return facts
         limits = {fact.dimension: fact.limit for fact in facts}
         read, written = limits.get(Dimension.InputTokens), limits.get(Dimension.OutputTokens)
         if read is None or written is None or limits.get(Dimension.Tokens) != read + written:

@@ -116,7 +116,7 @@ _ANTHROPIC = HeaderTable(
             ("tokens", _D.Tokens),
         )
     ],
-    # Pools of their own: bought priority capacity, and the fast mode. Unified: of subscriptions, in percent.
+    # Pools of their own: priority capacity that was bought, and the fast mode.
     [
         f"anthropic-{pool}-{what}-{word}"
         for pool in ("priority", "fast")
