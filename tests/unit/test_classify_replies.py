@@ -216,7 +216,7 @@ ROWS = [
         F.Capacity,
         "cerebras",
         429,
-        openai("We're experiencing high traffic", "too_many_requests_error", "queue_exceeded"),
+        openai("Please try again soon", "too_many_requests_error", "queue_exceeded"),
     ),
     (F.Rate, "cerebras", 429, openai("Tokens per minute limit exceeded - too many tokens processed.")),
     (F.DayQuota, "cerebras", 429, openai("Tokens per day limit exceeded - too many tokens processed.")),
@@ -224,6 +224,7 @@ ROWS = [
     (F.Balance, "fireworks", 412, openai("Account acme is suspended, possibly due to the monthly spending limit")),
     (F.Client, "fireworks", 412, openai("Precondition failed")),
     (F.Capacity, "fireworks", 503, openai("Service overloaded")),
+    (F.Capacity, "cerebras", 429, openai("We're experiencing high traffic right now!", "too_many_requests_error")),
     # TIMEOUT, BAD REPLY
     (F.Timeout, "openai", 408, openai("Request timed out", "server_error")),
     (F.BadReply, "openai", 200, b"<html>Log in to the Wi-Fi</html>"),

@@ -338,6 +338,29 @@ def test_more_left_than_the_limit_is_the_limit_and_nonsense_is_nothing() -> None
     assert (D.Tokens, MINUTE_S) not in facts
 
 
+def test_a_share_of_one_request_is_no_limit_of_none() -> None:
+    assert of_reply("generic", {"x-ratelimit-limit": "0.6"}) == {}
+    assert of_reply("generic", {"x-ratelimit-limit": "2.9"})[D.Requests, MINUTE_S].limit == 2
+    assert of_reply("generic", {"x-ratelimit-limit": "0"})[D.Requests, MINUTE_S].limit == 0
+
+
+def test_more_tokens_left_than_the_limit_are_the_limit() -> None:
+    facts = of_reply("openai", openai_headers(("500", "499", "120ms"), ("100", "150", "0s")))
+    assert facts[D.Tokens, MINUTE_S].remaining == 100
+
+
+def test_a_refill_too_fast_for_a_day_is_a_minutes() -> None:
+    facts = of_reply("openai", openai_headers(("1000", "500", "3h0m0s"), ("100", "100", "0s")))
+    assert {key[1] for key in facts} == {MINUTE_S}
+
+
+def test_a_dialect_says_which_headers_it_understands() -> None:
+    assert limit_dialect("openai").understands(b"x-ratelimit-limit-input-images")
+    assert limit_dialect("openai").understands(b"ratelimit-policy")
+    assert not limit_dialect("groq").understands(b"ratelimit-policy")
+    assert not limit_dialect("openai").understands(b"x-request-id")
+
+
 # --- refusals ----------------------------------------------------------------------------------------------------
 
 GROQ_TPM = (

@@ -227,7 +227,7 @@ DIALECTS: Mapping[str, HeaderDialect] = {
         DeepSeekDialect("deepseek", _GENERIC, CHARGES["deepseek"], header_limits=False),
         HeaderDialect("together", _TOGETHER, CHARGES["together"]),
         CompatibleDialect("xai", _GENERIC, CHARGES["xai"]),
-        CohereDialect("cohere", _COHERE, CHARGES["cohere"], header_limits=False),
+        CohereDialect("cohere", _COHERE, CHARGES["cohere"]),
         CompatibleDialect("cerebras", _GENERIC, CHARGES["cerebras"]),
         HeaderDialect("fireworks", _FIREWORKS, CHARGES["fireworks"], sharing=whole_account),
         CompatibleDialect("generic", _GENERIC, CHARGES["generic"]),
