@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from apikeyrouter.domain.quota.dialects import DIALECTS, limit_dialect
+from apikeyrouter.domain.quota.dialects import DIALECTS, limit_dialect, tier_names, tier_rows
 from apikeyrouter.domain.quota.dialects.charges import CHARGES
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, MONTH_S, Dimension, LimitDialect, LimitFact, Refill, Source
 from apikeyrouter.domain.resilience import rules
@@ -670,3 +671,12 @@ def test_the_group_of_a_tiers_limit_is_the_group_of_its_model() -> None:
         dialect = limit_dialect("anthropic")
         groups = {fact.models for tier in ("1", "4", "start") for fact in dialect.of_tier(tier, model)}
         assert groups - {"*"} == {dialect.models_sharing(model)}
+
+
+def test_every_published_limit_has_a_date_and_a_source() -> None:
+    for row in tier_rows():
+        assert re.fullmatch(r"20\d\d(-\d\d){0,2}", row.as_of), row
+        assert row.source.startswith("https://"), row
+        assert row.note or row.seen != "reports", row
+        assert row.dialect in DIALECTS
+        assert set(row.tiers) <= set(tier_names(row.dialect))

@@ -1,7 +1,8 @@
 """What each provider counts against its limits.
 
 Main entry: `CHARGES`. Where a provider does not say, the rule that makes us more careful is taken (`ChargeRule()`),
-unless it would lock out capacity for good; each row says which part is documented. Sources read 2026-11-21.
+unless it would lock out capacity for good. Each row names the page that says it ("notes": as collected in the design
+notes on reliability, section 1, and not read again) or calls it a judgement.
 """
 
 from __future__ import annotations
@@ -13,40 +14,45 @@ from apikeyrouter.domain.quota.facts import ChargeRule
 __all__ = ["CHARGES"]
 
 CHARGES: Mapping[str, ChargeRule] = {
-    # "max_tokens and the estimated number of tokens based on the character count"; unsuccessful requests count (OpenAI,
-    # rate limits guide). Recorded: a prompt of 7 with max_tokens 50 took 57; without a cap only the prompt was taken,
-    # and max_completion_tokens took nothing. Cached input counts (prompt caching guide).
+    # max_tokens or an estimate from characters, whichever is more, and failed requests count (notes). Recorded: a
+    # prompt of about 7 with max_tokens 50 took 57; without a cap only the prompt was taken, and max_completion_tokens
+    # took nothing. That cached input counts is a judgement.
     "openai": ChargeRule("cap", corrected=False, cached_input_counts=True, refused_count=True, failed_count=True),
-    # Prompt, max_tokens and best_of, estimated when a request is received (Azure OpenAI quota page). Whether refusals
-    # count is not documented: taken as OpenAI's.
+    # Estimated prompt and max_tokens x best_of; the limiter uses estimates, so nothing is corrected (notes). Refusals
+    # and cached input: judged as OpenAI's.
     "azure": ChargeRule("cap", corrected=False, cached_input_counts=True, refused_count=True, failed_count=True),
     # Input estimated at the start and corrected; cache reads do not count on current models; output as it is
-    # generated, max_tokens does not matter (Claude rate limits page). Refusals: not documented.
+    # generated, max_tokens does not matter (notes; platform.claude.com/docs/en/api/rate-limits). Pages of 2025 charged
+    # max_tokens and corrected it. That refusals count is a judgement.
     "anthropic": ChargeRule("none", corrected=True, cached_input_counts=False, refused_count=True, failed_count=True),
-    # Tokens are input only; requests that fail with 400 or 500 are not billed but count (Gemini billing page). Cached
-    # input: not documented, so it counts.
+    # Tokens are input only (ai.google.dev/gemini-api/docs/rate-limits); what fails with 400 or 500 is not billed but
+    # counts (notes). Cached input: a judgement.
     "gemini": ChargeRule("none", corrected=True, cached_input_counts=True, refused_count=True, failed_count=True),
-    # "Cached tokens do not count towards your rate limits" (Groq rate limits page). "Requested" in refusals holds the
-    # cap; two refusals 10 s apart show Used falling at the refill rate: what was refused took no tokens. That the
-    # charge is corrected at the end is not documented; recorded: 5,987 of 6,000 left after a short chat without a cap.
+    # "Cached tokens do not count" (console.groq.com/docs/rate-limits). Two refusals 10 s apart whose Used fell at the
+    # refill rate show that refused tokens are not kept. That the cap is taken and given back is a judgement; recorded:
+    # 5,987 of 6,000 left after a short chat without a cap.
     "groq": ChargeRule("cap", corrected=True, cached_input_counts=False, refused_count=True, failed_count=True),
-    # Input and output (API limits page); x-ratelimit-tokens-query-cost tells the charge, so it is known at the end.
+    # Input and output (help.mistral.ai, API rate limits); x-ratelimit-tokens-query-cost tells the charge. When it is
+    # taken is a judgement.
     "mistral": ChargeRule("none", corrected=True, cached_input_counts=True, refused_count=True, failed_count=True),
-    # Free variants: every request counts (limits page). Paid: money held for input plus max_tokens, settled after.
+    # Free variants: every request counts (openrouter.ai/docs, free variant). Paid: money is held for input plus
+    # max_tokens and settled after (notes).
     "openrouter": ChargeRule("cap", corrected=True, cached_input_counts=True, refused_count=True, failed_count=True),
-    # Only requests under way (rate limit page): tokens do not matter, a refused request holds no place.
+    # Only requests under way (api-docs.deepseek.com/quick_start/rate_limit): a refused one holds no place.
     "deepseek": ChargeRule("none", corrected=True, cached_input_counts=True, refused_count=False, failed_count=False),
-    # Not documented; limits follow successful use (serverless rate limits page), so failures are taken as free.
+    # Limits follow successful use (docs.together.ai/docs/serverless/rate-limits); the rest is a judgement.
     "together": ChargeRule("none", corrected=True, cached_input_counts=True, refused_count=True, failed_count=False),
-    # Prompt, cached prompt, completion and reasoning all count (rate limits page). Refusals tell 65,605 used of
-    # 16,000: what was used is counted afterwards, so nothing can be reserved.
+    # Prompt, cached prompt, completion and reasoning all count (docs.x.ai/developers/rate-limits). Refusals tell 65,605
+    # used of 16,000: judged as counted afterwards, so that nothing is reserved.
     "xai": ChargeRule("none", corrected=True, cached_input_counts=True, refused_count=True, failed_count=True),
-    # Calls only (rate limits page).
+    # Calls only (docs.cohere.com/docs/rate-limits).
     "cohere": ChargeRule("none", corrected=True, cached_input_counts=True, refused_count=True, failed_count=True),
-    # Estimated input plus max_completion_tokens, or an estimate, at admission (rate limits page); its engineers tell
-    # clients to lower the cap since it stays taken. There is a limit for all tokens beside one for uncached ones.
+    # Estimated input plus max_completion_tokens, or an estimate, at admission
+    # (inference-docs.cerebras.ai/support/rate-limits); its engineers tell clients to lower the cap since it stays
+    # taken. There is a limit for all tokens beside one for uncached ones: the former is meant here.
     "cerebras": ChargeRule("cap", corrected=False, cached_input_counts=True, refused_count=True, failed_count=True),
-    # Prompt, uncached prompt and generated tokens, counted as they flow (serverless rate limits page).
+    # Prompt, uncached prompt and generated tokens (docs.fireworks.ai/serverless/rate-limits); counted as they flow is
+    # a judgement.
     "fireworks": ChargeRule("none", corrected=True, cached_input_counts=False, refused_count=True, failed_count=True),
     "generic": ChargeRule(),
 }

@@ -27,8 +27,9 @@ class TierRow:
 
     `models`: names, or beginnings of names with a "*" at the end. `limits`: (kind, amount), kinds as in `tiers`: rpm,
     rpd, tpm, itpm (input), otpm (output), usd_month (whole dollars) ... `shared`: the group that shares them ("" each
-    model alone, "*" the account). `as_of`: when it was so, ISO date. `seen`: "provider" in the provider's own words,
-    "copy" in somebody's dated copy of them, "reports" only in users' reports and recorded replies.
+    model alone, "*" the account). `as_of`: when it was so, as an ISO date, month or year; when it was read
+    where the source has no date (the note says so). `seen`: "provider" in the provider's own words, "copy" in
+    somebody's copy of them, "reports" only in users' reports, secondary tables and recorded replies.
     """
 
     dialect: str
@@ -70,35 +71,22 @@ _GPT_4O, _GPT_4O_MINI = "gpt-4o gpt-4o-20*", "gpt-4o-mini gpt-4o-mini-20*"
 _O3, _O4_MINI = "o3 o3-20*", "o4-mini o4-mini-20*"
 
 _OPENAI_GUIDE = "https://developers.openai.com/api/docs/guides/rate-limits"
-_OPENAI_MODELS = "https://developers.openai.com/api/docs/models"
-_QUOTED = "model pages as quoted in 2025-09 and 2025-10; the guide has no numbers per tier, headers tell today's"
-_GPT_SAID: _Said = ("2025-10-31", _OPENAI_MODELS, "copy", _QUOTED)
-_GPT_RPM_SAID: _Said = (
-    "2025-10-31",
-    _OPENAI_MODELS,
-    "copy",
-    _QUOTED + "; requests from a secondary table of GPT-5's class",
-)
+_WILLISON, _LIST = "https://simonwillison.net/b/9012", "https://www.scriptbyai.com/rate-limits-openai-api"
+_QUOTED = "OpenAI's announcement as quoted; the guide has no numbers per tier, headers tell today's; requests from "
+_GPT_SAID: _Said = ("2025-09-12", _WILLISON, "copy", _QUOTED + "an undated list of 2025: " + _LIST)
+_GPT_RPM_SAID: _Said = ("2025-09-12", _WILLISON, "copy", _QUOTED + "an undated secondary table of GPT-5's class")
+_LIST_SAID: _Said = ("2025", _LIST, "copy", "undated list of 2025; headers tell today's")
 _COMMUNITY = "https://community.openai.com/t/1028595"
 _OLD_SAID: _Said = (
-    "2024-11-21",
+    "2024",
     _COMMUNITY,
     "copy",
-    "usage tier 1 in 2024-11; later replies still carried these limits",
+    "table of usage tier 1, undated; later replies still carried these limits",
 )
-_TIER_5_SAID: _Said = (
-    "2025-08-31",
-    _OPENAI_MODELS,
-    "reports",
-    "recorded headers; that they were tier 5's is a conclusion",
-)
-_FREE_SAID: _Said = (
-    "2024-08-30",
-    _OPENAI_GUIDE,
-    "reports",
-    "refusals quoted by users; TPM from secondary tables; not since",
-)
-_CAP_SAID: _Said = ("2026-08-27", _OPENAI_GUIDE, "copy", "usage limit a month; read in copies of the guide")
+_TIER_5_SAID: _Said = ("2025", _OPENAI_GUIDE, "reports", "recorded headers; that they were tier 5's is a conclusion")
+_FREE_SAID: _Said = ("2024-08-30", _OPENAI_GUIDE, "reports", "refusals quoted by users; TPM from secondary tables")
+_HIVE = "https://hivebook.wiki/wiki/openai-api-rate-limits"
+_CAP_SAID: _Said = ("2026-11-21", _HIVE, "reports", "undated secondary table of the guide's usage limits; not verified")
 
 _OPENAI = (
     _row("openai", "1", _GPT_5, "rpm 500 tpm 500000", _GPT_SAID),
@@ -111,11 +99,11 @@ _OPENAI = (
     _row("openai", "3", _GPT_5_MINI, "rpm 5000 tpm 4000000", _GPT_SAID),
     _row("openai", "4", _GPT_5_MINI, "rpm 10000 tpm 10000000", _GPT_RPM_SAID),
     _row("openai", "5", _GPT_5_MINI, "rpm 30000 tpm 180000000", _GPT_SAID),
-    _row("openai", "1", _O3, "rpm 500 tpm 30000", _GPT_SAID),
-    _row("openai", "3", _O3, "rpm 5000 tpm 800000", _GPT_SAID),
-    _row("openai", "1", _O4_MINI, "rpm 1000 tpm 100000", _GPT_SAID),
-    _row("openai", "3", _O4_MINI, "rpm 5000 tpm 4000000", _GPT_SAID),
-    _row("openai", "5", _O4_MINI, "rpm 30000 tpm 150000000", _GPT_SAID),
+    _row("openai", "1", _O3, "rpm 500 tpm 30000", _LIST_SAID),
+    _row("openai", "3", _O3, "rpm 5000 tpm 800000", _LIST_SAID),
+    _row("openai", "1", _O4_MINI, "rpm 1000 tpm 100000", _LIST_SAID),
+    _row("openai", "3", _O4_MINI, "rpm 5000 tpm 4000000", _LIST_SAID),
+    _row("openai", "5", _O4_MINI, "rpm 30000 tpm 150000000", _LIST_SAID),
     _row("openai", "1", _GPT_4O, "rpm 500 tpm 30000", _OLD_SAID),
     _row("openai", "1", _GPT_4O_MINI, "rpm 500 rpd 10000 tpm 200000", _OLD_SAID),
     _row("openai", "5", _GPT_4O_MINI, "rpm 30000 tpm 150000000", _TIER_5_SAID),
@@ -128,13 +116,17 @@ _OPENAI = (
 )
 
 _CLAUDE = "https://platform.claude.com/docs/en/api/rate-limits"
+_DIGEST = "in a dated digest of the page; Build, and the other models of Start and Scale, could not be read"
 _CLAUDE_SAID: _Said = (
     "2026-10-17",
     _CLAUDE,
     "copy",
     "Build, and the other models of Start and Scale, could not be read",
 )
-_MERGED = "tiers 1 to 4 became Start, Build and Scale on 2026-06-26 and nobody got less: a lower bound"
+_MERGED = (
+    "became Start, Build and Scale on 2026-06-26, nobody getting less; from a machine-readable copy, which "
+    "other copies contradict for Opus (tier 1: 30,000 and 8,000)"
+)
 _CLAUDE_OLD: _Said = ("2026-05-22", _CLAUDE, "copy", _MERGED)
 _CLAUDE_CAP: _Said = ("2026-09-20", _CLAUDE, "provider", "resumes at 00:00 UTC on the first")
 _FABLE, _OPUS, _SONNET, _HAIKU = "claude-fable-5", "claude-opus-4", "claude-sonnet-4", "claude-haiku-4"
@@ -188,8 +180,8 @@ _GEMINI = (
 )
 
 _GROQ_PAGE = "https://console.groq.com/docs/rate-limits"
-_GROQ_NOTE = "free plan; the developer plan's numbers are shown only in the console"
-_GROQ_SAID: _Said = ("2026-08-31", _GROQ_PAGE, "provider", _GROQ_NOTE)
+_GROQ_NOTE = "free plan, page and a dated copy of it; the developer plan's numbers are shown only in the console"
+_GROQ_SAID: _Said = ("2026-08-31", _GROQ_PAGE, "copy", _GROQ_NOTE)
 _GROQ = (
     _row("groq", "free", "llama-3.3-70b-versatile", "rpm 30 rpd 1000 tpm 12000 tpd 100000", _GROQ_SAID),
     _row("groq", "free", "openai/gpt-oss-120b openai/gpt-oss-20b", "rpm 30 rpd 1000 tpm 8000 tpd 200000", _GROQ_SAID),
@@ -198,6 +190,7 @@ _GROQ = (
     _row("groq", "free", "groq/compound groq/compound-mini", "rpm 30 rpd 250 tpm 70000", _GROQ_SAID),
 )
 
+_UNDATED = "read on that day in an undated copy of the page"
 _OPENROUTER_PAGE = "https://openrouter.ai/docs/api-reference/limits"
 _FEW_SAID: _Said = ("2026-10-17", _OPENROUTER_PAGE, "provider", "less than 10 credits bought, ever")
 _MANY_SAID: _Said = ("2026-10-17", _OPENROUTER_PAGE, "provider", "at least 10 credits bought, ever")
@@ -207,14 +200,19 @@ _CHAT = "command-a-0* command-a command-r*"
 _CEREBRAS_PAGE = "https://inference-docs.cerebras.ai/support/rate-limits"
 _CEREBRAS_SAID: _Said = ("2026-08-31", _CEREBRAS_PAGE, "copy", "")
 _DEVELOPER_SAID: _Said = ("2026-06-12", _CEREBRAS_PAGE, "copy", "confirmed by somebody from headers")
-_DEEPSEEK_SAID: _Said = ("2026-10-31", "https://api-docs.deepseek.com/quick_start/rate_limit", "provider", "")
+_DEEPSEEK_SAID: _Said = ("2026-11-21", "https://api-docs.deepseek.com/quick_start/rate_limit", "provider", _UNDATED)
 _XAI_SAID: _Said = ("2026-10-17", "https://docs.x.ai/developers/rate-limits", "copy", "tokens of tiers 1 to 3 not read")
 _GROK = "grok-4.7* grok-4.6* grok-4.5*"
 _MISTRAL_PAGE = "https://help.mistral.ai/en/articles/225174-what-are-the-limits-of-the-free-tier"
-_MISTRAL_SAID: _Said = ("2025-09-30", _MISTRAL_PAGE, "provider", "since then only in the console; sharing is not said")
+_MISTRAL_SAID: _Said = (
+    "2026-11-21",
+    _MISTRAL_PAGE,
+    "provider",
+    _UNDATED + "; newer pages tell no numbers, nor who shares them",
+)
 _FIREWORKS_PAGE = "https://docs.fireworks.ai/serverless/rate-limits"
-_STARTS = "where accounts start; limits follow use. Input that no cache held (of all input: 3,600,000)"
-_FIREWORKS_SAID: _Said = ("2026-09-30", _FIREWORKS_PAGE, "provider", _STARTS)
+_STARTS = _UNDATED + "; where accounts start, limits follow use. Input that no cache held (of all input: 3,600,000)"
+_FIREWORKS_SAID: _Said = ("2026-11-21", _FIREWORKS_PAGE, "provider", _STARTS)
 _OTHERS = (
     _row("openrouter", "free", "*", "rpm 20", _FEW_SAID, "free-models"),
     _row("openrouter", "free", "*", "rpd 50", _FEW_SAID, "free-models", _CALENDAR),
