@@ -27,7 +27,7 @@ CRITICAL_FROM = 0.5
 ALERT_FROM = 0.25
 """The same for an alert. Lower than Critical: bursts leave a pool a few seconds between likely and dry, so the alert
 goes out when it becomes likely that the next burst will do it. At 0.5 the median lead on bursty traffic was 5 s, at
-0.25 it is 27 s, at 0.15 false alarms tripled on calm traffic (bench.forecast)."""
+0.25 it is 22 s, at 0.15 false alarms tripled on calm traffic (bench.forecast)."""
 
 _HYSTERESIS = 2.0
 _IMPROVES_AFTER_S = 10.0

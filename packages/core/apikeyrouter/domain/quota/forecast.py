@@ -35,6 +35,9 @@ _SPREAD_DECAY = 0.5 ** (1 / 30)
 _FAST_SHARE = 0.5
 _SCALE_FLOOR = 0.25
 _FIRST_WEIGHT = 5.0  # until five seconds' worth is seen, one burst is spread over five seconds, not over one
+_YOUNG_S = 20
+"""Expectations of so young a forecast are guesses, and their errors teach nothing: kept, they widened the bounds of
+the first quarter of an hour."""
 _COLD_SIGMA = 0.5
 """Least spread (of the logarithm) while little is known: the 95 % bound is then twice the expectation."""
 
@@ -228,7 +231,7 @@ class DemandForecast:
             self._spread_mean = self._spread_mean * _SPREAD_DECAY + came
             self._spread_square = self._spread_square * _SPREAD_DECAY + float(came) * came
             self._spread_weight = self._spread_weight * _SPREAD_DECAY + 1.0
-        if awake:
+        if awake and second >= _YOUNG_S:
             for ring in (short, long):
                 horizon_s = ring.horizon_s
                 expected = self._expected(horizon_s)

@@ -1,0 +1,77 @@
+"""Laws of the forecast of exhaustion that hold for any demand, any gaps and any supply."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apikeyrouter.domain.quota.exhaustion import SHADOW_PRICE_MOST, Supply, exhaustion
+from apikeyrouter.domain.quota.forecast import DemandForecast
+
+amounts = st.lists(
+    st.tuples(st.integers(0, 10**12) | st.integers(0, 50), st.floats(0, 5) | st.floats(0, 1e5)), max_size=150
+)
+headrooms = st.floats(0, 1e15) | st.floats(0, 1000)
+
+
+def after(steps: list[tuple[int, float]]) -> tuple[DemandForecast, float]:
+    """A forecast that saw each amount, the given seconds apart, and then the same by the second for a while."""
+    forecast, now_s = DemandForecast(), 0.0
+    for amount, gap_s in steps:
+        now_s += gap_s
+        forecast.add(amount, now_s)
+    for amount, _ in steps[: len(steps) // 2 * 2]:
+        now_s += 1.0
+        forecast.add(amount, now_s)
+    return forecast, now_s + 1.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(amounts, headrooms, headrooms, st.floats(0, 1e6), st.sampled_from(["continuous", "fixed", "rolling"]))
+def test_chances_are_chances_ordered_in_time_and_fall_with_headroom(
+    steps: list[tuple[int, float]], one: float, other: float, pace: float, kind: str
+) -> None:
+    forecast, now_s = after(steps)
+    low, high = sorted((one, other))
+
+    def found(headroom: float) -> Supply:
+        if kind == "fixed":
+            return Supply.fixed(headroom, pace)
+        return Supply.continuous(headroom, pace) if kind == "continuous" else Supply.rolling(headroom, 1e15, 60.0)
+
+    scarce, ample = exhaustion(forecast, found(low), now_s), exhaustion(forecast, found(high), now_s)
+    for each in (scarce, ample):
+        assert 0.0 <= each.chance_10s <= each.chance_60s <= 1.0
+        assert each.chance_reset is None or each.chance_60s <= each.chance_reset <= 1.0
+        times = [math.inf if at_s is None else at_s for at_s in (each.p10_s, each.p50_s, each.p90_s)]
+        assert times == sorted(times)
+        assert times[0] >= 0.0
+        assert 0.0 <= each.shadow_price <= SHADOW_PRICE_MOST
+    if kind != "rolling":  # there, less headroom means that more was used, which comes back
+        assert ample.chance_10s <= scarce.chance_10s + 1e-9
+        assert ample.chance_60s <= scarce.chance_60s + 1e-9
+        assert ample.shadow_price <= scarce.shadow_price + 1e-9
+
+
+@settings(max_examples=60, deadline=None)
+@given(amounts, st.floats(0.5, 1e6), st.floats(0.01, 0.99), st.floats(0.01, 0.99))
+def test_bounds_are_finite_not_negative_and_rise_with_their_level(
+    steps: list[tuple[int, float]], horizon_s: float, one: float, other: float
+) -> None:
+    forecast, now_s = after(steps)
+    low, high = (forecast.bound(horizon_s, now_s, level) for level in sorted((one, other)))
+    assert 0.0 <= low.upper <= high.upper * (1 + 1e-9) < math.inf
+    assert low.expected == high.expected >= 0.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(amounts, st.floats(0.5, 1e6))
+def test_a_bound_is_exceeded_with_about_the_chance_that_it_was_asked_for(
+    steps: list[tuple[int, float]], horizon_s: float
+) -> None:
+    forecast, now_s = after(steps)
+    bound = forecast.bound(horizon_s, now_s)
+    if bound.upper > 0.0 and not 10.0 < horizon_s < 60.0:  # between the two rings it is a mixture
+        assert forecast.exceedance(bound.upper * (1 + 1e-6), horizon_s, now_s) <= 0.05 + 1e-3
