@@ -9,9 +9,11 @@ Laws: it never sends what would be refused; what it sends counts like everybody'
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass
 
 from apikeyrouter.simulation.world.engine import DEADLINE_S, bad_requests
+from apikeyrouter.simulation.world.pool import Pool
 from apikeyrouter.simulation.world.provider import Answer, Provider
 from apikeyrouter.simulation.world.run import Run
 from apikeyrouter.simulation.world.spec import World
@@ -20,7 +22,6 @@ from apikeyrouter.simulation.world.traffic import Traffic
 __all__ = ["run_oracle"]
 
 _TICK_S = 0.02
-_TRIED_PER_TICK = 64
 _ATTEMPTS_MAX = 4
 
 
@@ -28,7 +29,33 @@ _ATTEMPTS_MAX = 4
 class _Waiting:
     number: int
     tokens: int
+    needs: tuple[int, int, int, int]
     attempts: int = 0
+
+
+class _View:
+    """What a pool has free at one moment, read once."""
+
+    __slots__ = ("_free", "key", "pool")
+
+    def __init__(self, pool: Pool, key: int, now_s: float) -> None:
+        self.pool = pool
+        self.key = key
+        self.look(now_s)
+
+    def look(self, now_s: float) -> None:
+        slots = self.pool.slots
+        self._free = [(which, limiter.free(now_s), limiter.capacity) for which, limiter in self.pool.numbered]
+        if slots is not None and slots.free(now_s) < 1:
+            self._free.append((0, 0.0, 1.0))
+
+    def room(self, needs: tuple[int, int, int, int]) -> float:
+        least = 1.0
+        for which, free, capacity in self._free:
+            share = (free - needs[which]) / capacity
+            if share < least:
+                least = share
+        return least
 
 
 class _Oracle:
@@ -39,6 +66,8 @@ class _Oracle:
         self._smallest_first = smallest_first
         self._bad = bad_requests(world, len(run.traffic), run.seed)
         self._waiting: list[_Waiting] = []
+        # With limits on requests and all tokens only, what is larger than something that does not fit cannot fit.
+        self._by_total = all(pool.itpm is None and pool.otpm is None for pool in world.pools)
         self._replies: list[tuple[float, int, _Waiting, Answer, float]] = []
         self._key_of_pool: dict[int, int] = {}
         for key in reversed(provider.keys):
@@ -58,45 +87,47 @@ class _Oracle:
             while self._replies and self._replies[0][0] <= now_s:
                 self._reply(*heapq.heappop(self._replies)[2:], now_s=now_s)
             while number < count and at_s[number] <= now_s:
-                self._waiting.append(
-                    _Waiting(number, self._run.traffic.inputs[number] + self._run.traffic.outputs[number])
-                )
+                inputs, outputs = self._run.traffic.inputs[number], self._run.traffic.outputs[number]
+                needs = self._provider.pools[0].needs(inputs, outputs, self._run.traffic.cap)
+                self._waiting.append(_Waiting(number, inputs + outputs, needs))
                 number += 1
             if self._waiting:
                 self._serve(now_s)
 
     def _serve(self, now_s: float) -> None:
         self._provider.catch_up(now_s)
-        order = sorted(self._waiting, key=lambda one: one.tokens) if self._smallest_first else self._waiting
+        views = [
+            _View(pool, self._key_of_pool[number], now_s)
+            for number, pool in enumerate(self._provider.pools)
+            if not pool.health and number in self._key_of_pool
+        ]
+        at_s = self._run.traffic.at_s
         left: list[_Waiting] = []
-        missed = 0
-        for one in order:
-            if now_s > self._run.traffic.at_s[one.number] + self._deadline_s:
+        least_missed = math.inf
+        for one in sorted(self._waiting, key=lambda one: one.tokens) if self._smallest_first else self._waiting:
+            if now_s > at_s[one.number] + self._deadline_s:
                 self._run.failed(one.number, now_s, "deadline")
-            elif missed >= _TRIED_PER_TICK or not self._send(now_s, one):
-                missed += 1
+            elif (self._by_total and one.needs[3] >= least_missed) or not self._send(now_s, one, views):
+                least_missed = min(least_missed, one.needs[3])
                 left.append(one)
-        left.sort(key=lambda one: one.number)
-        self._waiting = left
+        self._waiting = sorted(left, key=lambda one: one.number) if self._smallest_first else left
 
-    def _send(self, now_s: float, one: _Waiting) -> bool:
-        provider, traffic = self._provider, self._run.traffic
-        inputs, outputs = traffic.inputs[one.number], traffic.outputs[one.number]
-        best, key = (-1.0, -1.0), None
-        for number, pool in enumerate(provider.pools):
-            if pool.health or number not in self._key_of_pool:
-                continue
-            room = pool.room(now_s, pool.needs(inputs, outputs, traffic.cap))
+    def _send(self, now_s: float, one: _Waiting, views: list[_View]) -> bool:
+        best, chosen = (-1.0, -1.0), None
+        for view in views:
+            room = view.room(one.needs)
             # Healthy pools before gray ones; else the level that is highest afterwards: water-filling.
-            rank = (1.0 - pool.gray_ratio, room)
-            if room >= 0 and rank > best:
-                best, key = rank, self._key_of_pool[number]
-        if key is None:
+            if room >= 0 and (1.0 - view.pool.gray_ratio, room) > best:
+                best, chosen = (1.0 - view.pool.gray_ratio, room), view
+        if chosen is None:
             return False
-        answer = provider.arrive(now_s, key, inputs, outputs, traffic.cap, bad=one.number in self._bad)
-        self._run.sent(one.number, now_s, answer)
+        provider, traffic, number = self._provider, self._run.traffic, one.number
+        inputs, outputs = traffic.inputs[number], traffic.outputs[number]
+        answer = provider.arrive(now_s, chosen.key, inputs, outputs, traffic.cap, bad=number in self._bad)
+        chosen.look(now_s)
+        self._run.sent(number, now_s, answer)
         one.attempts += 1
-        heapq.heappush(self._replies, (now_s + answer.end_s, one.number, one, answer, now_s))
+        heapq.heappush(self._replies, (now_s + answer.end_s, number, one, answer, now_s))
         return True
 
     def _reply(self, one: _Waiting, answer: Answer, sent_s: float, *, now_s: float) -> None:

@@ -17,9 +17,9 @@ from typing import Any
 from apikeyrouter.domain.errors import NoEligibleKeysError, SystemError
 from apikeyrouter.domain.interfaces.transport import HttpReply, HttpRequest, SendPhase, TransportError
 from apikeyrouter.domain.models.call import Call, Operation, Peek, Tenant, peek
+from apikeyrouter.domain.routing.explain import DecisionRecord
 from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
-from apikeyrouter.pipeline import Reply
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter.simulation.world.checks import Watch
 from apikeyrouter.simulation.world.engine import DEADLINE_S, bad_requests
@@ -50,12 +50,14 @@ _RENDERED_ONE_IN = 16
 @dataclass(frozen=True, slots=True)
 class Ours:
     """How our router is set up. `objective`: None for its default; `settings`: of `RouterSettings`; `check`: whether
-    laws are checked on the way (costs a third of the speed); `weights`: of tenants, by number, 1 for others."""
+    laws are checked on the way; `weights`: of tenants, by number, 1 for others; `come_back`: whether refused clients
+    ask once more at the time that they were told (they count as failed all the same)."""
 
     objective: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     check: bool = False
     weights: dict[int, float] = field(default_factory=dict)
+    come_back: bool = False
 
 
 def run_ours(
@@ -102,6 +104,7 @@ class _Drive:
         self._peeks: dict[int, tuple[bytes, Peek]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._watch: Watch | None = None
+        self._returning = 0
         tenants = set(run.traffic.tenants)
         self._tenants = {n: Tenant(f"tenant-{n}", weight=ours.weights.get(n, 1.0)) for n in tenants}
         self._tags = {n: {"virtual_key": f"tenant-{n}"} if len(tenants) > 1 else {} for n in tenants}
@@ -161,11 +164,33 @@ class _Drive:
         return found
 
     async def _one(self, number: int) -> None:
-        now_s = self.loop.time()
         run, watch = self.run, self._watch
+        told_s = None
+        try:
+            reply = await self.router.serve(self._call(number), self._objective)
+        except SystemError as error:
+            told_s = error.retry_after
+            run.failed(number, self._now_s(), _reason(error), told_s)
+            if told_s is not None:
+                run.told_true.append((told_s, self._true_wait_s(number)))
+            if watch is not None and error.decision is not None:
+                watch.decided(number, error.decision)
+        except Exception as fault:  # noqa: BLE001 - a fault of ours is what this is looking for
+            run.failed(number, self._now_s(), type(fault).__name__)
+            run.violations.append(f"request {number} ended in {type(fault).__name__}: {fault}")
+        else:
+            self._served(number, reply.record)
+        if told_s is not None and self.ours.come_back:
+            await self._come_back(number, told_s)
+        del self._tasks[number]
+        if not run.open and not self._returning:
+            self._done.set_result(None)
+
+    def _call(self, number: int) -> Call:
+        now_s = self.loop.time()
         tenant = self._traffic.tenants[number]
         body, peeked = self._body(self._traffic.inputs[number])
-        call = Call(
+        return Call(
             f"req_{number}",
             Operation.Chat,
             MODEL,
@@ -177,27 +202,36 @@ class _Drive:
             tags=self._tags[tenant],
             tenant=self._tenants[tenant],
         )
-        try:
-            reply = await self.router.serve(call, self._objective)
-        except SystemError as error:
-            run.failed(number, self._now_s(), _reason(error), error.retry_after)
-            if watch is not None and error.decision is not None:
-                watch.decided(number, error.decision)
-        except Exception as fault:  # noqa: BLE001 - a fault of ours is what this is looking for
-            run.failed(number, self._now_s(), type(fault).__name__)
-            run.violations.append(f"request {number} ended in {type(fault).__name__}: {fault}")
-        else:
-            self._served(number, reply)
-        del self._tasks[number]
-        if not run.open:
-            self._done.set_result(None)
 
-    def _served(self, number: int, reply: Reply) -> None:
-        fact = reply.record.attempts[-1]
+    def _true_wait_s(self, number: int) -> float:
+        """Seconds until some healthy pool would let this request in if nobody else came."""
+        traffic, now_s = self._traffic, self._now_s()
+        waits = []
+        for pool in self.provider.pools:
+            pool.catch_up(now_s)
+            if not pool.health:
+                needs = pool.needs(traffic.inputs[number], traffic.outputs[number], traffic.cap)
+                waits.append(pool.wait_s(now_s, needs))
+        return min(waits, default=math.inf)
+
+    async def _come_back(self, number: int, told_s: float) -> None:
+        self._returning += 1
+        try:
+            await self.clock.sleep(told_s)
+            await self.router.serve(self._call(number), self._objective)
+        except SystemError:
+            self.run.came_back.append(0)
+        else:
+            self.run.came_back.append(1)
+        finally:
+            self._returning -= 1
+
+    def _served(self, number: int, record: DecisionRecord) -> None:
+        fact = record.attempts[-1]
         sent_s = self._sent_s[number]
         self.run.succeeded(number, sent_s, sent_s + (fact.ttft_s or 0.0), self._now_s())
         if self._watch is not None and number % _RENDERED_ONE_IN == 0:
-            self._watch.decided(number, self.router.journal.render(reply.record))
+            self._watch.decided(number, self.router.journal.render(record))
 
     def _now_s(self) -> float:
         return self.loop.time() - self._start_s

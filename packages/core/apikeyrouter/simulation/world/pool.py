@@ -36,19 +36,20 @@ def limiter_of(world: World, limit: float) -> Limiter:
 
 
 class Pool:
-    """`limits`: limiters by what they count ("requests", "input_tokens", "output_tokens", "tokens").
-    `health`: set by the provider's faults: "" for well."""
+    """`limits`: limiters by what they count ("requests", "input_tokens", "output_tokens", "tokens"); `numbered`: the
+    same, by their place in `needs`. `health`: set by the provider's faults: "" for well."""
 
     __slots__ = (
-        "_cap_counts", "_foreign", "_foreign_next", "_late", "_limits", "_metered", "_refused_count", "_requests",
-        "foreign_admitted", "foreign_sent", "gray_ratio", "health", "limits", "log", "slots", "slow", "spec",
+        "_cap_counts", "_foreign", "_foreign_next", "_late", "_metered", "_refused_count", "_requests",
+        "foreign_admitted", "foreign_sent", "gray_ratio", "health", "limits", "log", "numbered", "slots", "slow",
+        "spec",
     )  # fmt: skip
 
     def __init__(self, spec: PoolSpec, world: World, foreign: Foreign | None = None) -> None:
         self.spec = spec
         limits = ((_REQUESTS, spec.rpm), (_INPUT, spec.itpm), (_OUTPUT, spec.otpm), (_TOTAL, spec.tpm))
-        self._limits = [(which, limiter_of(world, limit)) for which, limit in limits if limit is not None]
-        self.limits = {_NAMES[which]: limiter for which, limiter in self._limits}
+        self.numbered = [(which, limiter_of(world, limit)) for which, limit in limits if limit is not None]
+        self.limits = {_NAMES[which]: limiter for which, limiter in self.numbered}
         self._requests = self.limits.get("requests")
         self.slots = None if spec.concurrency is None else Slots(spec.concurrency)
         self._refused_count = world.refused_count
@@ -87,7 +88,7 @@ class Pool:
     def _judge(self, now_s: float, input_tokens: int, output_tokens: int, cap: int, end_s: float) -> str:
         needs = self.needs(input_tokens, output_tokens, cap)
         short = ""
-        for which, limiter in self._limits:
+        for which, limiter in self.numbered:
             if needs[which] > limiter.free(now_s) + 1e-9:
                 short = _NAMES[which]
                 break
@@ -97,7 +98,7 @@ class Pool:
             if self._refused_count and self._requests is not None:
                 self._requests.drain(1, now_s)
             return short
-        for which, limiter in self._limits:
+        for which, limiter in self.numbered:
             limiter.take(needs[which], now_s)
         if self.slots is not None:
             self.slots.take(end_s)
@@ -110,7 +111,7 @@ class Pool:
     def _charge_late(self, now_s: float) -> None:
         while self._late and self._late[0][0] <= now_s:
             at_s, output = heapq.heappop(self._late)
-            for which, limiter in self._limits:
+            for which, limiter in self.numbered:
                 if which in (_OUTPUT, _TOTAL):
                     limiter.charge_late(output, max(at_s, now_s))
 
@@ -118,7 +119,7 @@ class Pool:
         """The least share of any limit that would be free after `needs` were taken; negative when it does not fit.
         Only for those who may see everything. More is better."""
         least = 1.0
-        for which, limiter in self._limits:
+        for which, limiter in self.numbered:
             least = min(least, (limiter.free(now_s) - needs[which]) / limiter.capacity)
         if self.slots is not None and self.slots.free(now_s) < 1:
             return -1.0
@@ -126,7 +127,7 @@ class Pool:
 
     def wait_s(self, now_s: float, needs: tuple[int, int, int, int]) -> float:
         """Seconds until `needs` fit if nobody else takes anything; infinite when they never do."""
-        waits = [limiter.wait_s(needs[which], now_s) for which, limiter in self._limits]
+        waits = [limiter.wait_s(needs[which], now_s) for which, limiter in self.numbered]
         if self.slots is not None:
             waits.append(self.slots.wait_s(now_s))
         return max(waits, default=0.0)
@@ -134,7 +135,7 @@ class Pool:
     def scale(self, factor: float, now_s: float) -> None:
         """Another tier."""
         self.catch_up(now_s)
-        for _, limiter in self._limits:
+        for _, limiter in self.numbered:
             limiter.scale(factor, now_s)
 
 

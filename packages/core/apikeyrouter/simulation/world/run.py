@@ -20,7 +20,9 @@ __all__ = ["Cell", "Run", "figures", "jain", "percentile"]
 class Run:
     """The log of one run. `served`: 1 for requests that succeeded; `attempts`: sends; `wait_s`: from arrival to the
     send that succeeded; `first_s`: from arrival to its first byte; `ended_s`: when the client had its answer; `told_s`:
-    the Retry-After that a refused client was told, by request; `reasons`: how many requests failed for what.
+    the Retry-After that a refused client was told, by request; `told_true`: the same, with the seconds until the
+    provider would have let it in had nobody else come; `came_back`: whether clients that came back when told, once,
+    were served; `reasons`: how many requests failed for what.
     `upstream_at`, `refused_at`, `served_at`: counts by second."""
 
     def __init__(self, policy: str, traffic: Traffic, seed: int) -> None:
@@ -35,6 +37,8 @@ class Run:
         self.first_s = [math.nan] * count
         self.ended_s = [math.nan] * count
         self.told_s: dict[int, float] = {}
+        self.told_true: list[tuple[float, float]] = []
+        self.came_back: list[int] = []
         self.reasons: Counter[str] = Counter()
         self.upstream_at: Counter[int] = Counter()
         self.refused_at: Counter[int] = Counter()
