@@ -155,3 +155,21 @@ def test_memory_stays_small_however_long_it_runs() -> None:
 
     assert size(DemandForecast()) <= 6 * 1024
     assert size(steady(3 * RING)) <= 32 * 1024
+
+
+def test_one_burst_after_silence_does_not_widen_the_bound_by_its_own_size() -> None:
+    residuals = Residuals(10)
+    for number in range(RING):
+        residuals.promise(0, 1.0, 1.0, 2.0)
+        residuals.settle(0, 1e9 if number % 3 == 0 else 1.0)
+    assert residuals.quantile(0.01) <= 10.0
+
+
+def test_what_was_never_seen_is_unlikely_and_the_more_so_the_larger() -> None:
+    residuals = Residuals(10)
+    for _ in range(RING):
+        residuals.promise(0, 1.0, 1.0, 2.0)
+        residuals.settle(0, 1.0)
+    chances = [residuals.exceedance(error) for error in (-0.5, 0.0, 1.0, 10.0, 1000.0)]
+    assert chances == sorted(chances, reverse=True)
+    assert 0.0 < chances[-1] < chances[-2] / 50 < chances[1]
