@@ -248,7 +248,8 @@ def aggressor(
     *, load: float = 0.1, burst: int = 20, factor: float = 10.0, credit_s: float = 20.0, rate: float = 20.0
 ) -> Fairness:
     """A victim that offers `load` of the capacity in bursts, for ten minutes; then beside one that offers `factor`
-    times as much."""
+    times as much.
+    """
 
     async def story(times: float) -> World:
         world = new_world(rate * 100, 200, WaitingRules(credit_s=credit_s))

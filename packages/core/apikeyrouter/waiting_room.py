@@ -39,10 +39,11 @@ _TIMER_S_MIN = 0.001
 class WaitingRules:
     """`wait_s`: the longest wait, >= 0; 0: nobody waits. `waiting_max`: places in all, >= 0.
 
-    `credit_s`: a tenant that asked for little is served first for what it was entitled to in so many seconds and did
-    not use, so that a burst of it is hardly slowed by those who ask all the time; 0: strict token counters. Measured
-    (`python -m bench waiting`): beside a tenant that asks ten times as much, bursts waited 3.4 times as long as alone
-    without it, 1.03 times with 20 s. Its price: who always asks for more than its share may stand still so long.
+    `credit_s`: a tenant that asked for little is served first for what it was entitled to in the last so many seconds,
+    while others waited, and did not use, so that a burst of it is hardly slowed by those who ask all the time; 0:
+    strict token counters. Measured (`python -m bench waiting`): beside a tenant that asks ten times as much, bursts
+    waited 3.4 times as long as alone without it, and 1.04 times with 20 s. Its price: who always asks for more than
+    its share may stand still so long.
     """
 
     wait_s: float = 10.0

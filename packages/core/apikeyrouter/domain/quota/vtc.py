@@ -44,12 +44,24 @@ class TokenCounters:
     """Counters of one line. Counts are in cost / weight; less is served earlier.
 
     `credit`: how far below the level a tenant may start that did not ask for a while: 0 is the paper's rule; more lets
-    those who ask little go first for that much, at the price of the same amount in the bound. `idle_max`: absent
+    those who ask little go first for that much, at the price of the same amount in the bound. Nobody starts below 0,
+    where the first ever began: before that there was nothing to forgo. `idle_max`: absent
     tenants remembered at the most; beyond, those with the least debt are forgotten.
     Finding a tenant takes O(log n) comparisons; n is bounded by who waits, so the order is a sorted list.
     """
 
-    __slots__ = ("_active", "_idle", "_idle_max", "_idle_order", "_order", "_turns", "credit", "level", "weights")
+    __slots__ = (
+        "_active",
+        "_base",
+        "_idle",
+        "_idle_max",
+        "_idle_order",
+        "_order",
+        "_turns",
+        "credit",
+        "level",
+        "weights",
+    )
 
     def __init__(self, *, credit: float = 0.0, idle_max: int = 256) -> None:
         self.credit = credit
@@ -137,7 +149,7 @@ class TokenCounters:
 
     def _start(self, tenant: str) -> float:
         level = max(self.level, self._order[0][0]) if self._order else self.level
-        floor = level - self.credit
+        floor = max(0.0, level - self.credit)
         known = self._idle.get(tenant)
         return floor if known is None or known < floor else known
 
@@ -151,7 +163,7 @@ class TokenCounters:
         del self._order[bisect_left(self._order, (counter.count, counter.turn, counter.tenant))]
 
     def _remember(self, tenant: str, count: float) -> None:
-        if count <= self.level - self.credit:
+        if count <= max(0.0, self.level - self.credit):
             return  # it would start there anyway
         self._idle[tenant] = count
         if len(self._idle_order) > 2 * len(self._idle) + 64:
@@ -163,7 +175,7 @@ class TokenCounters:
 
     def _forget(self) -> None:
         """Whoever is not above the level any more starts like a stranger, so nothing need be known of it."""
-        floor = self.level - self.credit
+        floor = max(0.0, self.level - self.credit)
         order, idle = self._idle_order, self._idle
         while order and (order[0][0] <= floor or len(idle) > self._idle_max):
             count, tenant = heappop(order)
