@@ -24,7 +24,7 @@ from apikeyrouter.domain.interfaces.state_store import StateStore
 from apikeyrouter.domain.ledger.accounts import Cells
 from apikeyrouter.domain.ledger.leases import Answer, Lease, Waiter
 
-__all__ = ["Boxes", "Lessee", "wait_for_room"]
+__all__ = ["Boxes", "Lessee", "wait_for_lines", "wait_for_room"]
 
 _log = logging.getLogger("apikeyrouter")
 
@@ -122,7 +122,7 @@ class Lessee:
 
     def add(self, lease: Lease) -> None:
         """Begins to look after a lease."""
-        if self._boxes is not None:
+        if self._boxes is not None and lease.boxed:
             lease.account.cells = self._boxes.open_cells(lease.budget_id, lease.window)
         self._leases[lease.budget_id, lease.window] = lease
 
@@ -278,17 +278,31 @@ class Lessee:
 async def wait_for_room(
     lessee: Lessee, clock: Clock, leases: Sequence[Lease], need: int, *, wait_s: float, first: bool = False
 ) -> Answer | None:
-    """Waits in line until each of `leases` has room for `need`, one can never have it, or the store fails; None when
-    `wait_s` was over before, or too many wait. `first`: it waited before, so it goes to the front.
+    """Waits in line until each of `leases` has room for `need`: `wait_for_lines` with the same need of each."""
+    return await wait_for_lines(lessee, clock, [(lease, need) for lease in leases], wait_s=wait_s, first=first)
+
+
+async def wait_for_lines(
+    lessee: Lessee,
+    clock: Clock,
+    lines: Sequence[tuple[Lease, int]],
+    *,
+    wait_s: float,
+    first: bool = False,
+    patient: bool = True,
+) -> Answer | None:
+    """Waits in line until each lease has room for its need, one can never have it, or the store fails; None when
+    `wait_s` was over before, or too many wait. `first`: it waited before, so it goes to the front. `patient`: see
+    `Waiter`.
 
     Room is not kept for the caller: try the hold, and wait again if another one was faster.
     """
-    short = [lease for lease in leases if lease.free < need]
+    short = [(lease, need) for lease, need in lines if lease.free < need]
     if not short:
         return Answer.Room
     if lessee.failure is not None:
         return Answer.Failed  # it is asked again soon, whoever waits; a caller is better told at once
-    if any(len(lease.waiters) >= WAITING_MAX for lease in short):
+    if any(len(lease.waiters) >= WAITING_MAX for lease, _ in short):
         return None
     told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
     left = len(short)
@@ -299,8 +313,8 @@ async def wait_for_room(
         if (answer is not Answer.Room or left == 0) and not told.done():
             told.set_result(answer)
 
-    waiters = [Waiter(need, tell) for _ in short]
-    for lease, waiter in zip(short, waiters, strict=True):
+    waiters = [(lease, Waiter(need, tell, patient=patient)) for lease, need in short]
+    for lease, waiter in waiters:
         lease.enqueue(waiter, first=first)
     lessee.kick()
     timer = asyncio.ensure_future(clock.sleep(wait_s))
@@ -309,7 +323,7 @@ async def wait_for_room(
         return told.result() if told.done() else None
     finally:
         timer.cancel()
-        for lease, waiter in zip(short, waiters, strict=True):
+        for lease, waiter in waiters:
             lease.leave(waiter)
-            if not told.done():
+            if not told.done() or told.result() is not Answer.Room:
                 lease.wake()  # whoever is next in line may fit where this one did not

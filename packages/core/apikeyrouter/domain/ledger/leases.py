@@ -50,13 +50,15 @@ class Answer(Enum):
 class Waiter:
     """A request that waits for `need` nano-USD. `tell` is called exactly once, unless it was cancelled before.
 
-    `promised`: it was told that there is room, and has not tried yet (`Lease.leave`).
+    `promised`: it was told that there is room, and has not tried yet (`Lease.leave`). `patient`: of a rate: False wants
+    a "no" as soon as nothing is left.
     """
 
-    __slots__ = ("need", "promised", "tell")
+    __slots__ = ("need", "patient", "promised", "tell")
 
-    def __init__(self, need: int, tell: Callable[[Answer], None]) -> None:
+    def __init__(self, need: int, tell: Callable[[Answer], None], *, patient: bool = True) -> None:
         self.need = need
+        self.patient = patient
         self.promised = False
         self.tell: Callable[[Answer], None] | None = tell
 
@@ -73,9 +75,10 @@ class Lease:
     `limit`: the budget's, as last heard. `hard`: False only counts. `window`, `oldest`: see `LeaseAsk`. `totals`,
     `counted`: as last heard. `heard`: the last ask was answered. `promised`: room that waiting requests were told of
     and have not taken yet. `overrun_told`: of the account's overrun. `draining`: the window is over; running requests
-    still settle here, none are added.
+    still settle here, none are added. `boxed`: whether a black box keeps what it spends.
     """
 
+    boxed = True
     __slots__ = (
         "_burn",
         "_calls_seen",
