@@ -6,7 +6,7 @@ statistics and retry budget. All of it is synchronous, so cancellation cannot co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -24,7 +24,7 @@ from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.quota.charging import failed_charges, used_charges
 from apikeyrouter.domain.quota.facts import LimitFact
-from apikeyrouter.domain.resilience.failures import LIMITED, Billing, Failure, FailureClass
+from apikeyrouter.domain.resilience.failures import LIMITED, RATES, Billing, Failure, FailureClass
 from apikeyrouter.domain.routing.choose import Taken
 from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord
@@ -45,9 +45,11 @@ _NO_BOUND = 2**62
 _TOLD = -1
 """A breaker's ticket that no breaker ever gave: what follows counts for nothing there."""
 
-_RATES = frozenset({FailureClass.Rate, FailureClass.Burst})
-
 _COUNTS_AGAINST_KEY = _UNHEALTHY | {FailureClass.Auth}
+
+
+def _nobody_waits() -> None:
+    """Stands for a waiting room that is never entered."""
 
 
 LESSONS = 100
@@ -58,7 +60,7 @@ LESSONS = 100
 class Learners:
     """Who learns from an attempt. Statistics of lengths and estimates take `LESSONS` replies between two calls of
     `renew` and let the others pass: at thousands a second each one more says nothing new, and would cost a tenth of
-    the request."""
+    the request. `freed` is told when an attempt has given capacity back."""
 
     keys: KeyManager
     lengths: OutputLengths
@@ -66,6 +68,7 @@ class Learners:
     reconciler: Reconciler
     clock: Clock
     rng: Random
+    freed: Callable[[], None] = _nobody_waits
     deltas: DeltaRatios = field(default_factory=DeltaRatios)
     lessons_left: int = LESSONS
 
@@ -147,7 +150,7 @@ class Attempt:
         """The reply was a failure, which may tell of limits."""
         clock, quota = self._learners.clock, self._taken.candidate.quota
         facts = quota.dialect.of_failure(failure, headers, body, utc_now=clock.utc_now())
-        if failure.failure_class in _RATES:
+        if failure.failure_class in RATES:
             needs = self._demand.needs(quota.dialect.charges)
             quota.refused(facts, self._held(), needs, sent_at_s=self._started_s, now_s=clock.monotonic_s())
         else:
@@ -188,6 +191,7 @@ class Attempt:
         if self.fact.ttft_s is not None:
             candidate.stats.record_ttft(self.fact.ttft_s, now_s)
         candidate.breaker.succeed(now_s, self._breaker_ticket)
+        self._learners.freed()
         return usage
 
     def fail(self, failure: Failure, *, partial: Usage | None = None) -> None:
@@ -205,6 +209,7 @@ class Attempt:
             candidate.breaker.fail(now_s, self._breaker_ticket, learners.rng)
         else:
             candidate.breaker.release(now_s, self._breaker_ticket)
+        learners.freed()
 
     def abandon(self, reason: str, partial: Usage | None = None) -> None:
         """Nobody waits for it any more (cancelled, client gone): charged for what is known, else for the whole hold."""
@@ -217,6 +222,7 @@ class Attempt:
             self._charge(partial)
         self._learners.keys.release(self._ticket)
         candidate.breaker.release(now_s, self._breaker_ticket)
+        self._learners.freed()
 
     def _close(self, outcome: str, status: int | None, now_s: float) -> None:
         self._open = False

@@ -1,29 +1,75 @@
-"""Opening what a router needs from its surroundings: the keys that its store's secrets are sealed with, and the rules
-and tokenizer that its budgets go by."""
+"""Opening what a router needs from its surroundings: the keys that its store's secrets are sealed with, the rules and
+tokenizer that its budgets go by, and the pipeline over the transport of its event loop."""
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
 
+from apikeyrouter.attempt import Learners
 from apikeyrouter.domain.components.cost_controller import CostController
+from apikeyrouter.domain.components.key_manager import KeyManager
 from apikeyrouter.domain.errors import ConfigurationError, SealError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.sealer import Sealer
 from apikeyrouter.domain.interfaces.state_store import StateStore
+from apikeyrouter.domain.interfaces.transport import Transport
 from apikeyrouter.funding import Funding, FundingRules
 from apikeyrouter.infrastructure.config.settings import RouterSettings
 from apikeyrouter.infrastructure.state_store.keyring import ENVIRONMENT_NAME, Keyring
 from apikeyrouter.infrastructure.state_store.sealing import EnvelopeSealer
 from apikeyrouter.infrastructure.tokens import tokenizer
+from apikeyrouter.patience import Patience
+from apikeyrouter.pipeline import Pipeline
+from apikeyrouter.sending import Limits
+from apikeyrouter.waiting_room import WaitingRoom, WaitingRules
 
-__all__ = ["open_funding", "open_sealer"]
+if TYPE_CHECKING:
+    from apikeyrouter.router import ApiKeyRouter
+
+__all__ = ["learners_of", "open_pipeline", "open_room", "open_sealer"]
 
 _SALT = "sealing.salt"
 
 
-def open_funding(costs: CostController, clock: Clock, settings: RouterSettings) -> Funding:
+def learners_of(
+    keys: KeyManager, costs: CostController, clock: Clock, rng: Random, freed: Callable[[], None]
+) -> Learners:
+    """Who learns from attempts."""
+    return Learners(keys, costs.lengths, costs.ratios, costs.reconciler, clock, rng, freed)
+
+
+def open_room(settings: RouterSettings, clock: Clock) -> WaitingRoom:
+    """Where requests wait for quota, as configured."""
+    return WaitingRoom(clock, WaitingRules(wait_s=settings.quota_wait_s, waiting_max=settings.waiting_max))
+
+
+def open_pipeline(router: ApiKeyRouter, transport: Transport, learners: Learners, clock: Clock) -> Pipeline:
+    """The path of requests through the router's parts."""
+    chosen = router.settings
+    return Pipeline(
+        router.directory,
+        router.chooser,
+        router.cost_controller,
+        transport,
+        funding=_open_funding(router.cost_controller, clock, chosen),
+        patience=Patience(router.waiting_room, clock),
+        learners=learners,
+        journal=router.journal,
+        limits=Limits(chosen.attempts_max, chosen.retry_unanswered, timeouts=router.timeouts),
+        new_id=_new_decision_id,
+    )
+
+
+def _new_decision_id() -> str:
+    return "dec_" + os.urandom(12).hex()
+
+
+def _open_funding(costs: CostController, clock: Clock, settings: RouterSettings) -> Funding:
     """How requests get their money, as configured; with the exact tokenizer when it is installed."""
     rules = FundingRules(settings.budget_wait_s, settings.clamp_output, settings.clamp_min_tokens)
     exact = tokenizer(allow_download=settings.tokenizer_downloads)

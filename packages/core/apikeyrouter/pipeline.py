@@ -6,8 +6,10 @@
     4 rank       one currency             } one step    9 next_step  another key, or stop: a pure function
     5 hold       quota and money together/             10 respond    reply or error, each with its decision
 
-`Pipeline.serve` is that loop. A reply that streams comes back with its attempt still open; `streaming.ReplyStream`
-closes it. Laws L1-L10 are in docs/ARCHITECTURE.md and are checked by tests/property and tests/stateful.
+`Pipeline.serve` is that loop; `sending.Sender` does one send. When nobody may serve, the next model that may stand in
+is looked at, and then the request waits for quota (`patience.py`) or is refused. A reply that streams comes back with
+its attempt still open; `streaming.ReplyStream` closes it. Laws L1-L10 are in docs/ARCHITECTURE.md and are checked by
+tests/property and tests/stateful.
 """
 
 from __future__ import annotations
@@ -16,56 +18,30 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from apikeyrouter.attempt import Attempt, Learners
+from apikeyrouter.attempt import Learners
 from apikeyrouter.domain.components.cost_controller import CostController
-from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.errors import RouterError, StateStoreError, SystemError
-from apikeyrouter.domain.interfaces.transport import HttpReply, HttpRequest, Timeouts, Transport, TransportError
+from apikeyrouter.domain.interfaces.transport import Transport
 from apikeyrouter.domain.models.call import Admission, Call, Tenant
-from apikeyrouter.domain.resilience.classify import classify_event, classify_reply, classify_transport
-from apikeyrouter.domain.resilience.failures import Failure, FailureClass, Scope, bad_reply
+from apikeyrouter.domain.resilience.failures import RATES, Failure, FailureClass, Scope
 from apikeyrouter.domain.resilience.retry import Step, costs_retry_budget, next_step
 from apikeyrouter.domain.routing.candidates import Group
 from apikeyrouter.domain.routing.choose import Chooser, MoneyRefusal, Taken
 from apikeyrouter.domain.routing.demand import Demand, demand_of
 from apikeyrouter.domain.routing.directory import Directory
 from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord
+from apikeyrouter.domain.routing.fallbacks import FallbackReason, reason_of, reason_of_refusals
 from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.domain.routing.refusals import failed_error, refused_error
 from apikeyrouter.funding import Funding, Money
 from apikeyrouter.journal import Journal
-from apikeyrouter.streaming import ReplyStream
+from apikeyrouter.patience import Patience, Waiting, waitable_at
+from apikeyrouter.sending import Limits, Order, Reply, Sender
 
-__all__ = ["Limits", "Pipeline", "Reply"]
+__all__ = ["Pipeline", "Tenants"]
 
 _SENDS_MAX = 12
 """Sends per request, whatever the answers are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """`attempts_max`: sends per request at the most that a provider's fault may cost (5xx, connections, time-outs);
-    keys that are refused for their own sake do not count, up to 12 sends in all. `retry_unanswered`: whether a request
-    that was sent and got no byte back may be sent again; it may then be billed twice, and both are charged to the
-    ledger. `tenant_wait_s`: how long a caller over its own limits may wait for them."""
-
-    attempts_max: int = 3
-    retry_unanswered: bool = True
-    tenant_wait_s: float = 0.0
-    timeouts: Timeouts = field(default_factory=Timeouts)
-
-
-@dataclass(slots=True)
-class Reply:
-    """What the caller gets: a body, or a stream whose first events are already here."""
-
-    record: DecisionRecord
-    taken: Taken
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytes = b""
-    usage: Usage | None = None
-    stream: ReplyStream | None = None
 
 
 @dataclass(slots=True)
@@ -77,7 +53,10 @@ class _Flow:
     record: DecisionRecord
     group: Group
     money: Money
+    waiting: Waiting
     tried: set[str] = field(default_factory=set)
+    sends: int = 0
+    fallbacks: list[Group] | None = None
     failures: list[tuple[AttemptFact, Failure]] = field(default_factory=list)
     refusals: Sequence[MoneyRefusal] = ()
     error_body: tuple[bytes, str | None] | None = None
@@ -102,6 +81,7 @@ class Pipeline:
         transport: Transport,
         *,
         funding: Funding,
+        patience: Patience,
         tenants: Tenants | None = None,
         learners: Learners,
         journal: Journal,
@@ -111,8 +91,9 @@ class Pipeline:
         self._directory = directory
         self._chooser = chooser
         self._costs = costs
-        self._transport = transport
+        self._sender = Sender(transport, learners, journal, limits)
         self._funding = funding
+        self._patience = patience
         self._tenants = tenants
         self._learners = learners
         self._clock = learners.clock
@@ -140,7 +121,7 @@ class Pipeline:
                     deadline_s=call.deadline_s,
                     wait_s=self._limits.tenant_wait_s,
                 )
-            flow = _Flow(call, objective, record, group, Money(call, demand))
+            flow = _Flow(call, objective, record, group, Money(call, demand), Waiting(call, demand))
             return await self._until_served(flow)
         except SystemError as error:
             self._journal.failed(call, record, error)
@@ -160,20 +141,57 @@ class Pipeline:
         return demand_of(call, learners.lengths, learners.ratios, tenant=tenant)
 
     async def _until_served(self, flow: _Flow) -> Reply:
-        while True:
-            taken = self._take(flow)
-            if taken is None:
-                flow.refusals = self._chooser.money
-                if flow.refusals and await self._find_money(flow):
-                    continue
-                raise self._refused(flow)
-            if taken.money_lines:
-                self._cap_unknown(flow, taken)
-            outcome = await self._attempt(flow, taken)
-            if isinstance(outcome, Reply):
-                return outcome
-            if self._next_step(flow, taken, outcome) is Step.Stop:
-                raise self._failed(flow, outcome)
+        waiting = flow.waiting
+        try:
+            while await self._patience.may_try(waiting):
+                taken = self._take(flow)
+                if taken is None:
+                    flow.refusals = self._chooser.money
+                    if flow.refusals and await self._find_money(flow):
+                        continue
+                    if self._fall_back(flow, reason_of_refusals([one.code for one in flow.record.rejections])):
+                        continue
+                    if await self._wait(flow):
+                        continue
+                    raise self._refused(flow)
+                if taken.money_lines:
+                    self._cap_unknown(flow, taken)
+                self._patience.served(waiting)
+                outcome = await self._sender.send(Order(flow.call, flow.money.demand, flow.record, taken))
+                if isinstance(outcome, Reply):
+                    return outcome
+                failure = outcome.failure
+                flow.failures.append((outcome.fact, failure))
+                flow.error_body = outcome.body or flow.error_body
+                if self._next_step(flow, taken, failure) is Step.Stop:
+                    reason = reason_of(failure)
+                    if reason is None or not self._fall_back(flow, reason):
+                        raise self._failed(flow, failure)
+            raise self._refused(flow)
+        finally:
+            self._patience.left(waiting)
+            flow.record.waited_s = waiting.waited_s + flow.money.waited_s
+
+    def _fall_back(self, flow: _Flow, reason: FallbackReason) -> bool:
+        """Goes on with the next model that may stand in, if there is one."""
+        if flow.fallbacks is None:
+            call = flow.call
+            flow.fallbacks = list(self._directory.fallbacks_for(call.provider_id, call.model, reason))
+        if not flow.fallbacks or flow.sends >= _SENDS_MAX or flow.call.deadline_s <= self._clock.monotonic_s():
+            return False
+        flow.group = flow.fallbacks.pop(0)
+        flow.tried = set()
+        return True
+
+    async def _wait(self, flow: _Flow) -> bool:
+        """Every key refused: waits for the first that has room, if time will bring it."""
+        at_s = waitable_at(flow.record.rejections)
+        if at_s is None or flow.sends >= _SENDS_MAX or not await self._patience.until(flow.waiting, at_s):
+            return False
+        if flow.fallbacks is not None:  # from the first model on
+            flow.group = self._directory.group_for(flow.call.provider_id, flow.call.model)
+            flow.fallbacks = None
+        return True
 
     def _take(self, flow: _Flow) -> Taken | None:
         """Steps 2 to 5 in one go: see `Chooser`."""
@@ -189,17 +207,14 @@ class Pipeline:
         )
         if taken is not None:
             flow.tried.add(taken.scored.key_id)
-            if len(flow.tried) == 1:
+            flow.sends += 1
+            if flow.sends == 1:
                 taken.candidate.provider.retry_budget.deposit(now_s)
         return taken
 
     async def _find_money(self, flow: _Flow) -> bool:
         """A budget has no room: waits for what is held, or lowers the output limit; see `Funding`."""
-        money, record = flow.money, flow.record
-        try:
-            found = await self._funding.help(money, flow.refusals)
-        finally:
-            record.waited_s = money.waited_s
+        found = await self._funding.help(flow.money, flow.refusals)
         self._take_over(flow)
         return found
 
@@ -221,93 +236,12 @@ class Pipeline:
             flow.call = flow.money.call
             flow.record.clamp = (clamp.asked, clamp.given, clamp.budget_id)
 
-    async def _attempt(self, flow: _Flow, taken: Taken) -> Reply | Failure:
-        """Step 6. Whatever happens, the attempt is closed, or handed to a stream that will close it."""
-        attempt = Attempt(self._learners, flow.call, taken, flow.money.demand, flow.record)
-        candidate = taken.candidate
-        adapter = candidate.provider.adapter
-        reply: HttpReply | None = None
-        try:
-            request = adapter.build_request(flow.call, attempt.secret, base_url=candidate.record.base_url)
-            request.timeouts = self._limits.timeouts
-            reply = await self._send(request)
-            attempt.first_byte()
-            if reply.status == 200:
-                attempt.heard(reply.headers)
-                if flow.call.streams and _is_event_stream(reply):
-                    return await self._begin_stream(flow, attempt, reply)
-                body, usage = adapter.read_reply(flow.call, await reply.read())
-                return self._respond(flow, attempt, reply, body, usage)
-            return await self._read_failure(flow, attempt, reply)
-        except TransportError as error:
-            return self._note_failure(flow, attempt, classify_transport(error))
-        except ValueError as fault:
-            return self._note_failure(flow, attempt, _bad_reply(str(fault), reply))
-        finally:
-            if attempt.open and not attempt.fact.outcome.startswith("stream"):
-                attempt.abandon("cancelled")
-                if reply is not None:
-                    reply.aclose()
-
-    async def _send(self, request: HttpRequest) -> HttpReply:
-        """Sends; once more when a kept-alive connection turns out to have been closed under our hands.
-
-        A provider closes idle connections at any time, also in the instant in which we write: that is no answer to the
-        request, and no reason to blame the key. Only where unanswered requests may be sent again.
-        """
-        try:
-            return await self._transport.send(request)
-        except TransportError as error:
-            if not (error.reused and error.kind == "reset" and self._limits.retry_unanswered):
-                raise
-            return await self._transport.send(request)
-
-    async def _begin_stream(self, flow: _Flow, attempt: Attempt, reply: HttpReply) -> Reply | Failure:
-        """Waits for the first event: until then another key may still take over."""
-        adapter = attempt.taken.candidate.provider.adapter
-        reader = adapter.open_stream(flow.call)
-        chunks = reply.chunks()
-        first = b""
-        try:
-            while not first and not reader.done and reader.error is None:
-                first = reader.feed(await anext(chunks))
-        except StopAsyncIteration:
-            first += reader.finish()
-            if not reader.done:
-                return self._note_failure(flow, attempt, _bad_reply("the stream ended before its first event", reply))
-        if reader.error is not None and not reader.deltas:
-            failure = classify_event(adapter.dialect, reader.error, utc_now=self._clock.utc_now())
-            reply.aclose()
-            return self._note_failure(flow, attempt, failure or _bad_reply("the stream began with an error", reply))
-        attempt.accepted()
-        attempt.fact.outcome = "streaming"
-        stream = ReplyStream(
-            flow.call, attempt, reply, chunks, reader, first=first, demand=flow.money.demand, journal=self._journal
-        )
-        return Reply(flow.record, attempt.taken, 200, reply.headers, stream=stream)
-
-    def _respond(self, flow: _Flow, attempt: Attempt, reply: HttpReply, body: bytes, usage: Usage | None) -> Reply:
-        charged = attempt.succeed(usage)
-        self._journal.ended(flow.call, flow.record, attempt.fact, charged)
-        return Reply(flow.record, attempt.taken, 200, reply.headers, body, charged)
-
-    async def _read_failure(self, flow: _Flow, attempt: Attempt, reply: HttpReply) -> Failure:
-        body = await reply.read()
-        dialect = attempt.taken.candidate.provider.adapter.dialect
-        failure = classify_reply(dialect, reply.status, reply.headers, body, utc_now=self._clock.utc_now())
-        kind = reply.header(b"content-type")
-        flow.error_body = (body, kind.decode("latin-1") if kind else None)
-        attempt.refused(failure, reply.headers, body)
-        return self._note_failure(flow, attempt, failure)
-
-    def _note_failure(self, flow: _Flow, attempt: Attempt, failure: Failure) -> Failure:
-        attempt.fail(failure)
-        flow.failures.append((attempt.fact, failure))
-        return failure
-
     def _next_step(self, flow: _Flow, taken: Taken, failure: Failure) -> Step:
         """Step 9: the pure function decides; the retry budget is touched only when all else allows the retry."""
         now_s = self._clock.monotonic_s()
+        if failure.failure_class in RATES and self._may_come_back(flow, now_s):
+            flow.tried.discard(taken.scored.key_id)  # its own wait keeps it out until it may serve again
+            return Step.TryNextKey
         step = next_step(
             failure,
             attempts=self._counted(flow),
@@ -321,6 +255,10 @@ class Pipeline:
             budget = taken.candidate.provider.retry_budget
             return step if budget.try_withdraw(now_s) else Step.Stop
         return step
+
+    def _may_come_back(self, flow: _Flow, now_s: float) -> bool:
+        """Whether a request that a rate limit refused may look again, and wait if need be."""
+        return self._limits.attempts_max > 1 and flow.sends < _SENDS_MAX and now_s < flow.call.deadline_s
 
     def _counted(self, flow: _Flow) -> int:
         """Attempts that count against the limit: those that a provider's fault cost.
@@ -340,7 +278,11 @@ class Pipeline:
                 least.refused, flow.call.model, also=least.accounts, largest_output=flow.money.largest_output
             )
         now_s = self._clock.monotonic_s()
-        return refused_error(flow.call.model, flow.record.rejections, flow.failures, now_s)
+        error = refused_error(flow.call.model, flow.record.rejections, flow.failures, now_s)
+        if error.status == 429 and error.provider_code == "rate_limit_exceeded":
+            at_s = waitable_at(flow.record.rejections)
+            error.retry_after = max(error.retry_after or 0.0, self._patience.retry_after_s(flow.waiting, at_s)) or None
+        return error
 
     def _failed(self, flow: _Flow, failure: Failure) -> SystemError:
         body, content_type = flow.error_body or (None, None)
@@ -361,12 +303,3 @@ def _left_in_play(flow: _Flow, taken: Taken, failure: Failure) -> int:
         pool = taken.candidate.quota.pool
         return sum(c.quota.pool is not pool for c in untried)
     return len(untried)
-
-
-def _is_event_stream(reply: HttpReply) -> bool:
-    kind = reply.header(b"content-type")
-    return kind is not None and kind.lower().startswith(b"text/event-stream")
-
-
-def _bad_reply(why: str, reply: HttpReply | None) -> Failure:
-    return bad_reply(why, reply.status if reply is not None else None)

@@ -17,7 +17,7 @@ from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.models.cost_estimate import CostEstimate
 from apikeyrouter.domain.models.routing_decision import RoutingDecision
 from apikeyrouter.domain.models.system_response import ResponseMetadata, SystemResponse, TokenUsage
-from apikeyrouter.pipeline import Reply
+from apikeyrouter.sending import Reply
 
 __all__ = ["StreamChunk", "build_response", "cost_of", "stream_events"]
 

@@ -12,8 +12,8 @@ from apikeyrouter.domain.models.request_intent import RequestIntent
 from apikeyrouter.domain.models.routing_decision import RoutingObjective
 from apikeyrouter.domain.models.system_response import SystemResponse
 from apikeyrouter.intents import call_of
-from apikeyrouter.pipeline import Reply
 from apikeyrouter.responses import StreamChunk, build_response, stream_events
+from apikeyrouter.sending import Reply
 
 if TYPE_CHECKING:
     from apikeyrouter.router import ApiKeyRouter

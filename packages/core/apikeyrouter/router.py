@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 
-from apikeyrouter.attempt import Learners
 from apikeyrouter.budget_check import check_budget
 from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.components.foresight import Foresight
@@ -54,10 +53,11 @@ from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStor
 from apikeyrouter.inspection import KeyCheck, StateSummary, check_key, list_models, summarize
 from apikeyrouter.intents import call_of, dry_run, embedding_call
 from apikeyrouter.journal import Journal
-from apikeyrouter.opening import open_funding, open_sealer
-from apikeyrouter.pipeline import Limits, Pipeline, Reply
+from apikeyrouter.opening import learners_of, open_pipeline, open_room, open_sealer
+from apikeyrouter.pipeline import Pipeline
 from apikeyrouter.responses import build_response
 from apikeyrouter.routed_stream import RoutedStream
+from apikeyrouter.sending import Reply
 
 __all__ = ["ApiKeyRouter"]
 
@@ -112,7 +112,8 @@ class ApiKeyRouter:
         self.chooser = Chooser(self.ledger, costs, self.settings.considered_max)
         self.quota_awareness_engine = QuotaAwarenessEngine(self.key_manager, self.pools, self.foresight, self._clock)
         self.routing_engine = RoutingEngine(self._dry_run)
-        self._learners = Learners(self.key_manager, costs.lengths, costs.ratios, costs.reconciler, self._clock, rng)
+        self.waiting_room = open_room(self.settings, self._clock)
+        self._learners = learners_of(self.key_manager, costs, self._clock, rng, self.waiting_room.freed)
         costs.checker = partial(check_budget, self)
         self.feed = ChangeFeed(self.state_store, self._clock)
         self.prices.follow(self.feed.subscribe, self.directory.changed)
@@ -160,17 +161,7 @@ class ApiKeyRouter:
             await self.feed.stop()
             raise
         self._transport = self._given_transport or self._transport or self._new_transport()
-        self._pipeline = Pipeline(
-            self.directory,
-            self.chooser,
-            self.cost_controller,
-            self._transport,
-            funding=open_funding(self.cost_controller, self._clock, self.settings),
-            learners=self._learners,
-            journal=self.journal,
-            limits=Limits(self.settings.attempts_max, self.settings.retry_unanswered, timeouts=self.timeouts),
-            new_id=_new_decision_id,
-        )
+        self._pipeline = open_pipeline(self, self._transport, self._learners, self._clock)
         self._house.start()
 
     async def aclose(self) -> None:
@@ -362,9 +353,8 @@ class ApiKeyRouter:
             self.directory.key_moved(record.key_id)
         else:
             self.directory.changed()
-        if transition is None:
-            return
-        if self.journal.observers:
+        self.waiting_room.freed()
+        if transition is not None and self.journal.observers:
             event = KeyMoved(
                 record.key_id,
                 record.label,
@@ -390,7 +380,3 @@ class ApiKeyRouter:
 
 def _new_request_id() -> str:
     return "req_" + os.urandom(12).hex()
-
-
-def _new_decision_id() -> str:
-    return "dec_" + os.urandom(12).hex()

@@ -19,7 +19,7 @@ from apikeyrouter.domain.errors import RouterError, StateStoreError
 from apikeyrouter.domain.models.call import Call, Operation
 from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.meter import RESERVED_TAGS
-from apikeyrouter.pipeline import Reply
+from apikeyrouter.sending import Reply
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter_proxy.access import Access, Principal
 from apikeyrouter_proxy.wire.body import ClientGone, check, decoded, read_body

@@ -8,6 +8,7 @@ forgotten, and at most `WATCHED_MAX` windows are watched at a time (32 KiB each 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
 from apikeyrouter.domain.models.events import QuotaChanged
@@ -18,9 +19,11 @@ from apikeyrouter.domain.quota.facts import Refill
 from apikeyrouter.domain.quota.forecast import DemandForecast
 from apikeyrouter.domain.quota.limits import QuotaWindow
 from apikeyrouter.domain.quota.pools import Pools, PoolView
+from apikeyrouter.domain.quota.sharing import SharingDetector
 
 __all__ = ["SEVERITY", "Foresight", "supply_of"]
 
+_log = logging.getLogger("apikeyrouter")
 RENEW_S = 1.0
 VIEWS_PER_TICK = 50
 """About 100 us each: a call may not hold up requests for more than some milliseconds."""
@@ -50,9 +53,18 @@ class Foresight:
         self._pools = pools
         self._on_change = on_change
         self._watched: dict[QuotaWindow, None] = {}
+        self._sharing = SharingDetector()
 
     def tick(self, now_s: float) -> None:
         """Renews what is due."""
+        for one, other in self._sharing.sample(self._pools.active, now_s):
+            _log.warning(
+                "The quota pools %s and %s seem to be one account (%s): what one takes, the other loses. Give their "
+                "keys the same metadata quota_pool, so that they are counted together.",
+                one.pool.pool_id,
+                other.pool.pool_id,
+                one.models,
+            )
         due = [view for view in self._pools.active if now_s - view.refreshed_at_s >= RENEW_S][:VIEWS_PER_TICK]
         for view in due:
             self.renew(view, now_s)

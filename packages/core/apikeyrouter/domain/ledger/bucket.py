@@ -20,15 +20,18 @@ _FOREVER = Total()
 
 class Bucket(Account):
     """`limit`: its capacity: what may be taken at once. `rate_per_s`: units that come back a second; set it at any
-    time, after a `refresh`."""
+    time, after a `refresh`. `others_per_s`: how much of that others are thought to take; `withheld`: what did not come
+    back here for that reason, in all."""
 
-    __slots__ = ("_at_s", "_fraction", "rate_per_s")
+    __slots__ = ("_at_s", "_fraction", "others_per_s", "rate_per_s", "withheld")
 
     def __init__(
         self, account_id: str, unit: Unit, limit: int | None, rate_per_s: float, *, hard: bool = True, now_s: float
     ) -> None:
         super().__init__(account_id, unit, limit, _FOREVER, hard=hard, now_s=now_s)
         self.rate_per_s = rate_per_s
+        self.others_per_s = 0.0
+        self.withheld = 0.0
         self.rolls_at_s = -math.inf  # every hold looks at the time
         self._at_s = now_s
         self._fraction = 0.0
@@ -44,7 +47,9 @@ class Bucket(Account):
             self.used -= debt
             self._fraction = 0.0
             return
-        drained = elapsed_s * self.rate_per_s + self._fraction
+        drained = elapsed_s * (self.rate_per_s - self.others_per_s) + self._fraction
+        if self.others_per_s:
+            self.withheld += max(0.0, min(debt, elapsed_s * self.rate_per_s) - min(debt, drained))
         whole = int(drained)
         if whole >= debt:
             self.used -= debt
@@ -67,9 +72,10 @@ class Bucket(Account):
         short = self.used + self.held + need - limit
         if short <= 0:
             return now_s
-        if need > limit or self.rate_per_s <= 0.0:
+        rate_per_s = self.rate_per_s - self.others_per_s
+        if need > limit or rate_per_s <= 0.0:
             return None
-        return now_s + (short - self._fraction) / self.rate_per_s + 1e-6
+        return now_s + (short - self._fraction) / rate_per_s + 1e-6
 
     def __repr__(self) -> str:
         limit = "-" if self.limit is None else self.limit

@@ -64,7 +64,8 @@ class QuotaWindow:
     `limit`: as told or configured, None while unknown: then it only counts. `corrected`: whether a request's charge
     becomes its true use. `foreign_per_s`: what others take a second. `observed_at_s`: last word of the provider, None
     for none. `reset_at_s`: when everything is back, as told; monotonic. `forecast`, `tracker`, `exhaustion`: what is
-    foreseen, where `Foresight` watches it. `usual_need`: units of a usual request."""
+    foreseen, where `Foresight` watches it. `usual_need`: units of a usual request. `lost`: units that
+    went beyond what was held here, in all."""
 
     __slots__ = (
         "_gap",
@@ -78,6 +79,7 @@ class QuotaWindow:
         "foreign_per_s",
         "kind",
         "limit",
+        "lost",
         "models",
         "name",
         "observed_at_s",
@@ -117,8 +119,9 @@ class QuotaWindow:
         self.tracker: CapacityTracker | None = None
         self.exhaustion: Exhaustion | None = None
         self.usual_need = 1.0
+        self.lost = 0.0
         self._seen_mark = -1
-        self._gap = 0
+        self._gap = 0.0
         self._gap_from_s = now_s
         self.account = Account(name, UNITS[dimension], limit, self._window(now_s), now_s=now_s)
 
@@ -156,7 +159,7 @@ class QuotaWindow:
         account.refresh(now_s)
         self.limit = account.limit = limit
         if isinstance(account, Bucket):
-            account.rate_per_s = self._rate()
+            account.rate_per_s = self.rate_per_s
 
     def observe(self, fact: LimitFact, *, mark: int | None, sent_at_s: float, now_s: float) -> None:
         """Takes in what a reply said. `mark`: `account.taken` just after its own request was held, None when that was
@@ -181,7 +184,7 @@ class QuotaWindow:
             self._seen_mark = mark
         observed = fact.remaining - ahead
         if self.refill is Refill.Continuous:
-            observed += int((now_s - sent_at_s) * self._rate())
+            observed += int((now_s - sent_at_s) * (self.rate_per_s - self.foreign_per_s))
         observed = max(0, min(observed, self.limit))
         gap = max(0, self.limit - account.used - account.held) - observed
         if gap < 0:
@@ -189,7 +192,11 @@ class QuotaWindow:
         if gap:
             account.adjust_used(gap, now_s)
         if self.observed_at_s is not None:
-            self._learn_foreign(gap, now_s)
+            withheld = 0.0
+            if isinstance(account, Bucket):
+                withheld, account.withheld = account.withheld, 0.0
+            self.lost += gap + withheld
+            self._learn_foreign(gap + withheld, now_s)
         else:
             self._gap_from_s = now_s
         self.observed_at_s = now_s
@@ -224,7 +231,7 @@ class QuotaWindow:
         taken = old.used + old.held
         self.refill = refill
         if refill is Refill.Continuous:
-            self.account = Bucket(self.name, old.unit, self.limit, self._rate(), now_s=now_s)
+            self.account = Bucket(self.name, old.unit, self.limit, self.rate_per_s, now_s=now_s)
         else:
             self.account = Account(self.name, old.unit, self.limit, self._window(now_s), now_s=now_s)
         self.account.taken = old.taken
@@ -237,25 +244,21 @@ class QuotaWindow:
             return Anchored(self.period_s, self.reset_at_s or now_s + self.period_s)
         return Rolling(self.period_s, _PARTS)
 
-    def _rate(self) -> float:
-        """What comes back a second beside what others take of it."""
-        rate = self.rate_per_s
-        return max(rate * (1.0 - FOREIGN_SHARE_MAX), rate - self.foreign_per_s)
-
-    def _learn_foreign(self, gap: int, now_s: float) -> None:
-        """Folds unexplained losses of at least a second into what others are thought to take."""
-        self._gap += gap
+    def _learn_foreign(self, loss: float, now_s: float) -> None:
+        """Folds losses of at least a second into what others are thought to take."""
+        self._gap += loss
         elapsed_s = now_s - self._gap_from_s
         if elapsed_s < 1.0 or not self.period_s:
             return
         weight = 1.0 - math.exp(-elapsed_s / FOREIGN_TAU_S)
         rate = self.rate_per_s
         lost = min(max(self._gap / elapsed_s, -rate), 2.0 * rate)  # one correction of the level is no steady loss
-        self.foreign_per_s = min(max(0.0, self.foreign_per_s + weight * lost), FOREIGN_SHARE_MAX * rate)
-        self._gap, self._gap_from_s = 0, now_s
+        foreign = self.foreign_per_s + weight * (lost - self.foreign_per_s)
+        self.foreign_per_s = min(max(0.0, foreign), FOREIGN_SHARE_MAX * rate)
+        self._gap, self._gap_from_s = 0.0, now_s
         account = self.account
         if isinstance(account, Bucket):
-            account.rate_per_s = self._rate()
+            account.others_per_s = self.foreign_per_s
 
     def __repr__(self) -> str:
         return f"<QuotaWindow {self.account!r} {self.refill} {self.source}>"

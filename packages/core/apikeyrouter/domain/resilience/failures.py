@@ -18,6 +18,7 @@ from apikeyrouter.domain.errors import ErrorCategory
 __all__ = [
     "FACTS",
     "LIMITED",
+    "RATES",
     "Billing",
     "ClassFacts",
     "Failure",
@@ -153,6 +154,9 @@ FACTS: Mapping[FailureClass, ClassFacts] = {
     _F.MidReply: _facts(_S.Host, _B.Yes, _C.NetworkError, 502, "upstream_broke_off", elsewhere=False),
     _F.BadReply: _facts(_S.ProviderModel, _B.Unknown, _C.ProviderError, 502, "upstream_bad_reply"),
 }
+
+RATES = frozenset({_F.Rate, _F.Burst})
+"""Refused for the pace of requests: the same key may serve soon."""
 
 LIMITED = frozenset({_F.Rate, _F.Burst, _F.DayQuota, _F.SpendCap, _F.InflightHold, _F.TooLargeForLimit})
 """Refused for a limit of the account."""

@@ -22,7 +22,10 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from apikeyrouter.domain.cost.overrides import PriceOverride, read_overrides
 from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.domain.models.routing_decision import ObjectiveType
+from apikeyrouter.domain.routing.deployments import Deployment
 from apikeyrouter.domain.routing.objectives import Values
+from apikeyrouter.domain.routing.policy import Policy
+from apikeyrouter.infrastructure.config.documents import deployments_given, policies_given
 
 __all__ = ["RouterSettings"]
 
@@ -126,6 +129,13 @@ class RouterSettings(BaseSettings):
     decision_log_max: int = Field(10_000, ge=1, le=1_000_000)
     """Decisions kept in memory for explanations; the oldest go first."""
 
+    quota_wait_s: float = Field(10.0, ge=0, le=3600)
+    """Seconds that a request may wait while every key that could serve it is at a rate limit; 0 refuses it at once. It
+    waits only if it would be served in time."""
+
+    waiting_max: int = Field(1_000, ge=0, le=100_000)
+    """Requests that may wait for quota at a time; beyond that they are refused with the time to come back."""
+
     considered_max: int = Field(24, ge=2, le=1_000)
     """Candidates that one decision looks at. Pools up to this size are looked at whole."""
 
@@ -154,6 +164,13 @@ class RouterSettings(BaseSettings):
 
     prices_file: Path | None = None
     """A file with more of them: JSON, or TOML with `[[prices]]` tables. Read once."""
+
+    policies: Annotated[tuple[Policy, ...], NoDecode, PlainValidator(policies_given)] = ()
+    """What the operator allows and wants, see `domain.routing.policy`: a list of objects, JSON text of one, or the name
+    of a JSON or TOML file (`[[policies]]` tables). What is set here cannot be changed while the router runs."""
+
+    deployments: Annotated[tuple[Deployment, ...], NoDecode, PlainValidator(deployments_given)] = ()
+    """Names that stand for several models, and fallbacks, see `domain.routing.deployments`; given as `policies`."""
 
     _prices_of_file: tuple[PriceOverride, ...] = PrivateAttr(())
 

@@ -1,0 +1,118 @@
+"""A request that has to wait for quota: its place in line, and the honest answer when waiting is in vain.
+
+`Patience` stands between the pipeline and the `WaitingRoom`. A newcomer does not overtake those who wait for the same
+model (`may_try`); a request that every key refused for want of headroom waits until the earliest of them could serve it
+(`until`). Laws: a request that does not wait costs one look into a dictionary; whatever becomes of a request, its place
+is given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from apikeyrouter.domain.interfaces.clock import Clock
+from apikeyrouter.domain.models.call import Call
+from apikeyrouter.domain.quota.vtc import weighed_tokens
+from apikeyrouter.domain.routing.demand import Demand
+from apikeyrouter.domain.routing.explain import Rejection
+from apikeyrouter.waiting_room import Place, WaitingRoom
+
+__all__ = ["Patience", "Waiting", "waitable_at"]
+
+_WAITED_FOR = frozenset({"headroom", "rate_limited", "throttled"})
+"""Refusals that time mends: quota that flows back. An outage is told at once (fail fast)."""
+
+
+class Waiting:
+    """One request's waiting. `waited_s`: so far."""
+
+    __slots__ = ("call", "demand", "line", "place", "waited_s")
+
+    def __init__(self, call: Call, demand: Demand) -> None:
+        self.call = call
+        self.demand = demand
+        self.line: Hashable = (call.provider_id, call.model)
+        self.place: Place | None = None
+        self.waited_s = 0.0
+
+    @property
+    def cost(self) -> int:
+        """What it adds to its tenant's account while tenants compete."""
+        return weighed_tokens(self.demand.input_expected, self.demand.output_expected)
+
+    @property
+    def tenant(self) -> str:
+        """Whose turn it takes."""
+        call = self.call
+        if call.tenant is not None:
+            return call.tenant.tenant_id
+        return str(call.tags.get("virtual_key") or "") if call.tags else ""
+
+    @property
+    def weight(self) -> float:
+        """Its tenant's share while requests wait."""
+        return self.call.tenant.weight if self.call.tenant is not None else 1.0
+
+
+class Patience:
+    """One per router. `room`: where requests wait."""
+
+    def __init__(self, room: WaitingRoom, clock: Clock) -> None:
+        self.room = room
+        self._clock = clock
+
+    async def may_try(self, waiting: Waiting) -> bool:
+        """Whether the request may look for a key now: waits for its turn if others wait. False: not in time."""
+        if waiting.place is not None or not self.room.must_queue(waiting.line):
+            return True
+        return self._enter(waiting, None) and await self._turn(waiting, self._clock.monotonic_s())
+
+    async def until(self, waiting: Waiting, at_s: float) -> bool:
+        """Waits until `at_s`, or until an event gives hope before. False: not in time."""
+        if waiting.place is None and not self._enter(waiting, at_s):
+            return False
+        return await self._turn(waiting, at_s)
+
+    def retry_after_s(self, waiting: Waiting, at_s: float | None) -> float:
+        """When such a request would be served if it came again, in seconds."""
+        return self.room.expected_wait_s(waiting.line, waiting.cost, at_s, tenant=waiting.tenant, weight=waiting.weight)
+
+    def served(self, waiting: Waiting) -> None:
+        """It found a key: the next in line may try."""
+        if waiting.place is not None:
+            waiting.place.served()
+
+    def left(self, waiting: Waiting) -> None:
+        """It is over, well or not. Harmless after `served`."""
+        if waiting.place is not None:
+            waiting.place.leave()
+
+    def _enter(self, waiting: Waiting, feasible_at_s: float | None) -> bool:
+        waiting.place = self.room.enter(
+            waiting.line,
+            tenant=waiting.tenant,
+            weight=waiting.weight,
+            cost=waiting.cost,
+            deadline_s=waiting.call.deadline_s,
+            feasible_at_s=feasible_at_s,
+        )
+        return waiting.place is not None
+
+    async def _turn(self, waiting: Waiting, at_s: float) -> bool:
+        place = waiting.place
+        if place is None:
+            return False
+        started_s = self._clock.monotonic_s()
+        try:
+            came = await place.turn(at_s)
+        finally:
+            waiting.waited_s += self._clock.monotonic_s() - started_s
+        if not came:
+            waiting.place = None
+        return came
+
+
+def waitable_at(rejections: Sequence[Rejection]) -> float | None:
+    """The earliest time (monotonic) at which one of the refused could serve; None: waiting does not help."""
+    times = [one.until_s for one in rejections if one.until_s is not None and one.code in _WAITED_FOR]
+    return min(times, default=None)

@@ -1,0 +1,170 @@
+"""One send and what came of it: step 6 of the path of a request, with the closing of its attempt (7 and 8).
+
+`Sender.send` builds the request, sends it, and reads the reply: a `Reply`, whose stream may still run, or a `Failed`.
+Whatever happens, cancellation too, the attempt is closed, or handed to the stream that will close it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from apikeyrouter.attempt import Attempt, Learners
+from apikeyrouter.domain.cost.usage import Usage
+from apikeyrouter.domain.interfaces.transport import HttpReply, HttpRequest, Timeouts, Transport, TransportError
+from apikeyrouter.domain.models.call import Call
+from apikeyrouter.domain.resilience.classify import classify_event, classify_reply, classify_transport
+from apikeyrouter.domain.resilience.failures import Failure, bad_reply
+from apikeyrouter.domain.routing.choose import Taken
+from apikeyrouter.domain.routing.demand import Demand
+from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord
+from apikeyrouter.domain.routing.fallbacks import call_for
+from apikeyrouter.journal import Journal
+from apikeyrouter.streaming import ReplyStream
+
+__all__ = ["Failed", "Limits", "Order", "Reply", "Sender"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`attempts_max`: sends per request at the most that a provider's fault may cost (5xx, connections, time-outs);
+    keys that are refused for their own sake do not count, up to 12 sends in all. `retry_unanswered`: whether a request
+    that was sent and got no byte back may be sent again; it may then be billed twice, and both are charged to the
+    ledger. `tenant_wait_s`: how long a caller over its own limits may wait for them."""
+
+    attempts_max: int = 3
+    retry_unanswered: bool = True
+    tenant_wait_s: float = 0.0
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+@dataclass(slots=True)
+class Reply:
+    """What the caller gets: a body, or a stream whose first events are already here."""
+
+    record: DecisionRecord
+    taken: Taken
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes = b""
+    usage: Usage | None = None
+    stream: ReplyStream | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A send that failed. `body`: the provider's error body and its content type, where there was one."""
+
+    failure: Failure
+    fact: AttemptFact
+    body: tuple[bytes, str | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be sent: the caller's `call`, its sizes, the decision that it belongs to, and who was taken for it."""
+
+    call: Call
+    demand: Demand
+    record: DecisionRecord
+    taken: Taken
+
+
+class Sender:
+    """Sends over one transport."""
+
+    def __init__(self, transport: Transport, learners: Learners, journal: Journal, limits: Limits) -> None:
+        self._transport = transport
+        self._learners = learners
+        self._clock = learners.clock
+        self._journal = journal
+        self._limits = limits
+
+    async def send(self, order: Order) -> Reply | Failed:
+        """Never raises but for cancellation and faults of ours."""
+        candidate = order.taken.candidate
+        call = call_for(order.call, candidate)
+        attempt = Attempt(self._learners, call, order.taken, order.demand, order.record)
+        adapter = candidate.provider.adapter
+        reply: HttpReply | None = None
+        try:
+            request = adapter.build_request(call, attempt.secret, base_url=candidate.record.base_url)
+            request.timeouts = self._limits.timeouts
+            reply = await self._send(request)
+            attempt.first_byte()
+            if reply.status == 200:
+                attempt.heard(reply.headers)
+                if call.streams and _is_event_stream(reply):
+                    return await self._begin_stream(order, call, attempt, reply)
+                body, usage = adapter.read_reply(call, await reply.read())
+                charged = attempt.succeed(usage)
+                self._journal.ended(order.call, order.record, attempt.fact, charged)
+                return Reply(order.record, order.taken, 200, reply.headers, body, charged)
+            return await self._read_failure(attempt, reply)
+        except TransportError as error:
+            return _failed(attempt, classify_transport(error))
+        except ValueError as fault:
+            return _failed(attempt, _bad_reply(str(fault), reply))
+        finally:
+            if attempt.open and not attempt.fact.outcome.startswith("stream"):
+                attempt.abandon("cancelled")
+                if reply is not None:
+                    reply.aclose()
+
+    async def _send(self, request: HttpRequest) -> HttpReply:
+        """Sends; once more when a kept-alive connection turns out to have been closed under our hands.
+
+        A provider closes idle connections at any time, also in the instant in which we write: that is no answer to the
+        request, and no reason to blame the key. Only where unanswered requests may be sent again.
+        """
+        try:
+            return await self._transport.send(request)
+        except TransportError as error:
+            if not (error.reused and error.kind == "reset" and self._limits.retry_unanswered):
+                raise
+            return await self._transport.send(request)
+
+    async def _begin_stream(self, order: Order, call: Call, attempt: Attempt, reply: HttpReply) -> Reply | Failed:
+        """Waits for the first event: until then another key may still take over."""
+        adapter = attempt.taken.candidate.provider.adapter
+        reader = adapter.open_stream(call)
+        chunks = reply.chunks()
+        first = b""
+        try:
+            while not first and not reader.done and reader.error is None:
+                first = reader.feed(await anext(chunks))
+        except StopAsyncIteration:
+            first += reader.finish()
+            if not reader.done:
+                return _failed(attempt, _bad_reply("the stream ended before its first event", reply))
+        if reader.error is not None and not reader.deltas:
+            failure = classify_event(adapter.dialect, reader.error, utc_now=self._clock.utc_now())
+            reply.aclose()
+            return _failed(attempt, failure or _bad_reply("the stream began with an error", reply))
+        attempt.accepted()
+        attempt.fact.outcome = "streaming"
+        stream = ReplyStream(
+            order.call, attempt, reply, chunks, reader, first=first, demand=order.demand, journal=self._journal
+        )
+        return Reply(order.record, attempt.taken, 200, reply.headers, stream=stream)
+
+    async def _read_failure(self, attempt: Attempt, reply: HttpReply) -> Failed:
+        body = await reply.read()
+        dialect = attempt.taken.candidate.provider.adapter.dialect
+        failure = classify_reply(dialect, reply.status, reply.headers, body, utc_now=self._clock.utc_now())
+        attempt.refused(failure, reply.headers, body)
+        kind = reply.header(b"content-type")
+        return _failed(attempt, failure, (body, kind.decode("latin-1") if kind else None))
+
+
+def _failed(attempt: Attempt, failure: Failure, body: tuple[bytes, str | None] | None = None) -> Failed:
+    attempt.fail(failure)
+    return Failed(failure, attempt.fact, body)
+
+
+def _is_event_stream(reply: HttpReply) -> bool:
+    kind = reply.header(b"content-type")
+    return kind is not None and kind.lower().startswith(b"text/event-stream")
+
+
+def _bad_reply(why: str, reply: HttpReply | None) -> Failure:
+    return bad_reply(why, reply.status if reply is not None else None)
