@@ -58,6 +58,7 @@ def open_pipeline(router: ApiKeyRouter, transport: Transport, learners: Learners
         transport,
         funding=_open_funding(router.cost_controller, clock, chosen),
         patience=Patience(router.waiting_room, clock),
+        tenants=router.tenant_limits,
         learners=learners,
         journal=router.journal,
         limits=Limits(chosen.attempts_max, chosen.retry_unanswered, timeouts=router.timeouts),

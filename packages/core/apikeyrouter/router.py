@@ -23,6 +23,7 @@ from apikeyrouter.domain.components.key_manager import KeyManager
 from apikeyrouter.domain.components.price_keeper import PriceKeeper
 from apikeyrouter.domain.components.quota_awareness_engine import QuotaAwarenessEngine
 from apikeyrouter.domain.components.routing_engine import RoutingEngine
+from apikeyrouter.domain.components.tenant_limits import TenantLimits
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.price_source import PriceSource
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
@@ -112,6 +113,7 @@ class ApiKeyRouter:
         self.chooser = Chooser(self.ledger, costs, self.settings.considered_max)
         self.quota_awareness_engine = QuotaAwarenessEngine(self.key_manager, self.pools, self.foresight, self._clock)
         self.routing_engine = RoutingEngine(self._dry_run)
+        self.tenant_limits = TenantLimits(costs.book.lessee, self._clock)
         self.waiting_room = open_room(self.settings, self._clock)
         self._learners = learners_of(self.key_manager, costs, self._clock, rng, self.waiting_room.freed)
         costs.checker = partial(check_budget, self)
