@@ -7,7 +7,7 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apikeyrouter.domain.resilience.breaker import Breaker, Phase, Verdict
+from apikeyrouter.domain.resilience.breaker import PROBE_PATIENCE_S, Breaker, Phase, Verdict
 from apikeyrouter.domain.resilience.cooldown import cooldown_s, hinted_s, later, rest_s
 from apikeyrouter.domain.resilience.failures import FACTS, Failure, FailureClass
 from apikeyrouter.domain.resilience.retry import RetryBudget
@@ -71,11 +71,11 @@ actions = st.lists(
 
 @BOUNDED
 @given(actions, seeds)
-def test_no_history_lets_two_probes_out_or_loses_the_place_for_one(
+def test_no_history_lets_two_probes_out_at_once_or_loses_the_place_for_one(
     history: list[tuple[str, int, float]], seed: int
 ) -> None:
     breaker, rng, now_s = Breaker(), random.Random(seed), 1_000.0
-    out: list[tuple[int, bool]] = []
+    out: list[tuple[int, float]] = []
     for action, which, pause_s in history:
         now_s += pause_s
         if action == "begin":
@@ -83,8 +83,9 @@ def test_no_history_lets_two_probes_out_or_loses_the_place_for_one(
             assert verdict is breaker.verdict(now_s)
             if verdict is Verdict.Reject:
                 continue
-            assert not (verdict is Verdict.Probe and any(probe for _, probe in out))
-            out.append((breaker.begin(now_s), verdict is Verdict.Probe))
+            probing = verdict is Verdict.Probe
+            assert not (probing and any(now_s - began_s < PROBE_PATIENCE_S for _, began_s in out))
+            out.append((breaker.begin(now_s), now_s if probing else 0.0))
         elif out:
             ticket, _ = out.pop(which % len(out))
             if action == "succeed":

@@ -23,7 +23,7 @@ from apikeyrouter.domain.interfaces.sealer import Sealer
 from apikeyrouter.domain.interfaces.state_store import StateQuery, StateStore, StoredEvent
 from apikeyrouter.domain.keys import learning, operators, rotation
 from apikeyrouter.domain.keys.counting import KeyCounts
-from apikeyrouter.domain.keys.effects import impose
+from apikeyrouter.domain.keys.effects import Among, impose
 from apikeyrouter.domain.keys.eligibility import blocked
 from apikeyrouter.domain.keys.joining import take_in
 from apikeyrouter.domain.keys.merging import twins
@@ -297,21 +297,17 @@ class KeyManager:
         elif ticket.probe or ticket.model_limit is not None:
             self._on_change(ticket.record, None)
 
-    def fail(self, ticket: Ticket, failure: Failure, now_s: float) -> None:
-        """The attempt failed. What concerns the quota pool reaches all keys of the pool."""
+    def fail(self, ticket: Ticket, failure: Failure, now_s: float, among: Among | None = None) -> None:
+        """The attempt failed, `among` those keys (None: its provider's). What concerns its pool reaches all of that."""
         record = ticket.record
-        moved, effect = learning.fail(ticket, failure, now_s, self._rng)
-        touched = [record]
-        news = [] if moved is None else [(record, moved)]
+        among = among or Among(self._ring.of_provider(record.provider_id))
+        moved, effect = learning.fail(ticket, failure, now_s, self._rng, among)
+        touched, news = [record], [] if moved is None else [(record, moved)]
         if moved is not None and moved.event is KeyEvent.RotationUndone:
             record.fingerprint = self._fingerprint(record.provider_id, record.secret.reveal())
         if effect is not None and failure.scope is Scope.Pool:
-            for mate in self._ring.pool_of(record):
-                if mate is not record:
-                    mate_moved = impose(mate, effect, now_s)
-                    touched.append(mate)
-                    if mate_moved is not None:
-                        news.append((mate, mate_moved))
+            touched += (mates := [mate for mate in self._ring.pool_of(record) if mate is not record])
+            news += [(mate, change) for mate in mates if (change := impose(mate, effect, now_s)) is not None]
         self._post(news)
         self._writer.used(record)
         self._writer.post_changes(touched)  # a deadline that only moved is news too

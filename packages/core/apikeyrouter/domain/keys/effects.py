@@ -2,12 +2,13 @@
 
 A failure with scope Pool is decided once, for the key that met it, and imposed on all keys of its pool, so that they
 rest until the same moment. How long a rest is comes from `resilience.cooldown.rest_s`; which event of the state machine
-a class of failure is, is the table `_EVENTS`.
+a class of failure is, is the table `_EVENTS`. Faults that may be everybody's rest a key only when it is an outlier
+among its peers, and never the last one in service: `resilience.ejection`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
@@ -16,10 +17,19 @@ from apikeyrouter.domain.keys.eligibility import EJECTED
 from apikeyrouter.domain.keys.moves import move
 from apikeyrouter.domain.keys.record import KeyRecord, ModelLimit, Strike, Transition
 from apikeyrouter.domain.keys.states import KeyEvent, legal
-from apikeyrouter.domain.resilience.cooldown import AUTH_SUSPECT_S, later, rest_s
+from apikeyrouter.domain.models.api_key import KeyState
+from apikeyrouter.domain.resilience.cooldown import AUTH_SUSPECT_S, BASE_S, EJECTING, cooldown_s, later, rest_s
+from apikeyrouter.domain.resilience.ejection import (
+    GRAY_REST_S,
+    Blame,
+    Outlier,
+    judge,
+    may_eject,
+    peers_failure_rate,
+)
 from apikeyrouter.domain.resilience.failures import Failure, FailureClass
 
-__all__ = ["LIMITED_MODELS_MAX", "Effect", "effect_of", "evidence_of", "impose"]
+__all__ = ["LIMITED_MODELS_MAX", "Among", "Effect", "effect_of", "evidence_of", "impose"]
 
 LIMITED_MODELS_MAX = 256
 """Waits of single models that a key remembers; beyond that the one that ends first makes room."""
@@ -46,6 +56,15 @@ class Effect:
     evidence: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Among:
+    """Where a key failed. `peers`: the keys that might have served instead, itself included. `blame`: whose fault the
+    breaker takes it for; a key that fails where others have just served is set aside at once."""
+
+    peers: Sequence[KeyRecord]
+    blame: Blame = Blame.Usual
+
+
 _K, _E = FailureClass, KeyEvent
 
 _EVENTS: Mapping[FailureClass, tuple[KeyEvent, str, str]] = {
@@ -67,14 +86,29 @@ _OFTEN_PER_MODEL = frozenset({_K.Rate, _K.Burst, _K.InflightHold, _K.DayQuota, _
 _HONEST = frozenset({_K.Rate, _K.Burst, _K.InflightHold})
 """Classes whose `Retry-After` says when the limit is gone. A short hint on a day quota buys one probe (Gemini)."""
 
+_SET_ASIDE = frozenset({KeyState.Throttled, KeyState.Recovering})
+
+_PEERS_MAX = 64
+"""Peers that a key is compared with: a failure over 1,000 keys must not cost a millisecond."""
+
 _BARELY_S = 1e-9
 """Stands for the time 0.0, which means none in a record."""
 
 
 def effect_of(
-    record: KeyRecord, failure: Failure, model: str | None, *, started_s: float, now_s: float, rng: Random
+    record: KeyRecord,
+    failure: Failure,
+    model: str | None,
+    *,
+    started_s: float,
+    now_s: float,
+    rng: Random,
+    among: Among | None = None,
 ) -> Effect | None:
-    """What the failure of an attempt begun at `started_s` does; counts its strike. None: nothing (yet)."""
+    """What the failure of an attempt begun at `started_s` does; counts its strike. None: nothing (yet).
+
+    `among`: None: nobody knows its peers, and the key is judged alone.
+    """
     kind = failure.failure_class
     event, code, words = _EVENTS.get(kind, _FAILED)
     spot_model = None if failure.whole_account or kind not in _OFTEN_PER_MODEL else model
@@ -96,6 +130,8 @@ def effect_of(
         return None
     record.strikes[spot] = Strike(strikes, now_s if fresh or strike is None else strike.struck_s)
     wait_s = rest_s(failure, strikes, rng)
+    if kind in EJECTING and not failure.retry_after_s:
+        wait_s = _ejection_s(record, wait_s, among, now_s, rng)
     if wait_s <= 0.0:
         return None
     return Effect(
@@ -110,6 +146,37 @@ def effect_of(
         fresh=fresh,
         evidence=evidence_of(failure, model) | {"strikes": strikes, "rest_s": round(wait_s, 3)},
     )
+
+
+def _ejection_s(record: KeyRecord, wait_s: float, among: Among | None, now_s: float, rng: Random) -> float:
+    """How long a faulty key is set aside, 0.0 if it stays. `wait_s`: what its faults in a row alone would make it."""
+    track = record.track
+    if among is None:
+        return wait_s
+    peers = among.peers
+    if len(peers) > _PEERS_MAX:
+        first = rng.randrange(len(peers) - _PEERS_MAX + 1)
+        peers = peers[first : first + _PEERS_MAX]
+    others = [peer for peer in peers if peer is not record]
+    dead = among.blame is Blame.Own or wait_s > 0.0
+    outlier = Outlier.Dead if dead else judge(track, peers_failure_rate(peer.track for peer in others), now_s)
+    if outlier is None:
+        return 0.0
+    in_service = 1 + sum(_in_service(peer) for peer in others)
+    if not may_eject(outlier, ejected=sum(_ejected(peer) for peer in others), in_service=in_service):
+        return 0.0
+    base_s = GRAY_REST_S if outlier is Outlier.Gray else BASE_S
+    rest = max(wait_s, cooldown_s(int(track.ejections_now(now_s)) + 1, rng, base_s=base_s))
+    track.eject(now_s, now_s + rest)
+    return rest
+
+
+def _in_service(record: KeyRecord) -> bool:
+    return record.state is KeyState.Available or (record.state is KeyState.Throttled and record.until_s == 0.0)
+
+
+def _ejected(record: KeyRecord) -> bool:
+    return record.code == EJECTED and record.state in _SET_ASIDE and not _in_service(record)
 
 
 def evidence_of(failure: Failure, model: str | None) -> dict[str, Any]:

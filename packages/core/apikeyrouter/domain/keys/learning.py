@@ -3,10 +3,10 @@
 Main entries: `begin` hands out a `Ticket`; `succeed`, `fail` or `release` takes it back, exactly once. `fail` returns
 the `Effect` that it had, which `impose` applies to the other keys of the same quota pool.
 Laws: deadlines only move later, except on success or an operator's action. Nothing changes on failures that are the
-caller's own (Client, Policy, TooLargeForLimit). Faults that speak of a host or model set a key aside only several in a
-row: mostly the breaker answers them, but a key may have a deployment of its own. What was sent before a wait began is
-no news about it: such a success ends no wait, and such a failure lengthens no backoff, so that ten requests refused
-together count as one refusal. A secret that is no longer current cannot condemn its successor.
+caller's own (Client, Policy, TooLargeForLimit). Faults that speak of a host or model set a key aside only when it fails
+more than its peers (`resilience.ejection`): what all of them share, the breaker answers. What was sent before a wait
+began is no news about it: such a success ends no wait, and such a failure lengthens no backoff, so that ten requests
+refused together count as one refusal. A secret that is no longer current cannot condemn its successor.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from __future__ import annotations
 from random import Random
 
 from apikeyrouter.domain.errors import InvalidStateTransitionError
-from apikeyrouter.domain.keys.effects import Effect, effect_of, evidence_of, impose
+from apikeyrouter.domain.keys.effects import Among, Effect, effect_of, evidence_of, impose
 from apikeyrouter.domain.keys.eligibility import EJECTED, blocked
 from apikeyrouter.domain.keys.moves import clear_waits, move
 from apikeyrouter.domain.keys.record import KeyRecord, ModelLimit, Ticket, Transition
 from apikeyrouter.domain.keys.rotation import swap_refused
 from apikeyrouter.domain.keys.states import KeyEvent
 from apikeyrouter.domain.models.api_key import KeyState
+from apikeyrouter.domain.resilience.cooldown import EJECTING
+from apikeyrouter.domain.resilience.ejection import Blame
 from apikeyrouter.domain.resilience.failures import Failure, FailureClass
 
 __all__ = ["LIMIT_FORGOTTEN_AFTER_S", "Transition", "begin", "fail", "forget_old_limits", "release", "succeed"]
@@ -90,6 +92,7 @@ def succeed(ticket: Ticket, now_s: float) -> Transition | None:
     """The attempt was served. Ends the wait that it was sent after, if any."""
     _close(ticket)
     record = ticket.record
+    record.track.succeed(now_s)
     if record.suspected_s and ticket.version == record.version and ticket.started_s >= record.suspected_s:
         record.suspected_s = 0.0
     if record.state is _AVAILABLE:
@@ -140,23 +143,30 @@ def _recovered(record: KeyRecord, ticket: Ticket, now_s: float) -> Transition:
     return move(record, KeyEvent.Succeeded, now_s, cause="a request succeeded", reason="", evidence=evidence)
 
 
-def fail(ticket: Ticket, failure: Failure, now_s: float, rng: Random) -> tuple[Transition | None, Effect | None]:
+def fail(
+    ticket: Ticket, failure: Failure, now_s: float, rng: Random, among: Among | None = None
+) -> tuple[Transition | None, Effect | None]:
     """The attempt failed. Returns the key's transition, if any, and the effect for other keys of the pool, if any.
 
-    The effect is to be imposed on them only when `failure.scope` is Pool.
+    The effect is to be imposed on them only when `failure.scope` is Pool. `among`: its peers, and whose fault it is.
     """
     _close(ticket)
     record, kind = ticket.record, failure.failure_class
     if kind in _CALLERS_OWN:
         return None, None
     record.failure_count += 1
+    if kind in EJECTING:
+        if among is not None and among.blame is Blame.Shared and not failure.retry_after_s:
+            return None, None
+        record.track.fail(now_s)
     if kind is FailureClass.Auth:
         if ticket.version != record.version:
             return None, None
         swapped = swap_refused(record, now_s, evidence_of(failure, ticket.model))
         if swapped is not None:
             return swapped, None
-    effect = effect_of(record, failure, ticket.model, started_s=ticket.started_s, now_s=now_s, rng=rng)
+    started_s = ticket.started_s
+    effect = effect_of(record, failure, ticket.model, started_s=started_s, now_s=now_s, rng=rng, among=among)
     if effect is None:
         return None, None
     return impose(record, effect, now_s), effect

@@ -15,6 +15,7 @@ from typing import Any
 from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.keys.states import KeyEvent
 from apikeyrouter.domain.models.api_key import KeyState
+from apikeyrouter.domain.resilience.ejection import Track
 
 __all__ = ["KeyRecord", "ModelLimit", "Strike", "Ticket", "Transition"]
 
@@ -58,6 +59,7 @@ class KeyRecord:
     `revision`: grows with every change that other processes must know, see `keys.saving`. `order_revision`: the one of
     the last change by an operator (enabled, disabled, rotated, revoked); `secret_revision`: that of the last rotation;
     `terms_revision`: that of label and metadata.
+    `track`: how its attempts ended of late.
     `usage_count`, `failure_count`, `last_used_s`: as far as this process knows, see `keys.counting`.
     """
 
@@ -91,6 +93,7 @@ class KeyRecord:
     suspected_s: float = 0.0
     in_flight: int = 0
     probing: bool = False
+    track: Track = field(default_factory=Track)
     usage_count: int = 0
     failure_count: int = 0
     last_used_s: float | None = None

@@ -17,6 +17,7 @@ from apikeyrouter.domain.resilience.failures import Failure, FailureClass
 
 __all__ = [
     "AUTH_SUSPECT_S",
+    "EJECTING",
     "EJECT_AFTER",
     "PROBE_BASE_S",
     "PROBE_CAP_S",
@@ -89,6 +90,9 @@ _RESTS: Mapping[FailureClass, _Rest] = {
     _F.Auth: _AUTH,
     _F.Permission: _PROBE,
 }
+EJECTING = frozenset(kind for kind, rest in _RESTS.items() if rest is _EJECT)
+"""Classes that eject a key, several in a row or too many of them; they may also be everybody's trouble."""
+
 _UNRESTED = frozenset({_F.TooLargeForLimit, _F.Client, _F.Policy})
 
 _DOUBLINGS_MAX = 32
