@@ -1,28 +1,33 @@
 """Sift, rank and hold: choosing a candidate and taking it are one synchronous step.
 
-Nothing here awaits, so between looking at a key and reserving its turn, quota and money no other request can run: N
-concurrent fair calls over K equal keys land N/K each (law L10), and no limit is passed (L1). Every candidate that was
-looked at is either kept or has a rejection (L8).
+`Chooser.choose` runs the filters (`sift`), the scores (`scoring`) and the hold. Nothing here awaits, so between looking
+at a key and reserving its turn, quota and money no other request can run: N concurrent fair calls over K equal keys
+land N/K each (law L10), and no limit is passed (L1). Every candidate that was looked at is either kept or has a
+rejection (L8).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.errors import UnboundedCostError
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
-from apikeyrouter.domain.keys.eligibility import EJECTED, Block, blocked
+from apikeyrouter.domain.keys.eligibility import EJECTED
 from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.ledger.holds import Hold, Refused
 from apikeyrouter.domain.ledger.ledger import Ledger
 from apikeyrouter.domain.quota.limits import QuotaWindow
-from apikeyrouter.domain.resilience.breaker import Verdict
+from apikeyrouter.domain.routing.affinity import Affinity, Prefix, session_of
 from apikeyrouter.domain.routing.candidates import Candidate, Group
 from apikeyrouter.domain.routing.demand import Demand
-from apikeyrouter.domain.routing.explain import DecisionRecord, Rejection, Scored
-from apikeyrouter.domain.routing.objectives import RELIABILITY_THRESHOLD, Objective
+from apikeyrouter.domain.routing.explain import DecisionRecord, Rejection, Row, Scored
+from apikeyrouter.domain.routing.objectives import Objective
+from apikeyrouter.domain.routing.scoring import rank
+from apikeyrouter.domain.routing.shadow import Shadow
+from apikeyrouter.domain.routing.sift import HEADROOM, Sieve
 
 __all__ = ["Chooser", "MoneyRefusal", "Taken"]
 
@@ -59,13 +64,16 @@ class MoneyRefusal:
 
 
 class Chooser:
-    """Picks and takes. `money`: the candidates that budgets refused, when nothing could be held."""
+    """Picks and takes. `money`: the candidates that budgets refused, when nothing could be held. `shadow`: another
+    objective that is asked and not obeyed, None for none."""
 
     def __init__(self, ledger: Ledger, costs: CostController, considered_max: int) -> None:
         self._ledger = ledger
         self._costs = costs
         self._considered_max = considered_max
+        self._affinity = Affinity()
         self.money: list[MoneyRefusal] = []
+        self.shadow: Shadow | None = None
 
     def choose(
         self,
@@ -80,136 +88,68 @@ class Chooser:
     ) -> Taken | None:
         """The best candidate that could be held, or None; `record` receives candidates, scores and rejections.
 
-        `tags`: of the call; budgets per virtual key, team and tag go by them.
+        `tags`: of the call; budgets per virtual key, team and tag go by them, and `session` names a conversation.
         """
         self.money = []
-        rejections: list[Rejection] = []
-        record.rejections = rejections
-        kept = self._sift(group, objective, demand, rejections, tried=tried, now_s=now_s)
-        if not kept and not group.small:
-            kept = self._sift(group, objective, demand, rejections, tried=tried, now_s=now_s, everyone=True)
-        ahead = not kept
-        if ahead:
-            kept = self._readmit(group, objective, demand, rejections, tried=tried, now_s=now_s)
+        prefix = self._affinity.find(demand, session_of(tags), now_s) if objective.affinity else None
+        sieve = Sieve(group, demand, objective, tried=tried, now_s=now_s)
+        ahead = self._sift(group, objective, sieve, prefix, now_s)
+        rejections = record.rejections = sieve.rejections
+        if objective.ruling is not None:
+            record.policies = objective.ruling.policies
         record.candidates = len(group.candidates)
-        record.considered = len(kept) + len(rejections)
-        scored = self._rank(kept, demand, objective, now_s)
-        record.kept = [s for s, _ in scored]
-        for place, (facts, candidate) in enumerate(scored):
-            taken = self._hold(candidate, facts, demand, tags, now_s=now_s)
+        record.considered = len(sieve.kept) + len(rejections)
+        rows = rank(sieve.kept, sieve.rooms, demand, objective, prefix, now_s)
+        record.kept = rows
+        if self.shadow is not None and not tried and rows:
+            self.shadow.compare(record, sieve, demand, rows, now_s)
+        for place, row in enumerate(rows):
+            candidate = row[4]
+            taken = self._hold(candidate, row, demand, tags, now_s=now_s)
             if isinstance(taken, Taken):
                 taken.ahead = ahead
                 group.took(candidate)
-                record.chosen = facts
                 if place:
-                    record.kept = [s for s, _ in scored[place:]]
+                    record.kept = rows = rows[place:]
+                record.choose(taken.scored, candidate.quota)
+                if not record.rehearsal:
+                    if objective.turns_only:
+                        _pass_over(group, rows)
+                    if prefix is not None:
+                        self._affinity.sent(prefix, candidate, now_s)
                 return taken
             rejections.append(_refusal(candidate, taken))
         record.kept = ()
         record.chosen = None
         return None
 
-    def _sift(
-        self,
-        group: Group,
-        objective: Objective,
-        demand: Demand,
-        rejections: list[Rejection],
-        *,
-        tried: set[str],
-        now_s: float,
-        everyone: bool = False,
-    ) -> list[Candidate]:
-        kept: list[Candidate] = []
-        model = group.model
-        constrained = objective.constrained
-        pool: Iterable[Candidate] = group.candidates if everyone else group.front(now_s, by_price=objective.cost > 0.0)
-        if everyone:
-            rejections.clear()
-        for candidate in pool:
-            if candidate.record.key_id in tried:
-                continue
-            block = (
-                _capability_block(candidate, demand)
-                or blocked(candidate.record, model, now_s)
-                or _breaker_block(candidate, now_s)
-            )
-            if block is None and constrained:
-                block = _constraint_block(candidate, objective, demand, now_s)
-            if block is None:
-                kept.append(candidate)
-                if len(kept) >= self._considered_max:
-                    break
-                continue
-            rejections.append(_rejection(candidate, block))
-            group.park(candidate, block)
-        if kept and rejections and group.small:
-            _keep_level(kept, rejections, group)
-        return kept
+    def _sift(self, group: Group, objective: Objective, sieve: Sieve, prefix: Prefix | None, now_s: float) -> bool:
+        """Fills the sieve; whether those it kept are ejected ones, taken before their time.
 
-    def _readmit(
-        self,
-        group: Group,
-        objective: Objective,
-        demand: Demand,
-        rejections: list[Rejection],
-        *,
-        tried: set[str],
-        now_s: float,
-    ) -> list[Candidate]:
-        """When all that is left was merely ejected after failures, ejection is no longer a preference but an outage of
-        our own making: the breaker alone decides (compare Envoy's panic threshold)."""
-        ejected = {r.key_id for r in rejections if r.code == EJECTED}
-        back = [
-            c
-            for c in group.candidates
-            if c.record.key_id in ejected
-            and c.record.key_id not in tried
-            and not c.record.probing
-            and _breaker_block(c, now_s) is None
-            and (not objective.constrained or _constraint_block(c, objective, demand, now_s) is None)
-        ]
-        if back:
-            ids = {c.record.key_id for c in back}
-            rejections[:] = [r for r in rejections if r.key_id not in ids]
-        return back
-
-    def _rank(
-        self, kept: list[Candidate], demand: Demand, objective: Objective, now_s: float
-    ) -> list[tuple[Scored, Candidate]]:
-        """Best first. The order is total: score, turn, registration order."""
-        ranked: list[tuple[float, float, int, Scored, Candidate]] = []
-        tokens_in, tokens_out = demand.input_expected, demand.output_expected
-        turns_only = objective.turns_only
-        least_turn = min([c.turn for c in kept], default=0.0)
-        for candidate in kept:
-            record = candidate.record
-            p_failure = candidate.stats.p_failure(now_s)
-            expected_usd = tokens_in * candidate.input_usd + tokens_out * candidate.output_usd + candidate.fixed_usd
-            facts = Scored(
-                record.key_id,
-                record.label,
-                record.provider_id,
-                turn=candidate.turn,
-                expected_usd=expected_usd,
-                p_failure=p_failure,
-            )
-            if not turns_only:
-                facts.terms = terms = (
-                    objective.cost * expected_usd,
-                    objective.failure_usd * p_failure,
-                    objective.latency_usd_per_s * candidate.stats.ttft_s,
-                    objective.load_usd * record.in_flight * candidate.stride,
-                    objective.turn_usd * (candidate.turn - least_turn),
-                    _floor(objective, p_failure),
-                )
-                facts.score = sum(terms)
-            ranked.append((facts.score, candidate.turn, candidate.index, facts, candidate))
-        ranked.sort()
-        return [(facts, candidate) for _, _, _, facts, candidate in ranked]
+        When all that is left was merely ejected after failures, ejection is no longer a preference but an outage of
+        our own making: the breaker alone decides. Who waits for quota counts as left.
+        """
+        pool: Iterable[Candidate] = group.front(now_s, by_price=objective.cost > 0.0)
+        if group.small:
+            sieve.sift(pool, self._considered_max)
+            sieve.level()
+        else:
+            home = _home(group, prefix)
+            if home is not None:
+                pool = chain((home,), (one for one in pool if one is not home))
+            sieve.sift(pool, self._considered_max)
+            if not sieve.kept:
+                sieve.rejections.clear()
+                sieve.sift(group.candidates, self._considered_max)
+        if sieve.kept:
+            return False
+        codes = {rejection.code for rejection in sieve.rejections}
+        if EJECTED in codes and HEADROOM not in codes:
+            sieve.readmit(group.candidates, EJECTED)
+        return bool(sieve.kept)
 
     def _hold(
-        self, candidate: Candidate, facts: Scored, demand: Demand, tags: Mapping[str, object], *, now_s: float
+        self, candidate: Candidate, row: Row, demand: Demand, tags: Mapping[str, object], *, now_s: float
     ) -> Taken | Refused:
         quota = candidate.quota
         windows = quota.windows
@@ -218,20 +158,21 @@ class Chooser:
         book = self._costs.book
         if book.any:
             model = demand.model
-            accounts = book.accounts_for(facts.provider_id, facts.key_id, model, tags, now_s=now_s)
+            provider_id, key_id = candidate.record.provider_id, candidate.record.key_id
+            accounts = book.accounts_for(provider_id, key_id, model, tags, now_s=now_s)
             if accounts:
                 price = candidate.price
                 if price is None:
-                    self._costs.require_price(facts.provider_id, facts.key_id, model, tags)
+                    self._costs.require_price(provider_id, key_id, model, tags)
                     lines += [(account, 0) for account in accounts]
                 else:
-                    lines += _needs(accounts, demand, price, facts.provider_id)
+                    lines += _needs(accounts, demand, price, provider_id)
         held = self._ledger.try_hold(lines)
         if isinstance(held, Refused):
             if held.account.unit == "nano_usd" and candidate.price is not None:
                 self.money.append(MoneyRefusal(candidate.price, held.need, accounts, held))
             return held
-        return Taken(candidate, held, facts, windows, len(accounts))
+        return Taken(candidate, held, Scored(row), windows, len(accounts))
 
 
 def _needs(
@@ -265,66 +206,26 @@ def _bounded(demand: Demand, price: ModelPrice) -> int:
     return demand.most_nano_usd(price)
 
 
-def _floor(objective: Objective, p_failure: float) -> float:
-    shortfall = RELIABILITY_THRESHOLD - (1.0 - p_failure)
-    return shortfall if objective.floor and shortfall > 0 else 0.0
-
-
-def _capability_block(candidate: Candidate, demand: Demand) -> Block | None:
-    can = candidate.provider.capabilities
-    if demand.operation in can.operations and (can.supports_streaming or not demand.streams):
+def _home(group: Group, prefix: Prefix | None) -> Candidate | None:
+    """In a large group, the candidate that has the prompt's beginning, if it may serve: the front may not show it."""
+    if prefix is None or prefix.pool is None or prefix.index >= len(group.candidates):
         return None
-    what = "streaming" if demand.operation in can.operations else demand.operation.value
-    return Block("capability", f"provider {candidate.provider.provider_id} does not offer {what}", None)
+    candidate = group.candidates[prefix.index]
+    return candidate if candidate.quota.pool is prefix.pool and not candidate.parked else None
 
 
-def _breaker_block(candidate: Candidate, now_s: float) -> Block | None:
-    breaker = candidate.breaker
-    if breaker.verdict(now_s) is not Verdict.Reject:
-        return None
-    model = candidate.provider.provider_id
-    return Block("breaker_open", f"{model} keeps failing for this model; the breaker is open", breaker.open_until_s)
-
-
-def _constraint_block(candidate: Candidate, objective: Objective, demand: Demand, now_s: float) -> Block | None:
-    record = candidate.record
-    if objective.allowed_providers is not None and record.provider_id not in objective.allowed_providers:
-        return Block("policy", f"provider {record.provider_id} is not among the allowed ones", None)
-    if record.provider_id in objective.blocked_providers:
-        return Block("policy", f"provider {record.provider_id} is blocked", None)
-    if objective.allowed_keys is not None and not {record.key_id, record.label} & objective.allowed_keys:
-        return Block("policy", "key is not among the allowed ones", None)
-    if {record.key_id, record.label} & objective.blocked_keys:
-        return Block("policy", "key is blocked", None)
-    success = 1.0 - candidate.stats.p_failure(now_s)
-    if objective.min_reliability is not None and success < objective.min_reliability:
-        return Block("min_reliability", f"success rate {success:.3f} < {objective.min_reliability:g}", None)
-    if objective.max_cost_usd is not None:
-        if candidate.price is None:
-            return Block("price_unknown", "max_cost is set and the price is unknown", None)
-        most = demand.most_nano_usd(candidate.price) / 1e9
-        if most > objective.max_cost_usd:
-            return Block("max_cost", f"may cost ${most:.6f} > ${objective.max_cost_usd:g}", None)
-    return None
-
-
-def _keep_level(kept: list[Candidate], rejections: list[Rejection], group: Group) -> None:
-    """Whoever rests now must not be flooded to catch up when it returns."""
-    least = min(c.turn for c in kept)
-    resting = {r.key_id for r in rejections}
-    for candidate in group.candidates:
-        if candidate.turn < least and candidate.record.key_id in resting:
-            candidate.turn = least
-
-
-def _rejection(candidate: Candidate, block: Block) -> Rejection:
-    record = candidate.record
-    return Rejection(record.key_id, record.label, record.provider_id, block.code, block.reason, block.until_s)
+def _pass_over(group: Group, rows: Sequence[Row]) -> None:
+    """Late ones whose turn was first lose it: when their pool has recovered, they must not be flooded to catch up."""
+    late, _, turn = rows[0][:3]
+    if rows[-1][0] > late:
+        for row in rows[1:]:
+            if row[0] > late and row[2] <= turn:
+                group.took(row[4])
 
 
 def _refusal(candidate: Candidate, refused: Refused) -> Rejection:
     record = candidate.record
-    code = "budget" if refused.account.unit == "nano_usd" else "headroom"
+    code = "budget" if refused.account.unit == "nano_usd" else HEADROOM
     if code == "budget":
         reason = f"budget {refused.account.id} has ${refused.free / 1e9:.6f} left, ${refused.need / 1e9:.6f} needed"
     else:

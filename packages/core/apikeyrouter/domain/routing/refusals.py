@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from apikeyrouter.domain.errors import ErrorCategory, NoEligibleKeysError, SystemError
 from apikeyrouter.domain.resilience.failures import (
@@ -14,11 +14,27 @@ from apikeyrouter.domain.resilience.failures import (
 )
 from apikeyrouter.domain.routing.explain import AttemptFact, Rejection
 
-__all__ = ["failed_error", "refused_error"]
+__all__ = ["failed_error", "refused_error", "waitable_at"]
 
 _WAITS = frozenset({"rate_limited", "headroom", "throttled"})
+_MENDED_BY_WAITING = _WAITS | {"ejected", "probing", "breaker_open"}
+_LOOK_AGAIN_S = 1.0
+"""When to look again where only the end of another request helps, and nobody knows when that is."""
 _LIMITED = frozenset({FailureClass.Rate, FailureClass.Burst, FailureClass.InflightHold, FailureClass.DayQuota})
 _OWN_FAULT = frozenset({FailureClass.Client, FailureClass.Policy, FailureClass.TooLargeForLimit})
+
+
+def waitable_at(rejections: Iterable[Rejection], now_s: float) -> float | None:
+    """The earliest monotonic time at which a request that was refused everywhere may be served, None when no wait
+    mends it. Whoever waits should also look when a hold closes: that may be sooner."""
+    earliest: float | None = None
+    for rejection in rejections:
+        if rejection.code in _MENDED_BY_WAITING:
+            until_s = rejection.until_s
+            at_s = now_s + _LOOK_AGAIN_S if until_s is None else max(until_s, now_s)
+            if earliest is None or at_s < earliest:
+                earliest = at_s
+    return earliest
 
 
 def failed_error(
@@ -91,6 +107,8 @@ def _verdict(
         return ErrorCategory.AuthenticationError, 502, "upstream_auth"
     if codes & {"max_cost", "price_unknown"}:
         return ErrorCategory.BudgetExceededError, 402, "max_cost"
+    if "over_limit" in codes:
+        return ErrorCategory.ValidationError, 413, "request_too_large"
     if codes == {"capability"}:
         return ErrorCategory.ValidationError, 400, "unsupported_operation"
     if codes and codes <= {"policy", "model_not_served", "capability"}:
