@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -14,8 +15,11 @@ from apikeyrouter.simulation.world.engine import run_policy
 from apikeyrouter.simulation.world.loop import WorldLoop, run_world
 from apikeyrouter.simulation.world.oracle import run_oracle
 from apikeyrouter.simulation.world.ours import Ours, run_ours
+from apikeyrouter.simulation.world.plan import plan
 from apikeyrouter.simulation.world.policies import POLICIES
-from apikeyrouter.simulation.world.run import figures, jain, percentile
+from apikeyrouter.simulation.world.report import timeline
+from apikeyrouter.simulation.world.run import Run, figures, jain, percentile
+from apikeyrouter.simulation.world.scenarios import SCENARIOS, measure, outage
 from apikeyrouter.simulation.world.spec import Fault, FaultKind, PoolSpec, World
 from apikeyrouter.simulation.world.traffic import (
     Traffic,
@@ -209,3 +213,49 @@ def test_the_loop_keeps_order_and_finds_deadlocks() -> None:
 
     with pytest.raises(DeadlockError, match="passed 100 s"):
         run_world(endless(), limit_s=100.0)
+
+
+def test_a_plan_finds_the_least_that_is_enough() -> None:
+    traffic = steady(2.0, 400, Random(1))
+    found = plan(World((PoolSpec("p0", rpm=40), PoolSpec("p1", rpm=20))), traffic, 0.95)
+    assert found.now.cell.success_ratio < 0.95
+    assert found.tier is not None
+    assert found.keys is not None
+    assert found.tier.cell.success_ratio >= 0.95
+    assert found.tier.pools[0].rpm in (60.0, 80.0, 120.0)
+    assert [pool.name for pool in found.keys.pools] in (["p0", "p1", "new1"], ["p0", "p1", "new1", "new2"])
+    assert found.keys.pools[2].rpm == 40
+
+
+def test_a_plan_gives_up_on_what_no_capacity_can_mend() -> None:
+    world = World((PoolSpec("p0", rpm=600),), faults=(Fault(FaultKind.Down, 0),))
+    found = plan(world, steady(2.0, 40, Random(1)), 0.5)
+    assert (found.tier, found.keys) == (None, None)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenarios_have_figures_of_every_policy(name: str) -> None:
+    scenario = SCENARIOS[name](1) if name != "outage" else outage(1, rate_per_s=1.0)
+    scenario = replace(scenario, traffic=scenario.traffic.head(700))
+
+    def run_of(policy: str, traffic: Traffic) -> Run:
+        return run_one(policy, scenario.world, traffic, seed=1)
+
+    found = measure(scenario, run_of, ["round-robin", "ours"])
+    assert [figure.label for figure in found["ours"]][:1] == [figure.label for figure in found["round-robin"]][:1]
+    assert all(figure.met is not None for figure in found["ours"] if figure.bound is not None)
+
+
+def test_a_timeline_adds_up_to_the_run() -> None:
+    world, traffic = _crowded(1.2)
+    run = run_one("round-robin", world, traffic, seed=1)
+    line = timeline(run)
+    assert sum(line.sends_per_s) * line.step_s == pytest.approx(sum(run.attempts))
+    assert sum(line.refused_per_s) * line.step_s == pytest.approx(run.statuses[429])
+
+
+def test_clients_that_come_back_when_told_are_counted_apart() -> None:
+    world, traffic = _crowded(1.2)
+    run = run_ours(replace(world, foreign_ratio=0.0), traffic, seed=1, ours=Ours(come_back=True))
+    assert len(run.came_back) == len(run.told_s) == len(run.told_true)
+    assert not run.open

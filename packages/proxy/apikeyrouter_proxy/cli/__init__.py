@@ -14,7 +14,19 @@ from collections.abc import Sequence
 
 import typer
 
-from apikeyrouter_proxy.cli import budgets, chat, decisions, doctor, keys, prices, serve, sim, spend, virtual_keys
+from apikeyrouter_proxy.cli import (
+    budgets,
+    chat,
+    decisions,
+    doctor,
+    keys,
+    prices,
+    serve,
+    sim,
+    simulate,
+    spend,
+    virtual_keys,
+)
 from apikeyrouter_proxy.cli.failures import FAILED, USAGE, CliError
 
 __all__ = ["app", "main"]
@@ -34,6 +46,7 @@ app = typer.Typer(
 )
 serve.register(app)
 sim.register(app)
+simulate.register(app)
 keys.register(app)
 virtual_keys.register(app)
 budgets.register(app)

@@ -23,7 +23,7 @@ _OBJECTIVES = (None, None, "cost", "reliability", "latency", "balanced")
 def random_world(seed: int, requests: int = REQUESTS) -> tuple[World, Traffic, Ours]:
     """The world, traffic and set-up of a seed."""
     rng = Random(seed * 2_750_159 + 17)
-    rate = rng.choice((1.0, 5.0, 20.0, 100.0))
+    rate = rng.choice((2.0, 10.0, 40.0, 100.0))
     make = rng.choice((poisson, poisson, steady, bursts))
     sizes = Sizes(rng.choice((50.0, 800.0, 3000.0)), rng.uniform(0.2, 1.2), rng.choice((10.0, 130.0, 600.0)))
     traffic = make(rate, requests, rng, sizes, tenants=rng.choice((1, 1, 3)))
