@@ -16,15 +16,16 @@ from typing import Any
 
 from apikeyrouter.domain.components.budget_book import BudgetBook, Standing
 from apikeyrouter.domain.errors import RouterError, StateStoreError
-from apikeyrouter.domain.models.call import Call, Operation
+from apikeyrouter.domain.models.call import Call, Operation, Tenant
 from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.meter import RESERVED_TAGS
-from apikeyrouter.sending import Reply
 from apikeyrouter.router import ApiKeyRouter
+from apikeyrouter.sending import Reply
 from apikeyrouter_proxy.access import Access, Principal
 from apikeyrouter_proxy.wire.body import ClientGone, check, decoded, read_body
 from apikeyrouter_proxy.wire.errors import WireError, of_router_error
 from apikeyrouter_proxy.wire.headers import Headers, upstream_headers, upstream_reply_headers
+from apikeyrouter_proxy.wire.limits import limit_headers
 
 __all__ = ["OPERATIONS", "DataPlane"]
 
@@ -55,9 +56,11 @@ class DataPlane:
         """One request, from headers to last byte. Never raises but for cancellation."""
         self.in_flight += 1
         call: Call | None = None
+        tenant: Tenant | None = None
         try:
             headers = dict(scope["headers"])
             principal = await self._access.admit(scope, headers)
+            tenant = principal.tenant
             body = await read_body(receive, self._limit)
             encoding = headers.get(b"content-encoding")
             if encoding:
@@ -67,25 +70,41 @@ class DataPlane:
             with ClientWatch(receive) as watch:
                 reply = await self._router.serve(call, objective)
                 if reply.stream is None:
-                    await _send_body(send, call, reply, self._router.cost_controller.book)
+                    await _send_body(send, reply, self._explaining(call, reply))
                 else:
                     watch.now()
-                    await _send_stream(send, call, reply, self._router.cost_controller.book)
+                    await _send_stream(send, reply, self._explaining(call, reply))
         except WireError as error:
-            await send_error(send, error, call)
+            await self._fail(send, error, call, tenant)
         except StateStoreError as error:
             _log.warning("A request was not served, since the store failed: %s", error.message)
-            await send_error(send, _store_down(), call, error)
+            await self._fail(send, _store_down(), call, tenant, error)
         except RouterError as error:
-            await send_error(send, of_router_error(error), call, error)
+            await self._fail(send, of_router_error(error), call, tenant, error)
         except ClientGone:
             return
         except Exception:  # noqa: BLE001
             # The last resort: a fault of ours is answered as one, and told in the log, whatever it is.
             _log.exception("A request failed by a fault of this proxy.")
-            await send_error(send, WireError(500, "The proxy failed; its log says why.", code="internal_error"), call)
+            fault = WireError(500, "The proxy failed; its log says why.", code="internal_error")
+            await self._fail(send, fault, call, tenant)
         finally:
             self.in_flight -= 1
+
+    async def _fail(
+        self, send: Send, error: WireError, call: Call | None, tenant: Tenant | None, cause: RouterError | None = None
+    ) -> None:
+        error.headers += self._limits(tenant)
+        await send_error(send, error, call, cause)
+
+    def _explaining(self, call: Call, reply: Reply) -> Headers:
+        """Headers that say how the reply came about, and what is left to the caller."""
+        return _explaining(call, reply, self._router.cost_controller.book) + self._limits(call.tenant)
+
+    def _limits(self, tenant: Tenant | None) -> Headers:
+        if tenant is None or not tenant.limited:
+            return []
+        return limit_headers(self._router.tenant_limits.standing(tenant))
 
     def _objective(self, headers: dict[bytes, bytes], principal: Principal) -> Objective:
         """`x-akr-objective` names one; `x-akr-keys` (ids or labels, comma-separated) and the caller's own scope narrow
@@ -117,6 +136,7 @@ class DataPlane:
             headers=upstream_headers(raw_headers),
             request_id=given_id.decode() if given_id and _REQUEST_ID.fullmatch(given_id) else None,
             tags=_tags(headers, principal),
+            tenant=principal.tenant,
         )
         principal.check_model(call.model)
         return call
@@ -186,18 +206,16 @@ class ClientWatch:
             raise ClientGone from None
 
 
-async def _send_body(send: Send, call: Call, reply: Reply, budgets: BudgetBook) -> None:
-    headers = _explaining(call, reply, budgets)
+async def _send_body(send: Send, reply: Reply, headers: Headers) -> None:
     headers.append((b"content-length", str(len(reply.body)).encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def _send_stream(send: Send, call: Call, reply: Reply, budgets: BudgetBook) -> None:
+async def _send_stream(send: Send, reply: Reply, headers: Headers) -> None:
     stream = reply.stream
     if stream is None:
         raise TypeError("a reply without a stream was sent as one")
-    headers = _explaining(call, reply, budgets)
     headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
     try:
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})

@@ -11,6 +11,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
+from apikeyrouter.domain.models.call import Tenant
 from apikeyrouter_proxy.wire.errors import WireError
 
 __all__ = ["ADMIN", "LOCAL", "Principal", "Role"]
@@ -28,6 +29,7 @@ class Principal:
     """A caller. `id` is safe to log. `models`: name patterns it may use, None for all. `providers`: ids, None for all.
 
     `expires_at_s`: Unix seconds after which the credential is void, None for never. `tags`: for `Call.tags`.
+    `tenant`: its limits, and its share while requests wait.
     """
 
     id: str
@@ -37,6 +39,7 @@ class Principal:
     providers: frozenset[str] | None = None
     expires_at_s: float | None = None
     tags: Mapping[str, Any] = field(default_factory=dict)
+    tenant: Tenant | None = None
 
     def may_use(self, model: str) -> bool:
         """Whether the model's name, with or without provider prefix, matches one of the patterns."""
@@ -57,7 +60,7 @@ class Principal:
             )
 
 
-LOCAL = Principal("local", "open mode", Role.Admin)
+LOCAL = Principal("local", "open mode", Role.Admin, tenant=Tenant("local"))
 """Whoever calls from this machine while no key has been created."""
 
-ADMIN = Principal("admin", "admin key of the environment", Role.Admin)
+ADMIN = Principal("admin", "admin key of the environment", Role.Admin, tenant=Tenant("admin"))

@@ -16,6 +16,7 @@ import secrets
 import string
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
@@ -25,10 +26,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from apikeyrouter.domain.errors import RouterError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.state_store import StateStore, StoredVirtualKey
+from apikeyrouter.domain.models.call import Tenant
 from apikeyrouter.meter import RESERVED_TAGS
 from apikeyrouter_proxy.principal import Principal, Role
 
-__all__ = ["VirtualKey", "VirtualKeyNotFoundError", "VirtualKeys"]
+__all__ = ["CallerLimits", "VirtualKey", "VirtualKeyNotFoundError", "VirtualKeys"]
 
 _PEPPER = "virtual_keys.pepper"
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -47,10 +49,25 @@ class VirtualKeyNotFoundError(RouterError):
         super().__init__(f"No virtual key has the id {virtual_key_id!r}. GET /api/v1/virtual-keys lists all of them.")
 
 
+@dataclass(frozen=True, slots=True)
+class CallerLimits:
+    """What the holder of a virtual key may use: see `Tenant`. None: no limit."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
+    weight: float = 1.0
+
+
+NO_LIMITS = CallerLimits()
+
+
 class VirtualKey(BaseModel):
     """A virtual key without its secret. `models`: patterns it may use, None for all; `providers` likewise by id.
 
     `team` and `tags`: what budgets and reports count its requests under. `active`: neither revoked nor expired now.
+    `rpm`, `tpm`: requests and tokens in any 60 seconds; `parallel`: requests under way; None: no limit. `weight`: its
+    share of capacity while requests wait.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -62,6 +79,10 @@ class VirtualKey(BaseModel):
     providers: list[str] | None = None
     team: str | None = None
     tags: dict[str, str] = Field(default_factory=dict)
+    rpm: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
+    weight: float = 1.0
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
@@ -131,6 +152,7 @@ class VirtualKeys:
         team: str | None = None,
         tags: Mapping[str, str] | None = None,
         expires_at: datetime | None = None,
+        limits: CallerLimits = NO_LIMITS,
     ) -> tuple[VirtualKey, str]:
         """(the key, its plaintext: the only time that it is ever told). Durable when it returns.
 
@@ -151,6 +173,7 @@ class VirtualKeys:
                 "providers": None if providers is None else list(providers),
                 "team": team,
                 "tags": dict(tags or {}),
+                **_limits_document(limits),
             },
             created_at_s=self._utc_s(),
             expires_at_s=None if expires_at is None else expires_at.timestamp(),
@@ -167,6 +190,19 @@ class VirtualKeys:
 
     def get(self, virtual_key_id: str) -> VirtualKey:
         """One key. Raises VirtualKeyNotFoundError."""
+        return self._view(self._row(virtual_key_id))
+
+    async def change_limits(self, virtual_key_id: str, limits: CallerLimits) -> VirtualKey:
+        """Sets all of its limits, for running windows too; other processes hear of it within 250 ms.
+
+        Raises VirtualKeyNotFoundError, StateStoreError; then nothing changed.
+        """
+        row = self._row(virtual_key_id)
+        after = replace(row, document={**row.document, **_limits_document(limits)})
+        await self._store.save_virtual_key(after)
+        if self._row(virtual_key_id).revoked_at_s is None:
+            self._rows[virtual_key_id] = after
+            self._changed()
         return self._view(self._row(virtual_key_id))
 
     async def revoke(self, virtual_key_id: str) -> VirtualKey:
@@ -220,6 +256,10 @@ class VirtualKeys:
             providers=document["providers"],
             team=document.get("team"),
             tags=document.get("tags") or {},
+            rpm=document.get("rpm"),
+            tpm=document.get("tpm"),
+            parallel=document.get("parallel"),
+            weight=document.get("weight", 1.0),
             created_at=datetime.fromtimestamp(row.created_at_s, UTC),
             expires_at=_datetime(row.expires_at_s),
             revoked_at=_datetime(row.revoked_at_s),
@@ -244,7 +284,18 @@ def _principal(row: StoredVirtualKey) -> Principal:
         providers=None if providers is None else frozenset(providers),
         expires_at_s=row.expires_at_s,
         tags=tags if team is None else {**tags, "team": team},
+        tenant=Tenant(
+            row.virtual_key_id,
+            row.document.get("rpm"),
+            row.document.get("tpm"),
+            row.document.get("parallel"),
+            row.document.get("weight", 1.0),
+        ),
     )
+
+
+def _limits_document(limits: CallerLimits) -> dict[str, Any]:
+    return {"rpm": limits.rpm, "tpm": limits.tpm, "parallel": limits.parallel, "weight": limits.weight}
 
 
 def _datetime(unix_s: float | None) -> datetime | None:

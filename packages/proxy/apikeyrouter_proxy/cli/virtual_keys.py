@@ -1,4 +1,4 @@
-"""`virtual-keys`: the credentials that the proxy issues to its own clients: create, list, revoke."""
+"""`virtual-keys`: the credentials that the proxy issues to its own clients: create, list, limit, revoke."""
 
 from __future__ import annotations
 
@@ -21,15 +21,26 @@ __all__ = ["register"]
 
 _PATH = "/api/v1/virtual-keys"
 _Names = Optional[list[str]]  # noqa: UP045 - typer reads it at run time
+_Count = Optional[int]  # noqa: UP045
+_Rpm = Annotated[_Count, typer.Option("--rpm", min=0, help="Requests in any 60 seconds; 0: no limit.")]
+_Tpm = Annotated[_Count, typer.Option("--tpm", min=0, help="Tokens in any 60 seconds; 0: no limit.")]
+_Parallel = Annotated[_Count, typer.Option("--parallel", min=0, help="Requests under way at once; 0: no limit.")]
+_Weight = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--weight", min=0.001, max=1000, help="Its share while requests wait (others have 1)."),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Adds the group."""
     group = typer.Typer(
-        no_args_is_help=True, rich_markup_mode=None, help="Issue keys of this proxy to clients, list and revoke them."
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        help="Issue keys of this proxy to clients, list, limit and revoke them.",
     )
     group.command("create")(create)
     group.command("list")(list_)
+    group.command("limit")(limit)
     group.command("revoke")(revoke)
     app.add_typer(group, name="virtual-keys")
 
@@ -44,6 +55,10 @@ def create(
         _Names, typer.Option("--tag", metavar="NAME=VALUE", help="Goes with each request (may be repeated).")
     ] = None,
     days: Annotated[Optional[float], typer.Option("--days", min=0.001, help="Ends after so many days.")] = None,  # noqa: UP045
+    rpm: _Rpm = None,
+    tpm: _Tpm = None,
+    parallel: _Parallel = None,
+    weight: _Weight = None,
     url: Url = None,
     store: Store = None,
     env_file: EnvFile = None,
@@ -51,6 +66,7 @@ def create(
 ) -> None:
     """Issue a key. It is shown this once. The first one ends open mode: from then on callers need a key."""
     body: dict[str, Any] = {"name": name, "role": "admin" if admin else "client"}
+    body |= {name: value for name, value in _limits(rpm, tpm, parallel, weight).items() if value is not None}
     if model:
         body["models"] = model
     if provider:
@@ -83,8 +99,31 @@ def list_(url: Url = None, store: Store = None, env_file: EnvFile = None, as_jso
     elif not keys:
         say("No virtual key was issued. Make one with `apikeyrouter virtual-keys create NAME`.")
     else:
-        columns = ["id", "name", "role", "state", "team", "models", "providers", "created", "expires"]
+        columns = ["id", "name", "role", "state", "team", "models", "providers", "limits", "created", "expires"]
         print_table(columns, [_row(key) for key in keys])
+
+
+def limit(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Its id or name.")],
+    rpm: _Rpm = None,
+    tpm: _Tpm = None,
+    parallel: _Parallel = None,
+    weight: _Weight = None,
+    url: Url = None,
+    store: Store = None,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change a key's limits; the others stay as they are. It holds at once."""
+    body = _limits(rpm, tpm, parallel, weight)
+    if not body:
+        raise CliError("Say what to change: --rpm, --tpm, --parallel or --weight (0 takes a limit away).", USAGE)
+    with open_service(Where(url, store, env_file)) as service:
+        changed = service.send("PATCH", f"{_PATH}/{quote(_find(service, key), safe='')}", body)
+    if as_json:
+        print_json(changed)
+    else:
+        say(f"Virtual key {changed['id']} ({changed['name']}): {_limits_of(changed) or 'no limits'}.")
 
 
 def revoke(
@@ -101,6 +140,21 @@ def revoke(
         print_json(revoked)
     else:
         say(f"Virtual key {revoked['id']} ({revoked['name']}) is revoked.")
+
+
+def _limits(rpm: int | None, tpm: int | None, parallel: int | None, weight: float | None) -> dict[str, Any]:
+    """What was given; 0 means that there shall be no limit."""
+    given = {"rpm": rpm, "tpm": tpm, "parallel": parallel}
+    body: dict[str, Any] = {name: value or None for name, value in given.items() if value is not None}
+    return body if weight is None else {**body, "weight": weight}
+
+
+def _limits_of(key: dict[str, Any]) -> str:
+    names = {"rpm": "rpm", "tpm": "tpm", "parallel": "at once"}
+    shown = [f"{key[field]:,} {name}" for field, name in names.items() if key.get(field) is not None]
+    if key.get("weight", 1.0) != 1.0:
+        shown.append(f"weight {key['weight']:g}")
+    return ", ".join(shown)
 
 
 def _tags(given: list[str]) -> dict[str, str]:
@@ -136,6 +190,7 @@ def _row(key: dict[str, Any]) -> list[Text | str]:
         key.get("team") or "",
         ", ".join(key["models"]) if key["models"] else "all",
         ", ".join(key["providers"]) if key["providers"] else "all",
+        _limits_of(key) or "none",
         moment(key["created_at"]),
         moment(key["expires_at"]),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Request
@@ -12,7 +13,7 @@ from apikeyrouter.domain.errors import KeyRegistrationError
 from apikeyrouter.meter import RESERVED_TAGS
 from apikeyrouter_proxy.principal import Role
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
-from apikeyrouter_proxy.virtual_keys import VirtualKey
+from apikeyrouter_proxy.virtual_keys import CallerLimits, VirtualKey
 
 __all__ = ["router"]
 
@@ -20,6 +21,13 @@ router = APIRouter(prefix="/api/v1/virtual-keys", tags=["virtual keys"])
 
 _Pattern = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 _Word = Annotated[str, StringConstraints(min_length=1, max_length=128, strip_whitespace=True)]
+
+
+_Limit = Annotated[int, Field(ge=1, le=10**12)]
+_RPM = Field(None, description="Requests that it may make in any 60 seconds; null: no limit.")
+_TPM = Field(None, description="Tokens, input and output, that it may use in any 60 seconds; null: no limit.")
+_PARALLEL = Field(None, description="Requests that it may have under way at once; null: no limit.")
+_WEIGHT = Field(1.0, gt=0, le=1000, allow_inf_nan=False, description="Its share of capacity while requests wait.")
 
 
 class NewVirtualKey(Body):
@@ -36,6 +44,10 @@ class NewVirtualKey(Body):
         default_factory=dict, max_length=8, description="Names and values that each of its requests carries."
     )
     expires_at: AwareDatetime | None = Field(None, description="With time zone; absent: never.")
+    rpm: _Limit | None = _RPM
+    tpm: _Limit | None = _TPM
+    parallel: _Limit | None = _PARALLEL
+    weight: float = _WEIGHT
 
     @field_validator("team")
     @classmethod
@@ -55,6 +67,15 @@ class NewVirtualKey(Body):
             if "=" in name or not (name + value).isprintable():
                 raise PydanticCustomError("form", "names and values must be printable, and names without '='")
         return tags
+
+
+class VirtualKeyChange(Body):
+    """Limits to change; what is absent stays as it is."""
+
+    rpm: _Limit | None = _RPM
+    tpm: _Limit | None = _TPM
+    parallel: _Limit | None = _PARALLEL
+    weight: float = _WEIGHT
 
 
 class IssuedVirtualKey(VirtualKey):
@@ -86,6 +107,7 @@ async def create_virtual_key(proxy: RunningProxy, request: Request, body: NewVir
         team=body.team,
         tags=body.tags,
         expires_at=body.expires_at,
+        limits=CallerLimits(body.rpm, body.tpm, body.parallel, body.weight),
     )
     proxy.audit.write(request, "virtual_key.created", key.id, name=key.name, role=key.role.value)
     return IssuedVirtualKey(**key.model_dump(), key=plaintext, closes_open_mode=was_open)
@@ -95,6 +117,19 @@ async def create_virtual_key(proxy: RunningProxy, request: Request, body: NewVir
 async def show_virtual_key(proxy: RunningProxy, virtual_key_id: str) -> VirtualKey:
     """One virtual key, without its plaintext."""
     return proxy.virtual_keys.get(virtual_key_id)
+
+
+@router.patch("/{virtual_key_id}", summary="Change a virtual key's limits")
+async def change_virtual_key(
+    proxy: RunningProxy, request: Request, virtual_key_id: str, body: VirtualKeyChange
+) -> VirtualKey:
+    """Changes limits; they hold at once, in every process within 250 ms. What was used stays used."""
+    before = proxy.virtual_keys.get(virtual_key_id)
+    given = {name: getattr(body, name) for name in body.model_fields_set}
+    limits = CallerLimits(before.rpm, before.tpm, before.parallel, before.weight)
+    key = await proxy.virtual_keys.change_limits(virtual_key_id, replace(limits, **given))
+    proxy.audit.write(request, "virtual_key.changed", key.id, fields=sorted(given))
+    return key
 
 
 @router.delete("/{virtual_key_id}", summary="Revoke a virtual key")

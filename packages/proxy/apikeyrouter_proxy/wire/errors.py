@@ -38,6 +38,8 @@ _TYPES = {
 }
 _STORE_RETRY_S = 1.0
 _PAYMENT_REQUIRED = 402
+_SDK_WAIT_MAX_S = 60.0
+"""SDKs do not wait longer than this for a Retry-After, but try again after half a second, which cannot help."""
 
 
 def error_body(
@@ -99,6 +101,13 @@ def of_router_error(error: RouterError) -> WireError:
         if isinstance(error, BudgetExceededError):
             code = error.provider_code
             wire.body = error_body(error.message, status=error.status, code=code, facts={"budget": _facts_of(error)})
+        elif "which" in error.details:  # a limit of the caller's own key
+            wire.body = error_body(
+                error.message, status=error.status, code=error.provider_code, facts={"limit": error.details}
+            )
+            if error.retry_after is not None:
+                worth = error.retry_after <= _SDK_WAIT_MAX_S
+                wire.headers.append((b"x-should-retry", b"true" if worth else b"false"))
         if error.provider_body is not None:
             wire.body = error.provider_body
             wire.content_type = (error.provider_content_type or "application/json").encode("latin-1")
