@@ -1,6 +1,6 @@
 """One line of requests that wait for the same capacity: who tries next, who may overtake, and how long it takes.
 
-Entry: `Line`: `enter`, `asks`, `next_to_try`, `out`; `wait_s` and `hopeless` estimate. No tasks and no clock in here:
+Entry: `Line`: `enter`, `asks`, `next_to_try`, `out`; `wait_s` estimates. No tasks and no clock in here:
 `WaitingRoom` brings both.
 Laws: tenants in the order of their virtual token counters, within a tenant first come, first served; one tries at a
 time. Where the first cannot be served yet, one of the next few may try before it, but only as long as that puts off the
@@ -35,9 +35,6 @@ _DUE_S = 1e-6
 
 _PAUSE_S, _PAUSE_S_MAX = 0.001, 0.25
 """Whoever is told "now" and refused again waits so long, twice as long each time: a wrong time must not spin."""
-
-_HOPELESS = 0.8
-"""Whoever would be late even if the line moved 1 / 0.8 times as fast as measured is told so at once."""
 
 
 class Ticket:
@@ -252,24 +249,6 @@ class Line:
             distance = self._distance(tenant) + (own.cost / weight if own is not None else 0.0)
             line_s = max(line_s, min(most / cost_per_s, distance / level_per_s))
         return wait_s + line_s
-
-    def hopeless(self, tenant: str, now_s: float) -> list[Ticket]:
-        """Tickets of a tenant that will not be served in time, after one was not: the others can be, without them."""
-        queue = self._queues.get(tenant)
-        promised_s = self._promised_s()
-        cost_per_s = self._drain.cost_per_s(now_s, promised_s)
-        if queue is None or cost_per_s is None:
-            return []
-        # the better of two estimates: nobody is turned away who may yet be served
-        level_per_s = max(self._drain.level_per_s(now_s, promised_s) or 0.0, cost_per_s / self.counters.weights)
-        distance = self._distance(tenant)
-        late: list[Ticket] = []
-        for ticket in queue.tickets:
-            if ticket.asking and now_s + _HOPELESS * distance / level_per_s > ticket.limit_s:
-                late.append(ticket)
-            else:
-                distance += ticket.cost / queue.weight
-        return late
 
     def _distance(self, tenant: str) -> float:
         """How far the least count has to rise until it is this tenant's turn."""

@@ -3,10 +3,10 @@
 Entry: `WaitingRoom`: `must_queue` before a request tries, `enter` for a place, `Place.turn` until it may try again,
 `freed` when capacity came back, `expected_wait_s` for an honest Retry-After. One room per router, one line per group of
 candidates; see `waiting_line` for the order and for who may overtake.
-Laws: the room is bounded, and full for one tenant does not mean full for another; nobody enters who would not be served
-in time, and who turns out to be late is told at once; waiting ends at the deadline or after `wait_s`, whichever is
-first; a place that is given up at any moment, by cancellation too, passes its turn on; nothing is polled: whoever tries
-is woken by its time, by an event, or by the one before it.
+Laws: the room is bounded, and full for one tenant does not mean full for another; nobody enters who is not expected to
+be served in time; waiting ends at the deadline or after `wait_s`, whichever is first; a place that is given up at any
+moment, by cancellation too, passes its turn on; nothing is polled: whoever tries is woken by its time, by an event, or
+by the one before it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,6 @@ _LINES_KEPT = 64
 
 _DOUBT = 1.1
 """An estimate may be short by a tenth: only those enter who are served in time even then."""
-
-_SWEEP_S = 0.5
-"""The late are looked for at most so often."""
 
 _TIMER_S_MIN = 0.001
 """Some loops round timers to this, down too: what is due in less is not worth coming early for."""
@@ -136,7 +133,7 @@ class Place(Ticket):
     def _expire(self) -> None:
         self._expiry = None
         if self.asking:
-            self.room.expired(self)
+            self.leave()
 
 
 class WaitingRoom:
@@ -148,7 +145,6 @@ class WaitingRoom:
         self._lines: dict[Hashable, Line] = {}
         self._busy: dict[Hashable, Line] = {}
         self._timers: dict[Line, tuple[float, asyncio.TimerHandle]] = {}
-        self._swept_s = -math.inf
         self.waiting = 0
         """Requests in the room."""
         self.must_queue: Callable[[Hashable], bool] = self._busy.__contains__
@@ -246,18 +242,6 @@ class WaitingRoom:
         place.end()
         if not self._close_if_empty(place.key, line):
             self.advance(line)
-
-    def expired(self, place: Place) -> None:
-        """A place's time was over in line. That is evidence that the line is slower than it was thought to be: others
-        of its tenant who will be late are told now, as many as must be for the rest to be served in time."""
-        tenant, line = place.tenant, place.line
-        self.out(place, served=False)
-        now_s = self.now_s()
-        if now_s >= self._swept_s + _SWEEP_S:
-            self._swept_s = now_s
-            for late in line.hopeless(tenant, now_s):
-                if isinstance(late, Place):
-                    late.leave()
 
     def _open(self, key: Hashable) -> Line:
         line = self._lines.pop(key, None)
