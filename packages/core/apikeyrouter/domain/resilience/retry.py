@@ -1,6 +1,7 @@
 """Whether a failed attempt is followed by another one.
 
-Main entries: `next_step`, a pure function of everything that matters, and `RetryBudget`.
+Main entries: `next_step`, a pure function of everything that matters, `RetryBudget`, and `TenantRetryBudgets`, so that
+one tenant's failing requests cannot eat the retries of all; `withdraw_all` takes from both kinds or from neither.
 Why a budget and not only a maximum per request: when a provider fails, every request fails, and with three attempts
 each we would send it three times the traffic that it cannot bear. A budget ties retries to the whole crowd: each first
 attempt earns a tenth of a retry. With it, retries add at most 10 % plus a trickle, however bad it gets.
@@ -11,11 +12,13 @@ Sources: SRE book, "Handling Overload" (10 % per client); finagle's RetryBudget 
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterable
 from enum import StrEnum
 
 from apikeyrouter.domain.resilience.failures import Billing, Failure, FailureClass
 
-__all__ = ["RetryBudget", "Step", "costs_retry_budget", "next_step"]
+__all__ = ["RetryBudget", "Step", "TenantRetryBudgets", "costs_retry_budget", "next_step", "withdraw_all"]
 
 _F = FailureClass
 _COSTING = frozenset({_F.Server, _F.Capacity, _F.NotSent, _F.Unanswered, _F.Timeout, _F.BadReply})
@@ -116,3 +119,48 @@ class RetryBudget:
 
     def __repr__(self) -> str:
         return f"<RetryBudget {self._balance:.2f} of {self._burst:g}>"
+
+
+TENANTS_MAX = 4096
+"""Tenants whose budgets are remembered; who asked longest ago is forgotten first, and starts with a full one."""
+
+
+class TenantRetryBudgets:
+    """A retry budget per tenant, in a table of bounded size. Requests of nobody (no virtual key) share one budget.
+
+    `size_max`: tenants at the most; `ratio`, `per_s`, `burst`: of each budget, as in `RetryBudget`.
+    """
+
+    __slots__ = ("_budgets", "_size_max", "_terms")
+
+    def __init__(
+        self, size_max: int = TENANTS_MAX, *, ratio: float = 0.1, per_s: float = 1.0, burst: float = 10.0
+    ) -> None:
+        self._size_max = size_max
+        self._terms = (ratio, per_s, burst)
+        self._budgets: OrderedDict[str, RetryBudget] = OrderedDict()
+
+    def of(self, tenant_id: str) -> RetryBudget:
+        """The tenant's budget; made at its first use."""
+        budgets = self._budgets
+        found = budgets.get(tenant_id)
+        if found is not None:
+            budgets.move_to_end(tenant_id)
+            return found
+        if len(budgets) >= self._size_max:
+            budgets.popitem(last=False)
+        found = budgets[tenant_id] = RetryBudget(*self._terms)
+        return found
+
+    def __len__(self) -> int:
+        return len(self._budgets)
+
+
+def withdraw_all(budgets: Iterable[RetryBudget], now_s: float) -> bool:
+    """Takes one retry from each budget, or none from any."""
+    chosen = list(budgets)
+    if any(budget.balance(now_s) < 1.0 for budget in chosen):
+        return False
+    for budget in chosen:
+        budget.try_withdraw(now_s)
+    return True
