@@ -40,17 +40,17 @@ local first = 1
 while first <= #ARGV do
   if ARGV[first] == 'ask' then
     local a = {}
-    for place = 1, 15 do a[place] = ARGV[first + place] end
+    for place = 1, 16 do a[place] = ARGV[first + place] end
     local ask = {
       window = a[1], oldest = a[2], seq = amount(a[3]), spent = amount(a[4]), held = amount(a[5]),
       granted = amount(a[6]), have = amount(a[7]), overrun = amount(a[8]), least = amount(a[9]),
-      is_rate = a[14] ~= '', since = tonumber(a[15]),
+      is_rate = a[14] ~= '', is_slots = rate_period_s(a[16]) == 0, since = tonumber(a[15]),
     }
     local counted = {spent = amount(a[12]), granted = amount(a[13])}
     local told
     row, totals, told = grant(ask, row, totals, amount(a[10]), a[11] == 'hard', counted)
     answers[#answers + 1] = text_of_slice(row) .. ' ' .. text_of_totals(totals) .. ' ' .. told
-    first = first + 16
+    first = first + 17
   elseif ARGV[first] == 'share' then
     local left
     totals, left = recover_share(row, totals)
@@ -83,7 +83,8 @@ def _sequence(chance: random.Random) -> tuple[list[Word], list[list[int]]]:
     row: LeaseRow | None = None
     totals = WindowTotals("b", 10)
     seq = 0
-    is_rate = chance.random() < 0.3
+    is_rate = chance.random() < 0.4
+    line_id = chance.choice(("rate:0:b", "rate:60:b")) if is_rate else "b"
 
     def some(most: int = size) -> int:
         return chance.choice((0, 1, most, most - 1, chance.randrange(most + 1), chance.randrange(most + 1)))
@@ -104,14 +105,14 @@ def _sequence(chance: random.Random) -> tuple[list[Word], list[list[int]]]:
             continue
         seq = max(1, seq + chance.choice((-1, 0, 1, 1, 1, 2)))
         oldest = chance.choice((10, 10, 7))
-        ask = LeaseAsk("b", 10, oldest, seq, some(), some(), some(2 * size), some(), some(), some(2 * size))
+        ask = LeaseAsk(line_id, 10, oldest, seq, some(), some(), some(2 * size), some(), some(), some(2 * size))
         limit, hard = some(4 * size), is_rate or chance.random() < 0.8
         if is_rate:
             ask.limit, ask.since = limit, chance.choice((0, 5, 7, 8, 9))
         counted = (some(), some()) if oldest < 10 else (0, 0)
         words += ["ask", 10, oldest, seq, ask.spent, ask.held, ask.granted, ask.have, ask.overrun, ask.least]
         words += [limit, "hard" if hard else "soft", *counted]
-        words += ["" if ask.limit is None else ask.limit, ask.since]
+        words += ["" if ask.limit is None else ask.limit, ask.since, line_id]
         row, totals, answer = grant(ask, row, totals, worker_id="w", limit=limit, hard=hard, counted=counted)
         told = ALERT_PERCENTS.index(answer.crossed[0]) if answer.crossed else totals.alerted
         expected.append([row.seq, row.spent, row.held, row.granted, row.overrun, *_totals(totals), told])

@@ -31,6 +31,11 @@ _ADMIN = (
     "admin.budget.deleted",
     "admin.price.set",
     "admin.price.removed",
+    "admin.policy.set",
+    "admin.policy.removed",
+    "admin.deployment.set",
+    "admin.deployment.removed",
+    "admin.virtual_key.changed",
     "admin.virtual_key.created",
     "admin.virtual_key.revoked",
     "admin.webhook.tested",
@@ -45,6 +50,10 @@ _CORE = (
     "budget.threshold",
     "price.set",
     "price.removed",
+    "policy.set",
+    "policy.removed",
+    "deployment.set",
+    "deployment.removed",
     "webhook.delivery",
 )
 KINDS = (*_ADMIN, *_CORE)

@@ -35,6 +35,9 @@ ASK_S = 2.0
 """The store is given so long to hand over what is free: usually milliseconds, a quarter of a second when another worker
 has to give an idle share back first."""
 
+ASK_FOR_PLACE_S = 0.6
+"""The same for places under way: the others are called, and say within a quarter of a second what has ended."""
+
 GATES_MAX = 1024
 """Tenants that are looked after before those without any request lately are looked for."""
 
@@ -147,7 +150,7 @@ class TenantLimits:
 
     async def _admit_slowly(self, gate: _Gate, tokens: int, deadline_s: float, wait_s: float) -> Ticket:
         now_s = self._clock.monotonic_s()
-        until_s, ask_until_s = min(deadline_s, now_s + wait_s), min(deadline_s, now_s + ASK_S)
+        started_s, until_s = now_s, min(deadline_s, now_s + wait_s)
         waited = False
         while True:
             self._renew(gate)
@@ -162,7 +165,9 @@ class TenantLimits:
                     raise _never(gate.tenant, line, need)
             patient = now_s < until_s
             full = any(line.share.is_full(need, now_s) for line, need in lines)
-            patience_s = (until_s if full else max(until_s, ask_until_s)) - now_s
+            lacks = [line.which for line, need in lines if line.share.free < need]
+            ask_s = ASK_FOR_PLACE_S if lacks == ["parallel"] else ASK_S
+            patience_s = (until_s if full else max(until_s, min(deadline_s, started_s + ask_s))) - now_s
             if patience_s <= 0:
                 raise self._refused(gate, lines, now_s)
             shares = [(line.share, need) for line, need in lines]

@@ -11,7 +11,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from apikeyrouter.domain.interfaces.shared_ledger import LeaseAsk, LeaseGrant, LeaseRow, Legacy, WindowTotals
+from apikeyrouter.domain.interfaces.shared_ledger import (
+    LeaseAsk,
+    LeaseGrant,
+    LeaseRow,
+    Legacy,
+    WindowTotals,
+    rate_period_s,
+)
 
 __all__ = ["ALERT_PERCENTS", "grant", "recover", "recover_share"]
 
@@ -60,6 +67,8 @@ def grant(
             # what it has is too little for what it needs: others may need it meanwhile
             after.granted = most if most >= min(ask.least, wanted) else min(kept, after.spent + after.held)
         others_idle = totals.idle - max(0, before.granted - before.spent - before.held)
+        if rate_period_s(ask.budget_id) == 0:  # what is under way ends at any moment: it may be idle by now
+            others_idle = totals.granted - before.granted
         if after.granted < wanted and others_idle > 0:
             calls += 1
     else:

@@ -101,8 +101,20 @@ class Share(Lease):
         account = self.account
         return self.limit - account.used - account.held - self.in_use_elsewhere
 
+    @property
+    def _own_room(self) -> int:
+        return self.limit - self.account.used - self.account.held
+
+    @property
+    def _may_have(self) -> int:
+        """What the store's answer leaves to hope for."""
+        return self.left if self.period_s else self._own_room
+
     def is_full(self, need: int, now_s: float) -> bool:
-        """Whether `need` does not fit, by an answer that is new enough to be believed."""
+        """Whether `need` does not fit, by an answer that is new enough to be believed. What others have under way may
+        end at any moment, so only this worker's own counts for that."""
+        if not self.period_s:
+            return self._own_room < need
         return self.heard and now_s - self.heard_at_s < FRESH_S and self.left < need
 
     def frees_in_s(self, need: int, now_s: float) -> float | None:
@@ -257,7 +269,7 @@ class Share(Lease):
                 waiter.promised = True
                 self.promised += waiter.need
                 waiter.answer(Answer.Room)
-            elif answered and not waiter.patient and self.left - self.promised < waiter.need:
+            elif answered and not waiter.patient and self._may_have - self.promised < waiter.need:
                 self.waiters.popleft().answer(Answer.Spent)
             else:
                 break

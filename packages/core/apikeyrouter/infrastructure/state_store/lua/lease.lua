@@ -63,6 +63,7 @@ for first = 5, #ARGV, 12 do
       overrun = amount(ARGV[first + 8]),
       least = amount(ARGV[first + 9]),
       is_rate = is_rate,
+      is_slots = rate_period_s(budget) == 0,
       since = tonumber(ARGV[first + 11]),
     }
     local limit, hard, slice = amount(limit_text), mode == 'hard', window .. ':' .. budget

@@ -52,7 +52,11 @@ local function grant(ask, row, totals, limit, hard, counted)
       after.granted = below(most, smaller(ask.least, wanted)) and needed or most
     end
     local own_idle = larger(ZERO, minus(minus(before.granted, before.spent), before.held))
-    if below(after.granted, wanted) and below(own_idle, idle(totals)) then
+    local others_idle = minus(idle(totals), own_idle)
+    if ask.is_slots then -- what is under way ends at any moment: it may be idle by now
+      others_idle = minus(totals.granted, before.granted)
+    end
+    if below(after.granted, wanted) and below(ZERO, others_idle) then
       calls = calls + 1
     end
   end
