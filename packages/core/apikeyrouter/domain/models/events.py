@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["KeyMoved", "Observer", "QuotaChanged", "RequestEnded"]
+__all__ = ["KeyMoved", "Observer", "ProviderHealthChanged", "QuotaChanged", "RequestEnded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,21 @@ class QuotaChanged:
     after: str
     alert: str | None
     outlook: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderHealthChanged:
+    """A provider stopped answering, or answers again. `before`, `after`: "healthy", "down"; `before` may be "unknown".
+
+    `detail`: the last outcome in words. `latency_s`: of the last look at it, None when there was none. Told to the
+    observers' optional method `provider_health(event)`.
+    """
+
+    provider_id: str
+    before: str
+    after: str
+    detail: str
+    latency_s: float | None
 
 
 class Observer(Protocol):
