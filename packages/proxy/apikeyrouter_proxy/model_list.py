@@ -2,6 +2,7 @@
 
 Providers are asked in the background at the start and then at most every ten minutes; a request never waits for them,
 except the very first one while nothing is known yet. When a provider cannot answer, what it said last stays.
+Deployment groups are models too: requests may name them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from apikeyrouter.domain.errors import RouterError
 from apikeyrouter.router import ApiKeyRouter
 
 __all__ = ["ModelList"]
+
+_OWNER = "apikeyrouter"
+"""Whose models deployments are."""
 
 _FRESH_S = 600.0
 _FIRST_WAIT_S = 5.0
@@ -28,17 +32,23 @@ class ModelList:
         self._asking: asyncio.Task[None] | None = None
 
     async def all(self) -> list[dict[str, Any]]:
-        """Every known model, sorted by id."""
+        """Every known model and deployment, sorted by id."""
         self.refresh()
         if not self._models and self._asking is not None:
             await asyncio.wait({self._asking}, timeout=_FIRST_WAIT_S)
-        return [self._models[name] for name in sorted(self._models)]
+        known = {**self._models, **self._deployments()}
+        return [known[name] for name in sorted(known)]
 
     async def find(self, model: str) -> dict[str, Any] | None:
         """One model, with or without a provider prefix."""
         await self.all()
         _, bare = self._router.directory.split_model(model)
-        return self._models.get(model) or self._models.get(bare)
+        return self._deployments().get(model) or self._models.get(model) or self._models.get(bare)
+
+    def _deployments(self) -> dict[str, dict[str, Any]]:
+        """Names that stand for other models; those that only have fallbacks are their providers' models."""
+        found = [one for one in self._router.directory.deployments.all() if one.targets]
+        return {one.name: {"id": one.name, "object": "model", "owned_by": _OWNER} for one in found}
 
     def refresh(self) -> None:
         """Asks the providers in the background, when the list is old."""

@@ -18,9 +18,12 @@ from apikeyrouter_proxy.cli import (
     budgets,
     chat,
     decisions,
+    deployments,
     doctor,
     keys,
+    policies,
     prices,
+    quota,
     serve,
     sim,
     simulate,
@@ -51,7 +54,10 @@ keys.register(app)
 virtual_keys.register(app)
 budgets.register(app)
 spend.register(app)
+quota.register(app)
 prices.register(app)
+deployments.register(app)
+policies.register(app)
 decisions.register(app)
 chat.register(app)
 doctor.register(app)

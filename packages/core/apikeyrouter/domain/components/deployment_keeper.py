@@ -29,7 +29,7 @@ class DeploymentKeeper:
         store: StateStore,
         clock: Clock,
         configured: Iterable[Deployment] = (),
-        is_model: Callable[[str], bool] | None = None,
+        is_model: Callable[[str], object] | None = None,
     ) -> None:
         self.book = Deployments(configured)
         self.on_change: Callable[[], None] = lambda: None

@@ -61,7 +61,7 @@ class Deployment:
         return len(self.targets) > 1 or bool(self.fallbacks or self.context_fallbacks)
 
 
-def read_deployment(given: object, is_model: Callable[[str], bool] | None = None) -> Deployment:
+def read_deployment(given: object, is_model: Callable[[str], object] | None = None) -> Deployment:
     """A deployment as it was written. `is_model`: whether a name is known to be a provider's own.
 
     Raises ValueError with every fault, one a line.

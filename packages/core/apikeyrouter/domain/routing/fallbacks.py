@@ -71,7 +71,7 @@ def call_for(call: Call, candidate: Candidate) -> Call:
     """The call with the candidate's model in place of the one that was asked for; the very same one when that is it.
 
     Every other member of the body keeps its bytes, whatever it is; of a model that is named twice one is left. About
-    2 us for 1 KB.
+    6 us for 1 KB.
     """
     model = candidate.model
     if model == call.model:
