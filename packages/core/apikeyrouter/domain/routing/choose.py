@@ -20,6 +20,7 @@ from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.ledger.holds import Hold, Refused
 from apikeyrouter.domain.ledger.ledger import Ledger
 from apikeyrouter.domain.quota.limits import QuotaWindow
+from apikeyrouter.domain.resilience.ejection import panic
 from apikeyrouter.domain.routing.affinity import Affinity, Prefix, session_of
 from apikeyrouter.domain.routing.candidates import Candidate, Group
 from apikeyrouter.domain.routing.demand import Demand
@@ -143,8 +144,8 @@ class Chooser:
                 sieve.sift(group.candidates, self._considered_max)
         if sieve.kept:
             return False
-        codes = {rejection.code for rejection in sieve.rejections}
-        if EJECTED in codes and HEADROOM not in codes:
+        codes = [rejection.code for rejection in sieve.rejections]
+        if panic(kept=codes.count(HEADROOM), ejected=codes.count(EJECTED)):
             sieve.readmit(group.candidates, EJECTED)
         return bool(sieve.kept)
 

@@ -113,11 +113,6 @@ class Objective:
     asked: bool = True
 
     @property
-    def constrained(self) -> bool:
-        """Whether any per-candidate constraint must be checked."""
-        return self.selective or self.min_reliability is not None or self.max_cost_usd is not None
-
-    @property
     def selective(self) -> bool:
         """Whether some keys may not serve, whatever they are worth."""
         return bool(
@@ -130,6 +125,11 @@ class Objective:
             or self.blocked_tags
             or self.ruling is not None
         )
+
+    @property
+    def measured(self) -> bool:
+        """Whether a candidate's success or price may keep it out."""
+        return self.min_reliability is not None or self.max_cost_usd is not None
 
 
 def scarcity(objective: Objective, room: float, pressure: float) -> float:

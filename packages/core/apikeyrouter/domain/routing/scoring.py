@@ -76,7 +76,9 @@ def _by_score(
     least_turn = min([one.turn for one in kept], default=0.0) if w_turn else 0.0
     for candidate, room in zip(kept, rooms, strict=True):
         stats, turn, quota = candidate.stats, candidate.turn, candidate.quota
-        p_failure = stats.p_failure(now_s)
+        p_failure = stats.steady
+        if p_failure < 0.0:
+            p_failure = stats.p_failure(now_s)
         expected_usd = tokens_in * candidate.input_usd + tokens_out * candidate.output_usd + candidate.fixed_usd
         load = candidate.record.in_flight * candidate.stride
         floor = p_failure + RELIABILITY_THRESHOLD - 1.0 if floors and p_failure > 1.0 - RELIABILITY_THRESHOLD else 0.0

@@ -56,8 +56,8 @@ class Sieve:
     left; `rejections`: the others; `resting`: those among them who wait for something, whoever asks."""
 
     __slots__ = (
-        "_abilities", "_demand", "_group", "_needs", "_now_s", "_objective", "_tried", "kept", "rejections", "resting",
-        "rooms",
+        "_demand", "_group", "_measured", "_needs", "_now_s", "_objective", "_selective", "_tried", "kept",
+        "rejections", "resting", "rooms",
     )  # fmt: skip
 
     def __init__(
@@ -69,6 +69,8 @@ class Sieve:
         self._tried = tried
         self._now_s = now_s
         self._needs = needs_of(demand)
+        self._selective = objective.selective
+        self._measured = objective.measured
         self.kept: list[Candidate] = []
         self.rooms: list[float] = []
         self.rejections: list[Rejection] = []
@@ -78,7 +80,8 @@ class Sieve:
         """Looks at candidates until `keep_max` are kept."""
         tried, now_s, kept, rooms = self._tried, self._now_s, self.kept, self.rooms
         abilities, tokens = self._needs
-        constrained = self._objective.constrained
+        objective, constrained = self._objective, self._selective or self._measured
+        plain = self._selective and not self._measured and objective.ruling is None
         rule, needs = _NO_RULE, self._demand.needs(_NO_RULE)
         calm = None
         for candidate in pool:
@@ -90,16 +93,19 @@ class Sieve:
                 calm = breaker
             if (
                 breaker is not calm
-                or constrained
                 or record.state is not _AVAILABLE
                 or record.models is not None
                 or abilities & ~candidate.abilities
                 or tokens > candidate.context_max
             ):
                 block = self._block(candidate)
-                if block is not None:
-                    self._reject(candidate, block)
-                    continue
+            elif plain:
+                block = selection_block(candidate, objective)
+            else:
+                block = self._wish_block(candidate) if constrained else None
+            if block is not None:
+                self._reject(candidate, block)
+                continue
             quota = candidate.quota
             if quota.dialect.charges is not rule:
                 rule = quota.dialect.charges
@@ -155,11 +161,19 @@ class Sieve:
         """The first reason against it, in the order of the filters, but for headroom."""
         return (
             preflight(candidate, self._needs)
-            or (self._policy_block(candidate) if self._objective.selective else None)
+            or (self._policy_block(candidate) if self._selective else None)
             or blocked(candidate.record, candidate.model, self._now_s)
             or _breaker_block(candidate, self._now_s)
             or record_block(candidate, self._objective, self._demand, self._now_s)
         )
+
+    def _wish_block(self, candidate: Candidate) -> Block | None:
+        """What is left to be asked of a healthy candidate: the caller's constraints and the operator's policies."""
+        objective = self._objective
+        block = self._policy_block(candidate) if self._selective else None
+        if block is None and self._measured:
+            return record_block(candidate, objective, self._demand, self._now_s)
+        return block
 
     def _policy_block(self, candidate: Candidate) -> Block | None:
         """What the caller's constraints say, and then the operator's policies."""
@@ -262,7 +276,7 @@ def headroom_block(view: PoolView, needs: Sequence[int], now_s: float) -> Block 
 
 def _breaker_block(candidate: Candidate, now_s: float) -> Block | None:
     breaker = candidate.breaker
-    if breaker.verdict(now_s) is not _REJECT:
+    if breaker.verdict(now_s, candidate.record.key_id) is not _REJECT:
         return None
-    who = candidate.provider.provider_id
-    return Block("breaker_open", f"{who} keeps failing for this model; the breaker is open", breaker.open_until_s)
+    why, until_s = breaker.why(now_s)
+    return Block("breaker_open", f"{candidate.provider.provider_id} {why}", until_s)
