@@ -179,6 +179,28 @@ def test_sim_starts_says_where_and_can_be_made_to_fail(tmp_path: Path) -> None:
         assert "Choose another one" in run_cli("sim", "--port", port, folder=tmp_path, status=1).err
 
 
+def test_sim_enforces_limits_the_way_it_is_told(tmp_path: Path) -> None:
+    with started(tmp_path, "sim", "--port", "0", "--rpm", "60", "--burst-s", "2", "--json") as (out, _):
+        told = json.loads(out.readline())
+        assert [_chat_status(told["base_url"], told["keys"][0]) for _ in range(3)] == [200, 200, 429]
+    said = run_cli("sim", "--refill", "rolling", "--burst-s", "2", folder=tmp_path, status=2).err
+    assert "burst_s needs the refill 'continuous'" in said
+    assert "not usable" in run_cli("sim", "--refill", "sometimes", folder=tmp_path, status=2).err
+
+
+def _chat_status(base_url: str, key: str) -> int:
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello!"}]}
+    request = urllib.request.Request(f"{base_url}/chat/completions", json.dumps(body).encode())
+    request.add_header("Authorization", f"Bearer {key}")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            status: int = reply.status
+            return status
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+
+
 def test_sim_prints_blocks_to_paste(tmp_path: Path) -> None:
     with started(tmp_path, "sim", "--port", "0") as (out, _):
         lines = [out.readline() for _ in range(8)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from apikeyrouter.simulation.accounts import Account, Accounts
 from apikeyrouter.simulation.api_errors import ApiError
-from apikeyrouter.simulation.config import AccountConfig, Limits, SimConfig, Standing
-from apikeyrouter.simulation.limits import Bucket, go_duration
+from apikeyrouter.simulation.config import AccountConfig, LimitHeaders, Limits, SimConfig, Standing
+from apikeyrouter.simulation.limits import Bucket, Refill, go_duration
 
 
 def accounts_with(limits: Limits | str, **details: object) -> Account:
@@ -121,6 +122,76 @@ def test_the_day_limit_shows_in_the_headers_when_it_is_the_tighter_one() -> None
     headers = dict(account.headers())
     assert headers[b"x-ratelimit-remaining-requests"] == b"9"
     assert headers[b"x-ratelimit-reset-requests"] == b"2h24m0s"
+
+
+def test_a_rolling_limit_says_that_everything_is_back_a_minute_after_the_last_request() -> None:
+    account = accounts_with(Limits(rpm=3, tpm=None, refill=Refill.Rolling))
+    for at_s in (0.0, 10.0, 20.0):
+        admit(account, at_s)
+    headers = dict(account.headers())
+    assert (headers[b"x-ratelimit-remaining-requests"], headers[b"x-ratelimit-reset-requests"]) == (b"0", b"1m0s")
+    error = refusal(account, 20.5, count_refused=False)
+    assert dict(error.headers)[b"retry-after-ms"] == b"39500"
+    assert dict(error.headers)[b"retry-after"] == b"40"
+    refusal(account, 59.9, count_refused=False)
+    admit(account, 60.0)
+    refusal(account, 60.0, count_refused=False)
+    assert account.wait_s(1, 60.0) == pytest.approx(10.0)
+
+
+def test_who_hammers_at_a_full_rolling_limit_keeps_it_full() -> None:
+    account = accounts_with(Limits(rpm=2, tpm=None, refill=Refill.Rolling))
+    admit(account, 0.0)
+    admit(account, 1.0)
+    error = refusal(account, 30.0)  # takes the place of the first
+    assert dict(error.headers)[b"retry-after-ms"] == b"31000"
+    refusal(account, 60.5, count_refused=False)
+    admit(account, 61.0)
+
+
+def test_a_fixed_limit_is_back_when_the_clock_minute_ends() -> None:
+    config = AccountConfig(name="a", keys=("sim-a",), limits=Limits(rpm=2, tpm=None, rpd=3, refill=Refill.Fixed))
+    account = Accounts(SimConfig(accounts=(config,)), now_s=100.0, midnight_s=-45.0).authenticate("sim-a", 100.0)
+    admit(account, 100.0)  # 145 s after midnight: 35 s to the end of the minute
+    assert dict(account.headers())[b"x-ratelimit-reset-requests"] == b"35s"
+    admit(account, 134.0)
+    assert dict(refusal(account, 134.5, count_refused=False).headers)[b"retry-after-ms"] == b"500"
+    admit(account, 135.0)
+    assert dict(refusal(account, 200.0, count_refused=False).headers)[b"retry-after"] == b"86155"  # the day is used up
+
+
+def test_a_burst_horizon_refuses_while_the_headers_tell_of_plenty() -> None:
+    account = accounts_with(Limits(rpm=60, tpm=None, burst_s=6))
+    for _ in range(6):
+        admit(account, 0.0)
+    error = refusal(account, 0.0, count_refused=False)
+    assert dict(error.headers)[b"x-ratelimit-remaining-requests"] == b"54"
+    assert dict(error.headers)[b"retry-after-ms"] == b"1000"
+    admit(account, 1.0)
+    refusal(account, 1.0, count_refused=False)
+
+
+def test_without_headers_a_refusal_still_says_when_to_come_back_and_nothing_else() -> None:
+    account = accounts_with(Limits(rpm=1, headers=LimitHeaders.Nothing))
+    admit(account, 0.0)
+    assert account.headers() == []
+    error = refusal(account, 0.0, count_refused=False)
+    assert dict(error.headers) == {b"retry-after": b"60", b"retry-after-ms": b"60000"}
+    assert error.body["error"]["message"].endswith("on requests per min (RPM). Please try again in 1m0s.")
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        ({"refill": "rolling", "burst_s": 6}, "burst_s needs the refill 'continuous', not 'rolling'"),
+        ({"period_s": 6, "burst_s": 10}, r"burst_s must not exceed period_s \(6\)"),
+        ({"refill": "sometimes"}, "sometimes"),
+        ({"headers": "all"}, "all"),
+    ],
+)
+def test_limits_that_contradict_themselves_are_refused(limits: dict[str, object], why: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=why):
+        msgspec.convert(limits, Limits)
 
 
 def test_keys_of_one_account_share_its_limits() -> None:

@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from apikeyrouter.simulation.asgi import SimulatedProvider
@@ -401,10 +402,21 @@ async def test_what_reached_upstream_can_be_read_without_credentials() -> None:
     assert read.json["requests"][0]["headers"]["x-mine"] == "yes"
     mine = (await call(path=f"/_sim/requests?key={secret}&last=1")).json["requests"]
     assert [request["number"] for request in mine] == [3]
+    assert (mine[0]["at_utc_s"], mine[0]["status"]) == (START.timestamp(), "200")
     state = await call(path=f"/_sim/state?key={secret}")
     assert secret.encode() not in state.body
     (counts,) = state.json["keys"].values()
     assert counts["requests"] == 3
+
+
+async def test_a_fixed_limit_is_back_with_the_clock_minute_and_a_rolling_one_is_not() -> None:
+    for refill, status in (("fixed", 200), ("rolling", 429)):
+        call = Caller(msgspec.convert({"limits": {"rpm": 1, "refill": refill}}, SimConfig))
+        assert (await call(HELLO)).status == 200
+        refused = await call(HELLO)
+        assert refused.headers["retry-after"] == {"fixed": "55", "rolling": "60"}[refill]  # the clock says 03:04:05
+        call.clock.now_s = 55.0
+        assert (await call(HELLO)).status == status
 
 
 async def test_usage_and_concurrency_are_counted_per_key() -> None:

@@ -30,6 +30,7 @@ from apikeyrouter.simulation.config import AccountConfig, Limits, Pace, SimConfi
 from apikeyrouter.simulation.connection import SOCKET_EXTENSION
 from apikeyrouter.simulation.control import Control
 from apikeyrouter.simulation.faults import Fault
+from apikeyrouter.simulation.limits import Refill
 
 __all__ = ["DEFAULT_PORT", "SimServer", "loop_factory", "main", "serve_sim"]
 
@@ -270,6 +271,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, help="JSON file, see apikeyrouter.simulation.config.SimConfig")
     parser.add_argument("--rpm", type=int, help="requests a minute of each account")
     parser.add_argument("--tpm", type=int, help="tokens a minute of each account")
+    parser.add_argument("--refill", choices=list(Refill), help="how limits come back (default: continuous)")
+    parser.add_argument("--burst-s", type=float, help="limits of a minute are enforced over so many seconds")
     parser.add_argument("--no-limits", action="store_true", help="no rate limits at all")
     parser.add_argument("--first-token-s", type=float, help="seconds to the first token")
     parser.add_argument("--token-s", type=float, help="seconds for each further token")
@@ -293,9 +296,12 @@ def _configured(options: argparse.Namespace) -> SimConfig:
             changes[name] = getattr(options, name)
     if options.no_limits:
         changes["limits"] = "none"
-    elif options.rpm is not None or options.tpm is not None:
-        known = config.limits if isinstance(config.limits, Limits) else Limits()
-        changes["limits"] = msgspec.structs.replace(known, rpm=options.rpm or known.rpm, tpm=options.tpm or known.tpm)
+    else:
+        wanted = {name: getattr(options, name) for name in ("rpm", "tpm", "refill", "burst_s")}
+        given = {name: value for name, value in wanted.items() if value is not None}
+        if given:
+            known = config.limits if isinstance(config.limits, Limits) else Limits()
+            changes["limits"] = msgspec.convert({**msgspec.to_builtins(known), **given}, Limits)
     if options.first_token_s is not None or options.token_s is not None:
         pace = config.pace
         changes["pace"] = Pace(

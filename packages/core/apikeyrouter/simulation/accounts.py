@@ -20,8 +20,8 @@ from apikeyrouter.simulation.api_errors import (
     invalid,
     missing_key,
 )
-from apikeyrouter.simulation.config import AccountConfig, Limits, Pace, SimConfig, Standing
-from apikeyrouter.simulation.limits import Bucket, go_duration
+from apikeyrouter.simulation.config import AccountConfig, LimitHeaders, Limits, Pace, SimConfig, Standing
+from apikeyrouter.simulation.limits import Meter, go_duration, meter_of
 
 __all__ = ["Account", "Accounts"]
 
@@ -30,21 +30,28 @@ _AUTO_ACCOUNTS_MAX = 10_000
 _CACHED_PREFIXES_MAX = 256
 _CACHE_LEAST_TOKENS = 1024  # prompt caching begins here and counts in steps of 128 (provider's guide)
 _CACHE_STEP_TOKENS = 128
+_DAY_S = 86_400.0
 
 
 class Account:
-    """One paying customer of the simulated provider."""
+    """One paying customer of the simulated provider. `midnight_s`: when a day began (monotonic), for fixed refills."""
 
-    def __init__(self, config: AccountConfig, limits: Limits | None, pace: Pace, now_s: float) -> None:
+    def __init__(
+        self, config: AccountConfig, limits: Limits | None, pace: Pace, now_s: float, midnight_s: float = 0.0
+    ) -> None:
         self.name = config.name
         self.organization = f"org-{config.name}"
         self.pace = pace
         self.standing = config.standing
         self.credit_tokens = config.credit_tokens
         self.limits = limits
-        self._rpm = _bucket(limits.rpm if limits else None, 60.0, now_s)
-        self._tpm = _bucket(limits.tpm if limits else None, 60.0, now_s)
-        self._rpd = _bucket(limits.rpd if limits else None, 86_400.0, now_s)
+        self._rpm: Meter | None = None
+        self._tpm: Meter | None = None
+        self._rpd: Meter | None = None
+        if limits is not None:
+            self._rpm = _meter(limits.rpm, limits, limits.period_s, now_s, midnight_s)
+            self._tpm = _meter(limits.tpm, limits, limits.period_s, now_s, midnight_s)
+            self._rpd = _meter(limits.rpd, limits, _DAY_S, now_s, midnight_s)
         self._prefixes: OrderedDict[bytes, None] = OrderedDict()
 
     def check_standing(self) -> None:
@@ -96,11 +103,25 @@ class Account:
             self._prefixes.popitem(last=False)
         return prompt_tokens // _CACHE_STEP_TOKENS * _CACHE_STEP_TOKENS if known else 0
 
+    def wait_s(self, tokens: int, now_s: float) -> float:
+        """Seconds until a request of so many tokens would be let in if nobody sent anything meanwhile; 0 for now."""
+        self._refill(now_s)
+        return max(
+            (
+                meter.wait_s(amount)
+                for meter, amount in ((self._rpd, 1), (self._rpm, 1), (self._tpm, tokens))
+                if meter is not None
+            ),
+            default=0.0,
+        )
+
     def headers(self) -> Headers:
         """The `x-ratelimit-*` headers as they stand after the last admission; none without limits."""
         out: Headers = []
+        if self._silent:
+            return out
         requests = self._rpm
-        if self._rpd is not None and (requests is None or self._rpd.level < requests.level):
+        if self._rpd is not None and (requests is None or self._rpd.remaining < requests.remaining):
             requests = self._rpd
         for name, bucket in ((b"requests", requests), (b"tokens", self._tpm)):
             if bucket is not None:
@@ -128,19 +149,23 @@ class Account:
             if bucket is not None:
                 bucket.take(1)
 
-    def _refused(self, bucket: Bucket, model: str, what: str, kind: str, requested: int) -> ApiError:
-        if requested > bucket.capacity:
+    @property
+    def _silent(self) -> bool:
+        return self.limits is not None and self.limits.headers is LimitHeaders.Nothing
+
+    def _refused(self, bucket: Meter, model: str, what: str, kind: str, requested: int) -> ApiError:
+        if requested > bucket.largest:
             message = (
                 f"Request too large for {model} in organization {self.organization} on {what}: "
-                f"Limit {bucket.capacity}, Requested {requested}. "
+                f"Limit {math.floor(bucket.largest)}, Requested {requested}. "
                 "The input or output tokens must be reduced in order to run successfully."
             )
             return ApiError(429, error_body(message, kind, code="rate_limit_exceeded"), self.headers())
         wait_ms = math.ceil(bucket.wait_s(requested) * 1000 - 1e-6)
+        figures = f"Limit {bucket.capacity}, Used {bucket.capacity - bucket.remaining}, Requested {requested}"
         message = (
-            f"Rate limit reached for {model} in organization {self.organization} on {what}: Limit {bucket.capacity}, "
-            f"Used {bucket.capacity - bucket.remaining}, Requested {requested}. "
-            f"Please try again in {go_duration(wait_ms / 1000)}."
+            f"Rate limit reached for {model} in organization {self.organization} on {what}"
+            f"{'' if self._silent else ': ' + figures}. Please try again in {go_duration(wait_ms / 1000)}."
         )
         headers = self.headers()
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait_ms / 1000))))
@@ -149,10 +174,11 @@ class Account:
 
 
 class Accounts:
-    """All accounts and which key belongs to which."""
+    """All accounts and which key belongs to which. `midnight_s`: when a day began, on the clock of `now_s`."""
 
-    def __init__(self, config: SimConfig, now_s: float) -> None:
+    def __init__(self, config: SimConfig, now_s: float, midnight_s: float = 0.0) -> None:
         self._config = config
+        self._midnight_s = midnight_s
         self._by_name: dict[str, Account] = {}
         self._by_key: dict[str, Account] = {}
         for account in config.accounts:
@@ -162,7 +188,8 @@ class Accounts:
         """Adds an account, full limits; one of the same name is replaced and its keys leave with it."""
         limits = self._config.limits if config.limits is None else config.limits
         old = self._by_name.get(config.name)
-        account = Account(config, None if limits == "none" else limits, config.pace or self._config.pace, now_s)
+        pace = config.pace or self._config.pace
+        account = Account(config, None if limits == "none" else limits, pace, now_s, self._midnight_s)
         if old is not None:
             self._by_key = {key: owner for key, owner in self._by_key.items() if owner is not old}
         self._by_name[config.name] = account
@@ -191,5 +218,8 @@ class Accounts:
         return {name: account.view(now_s) for name, account in self._by_name.items()}
 
 
-def _bucket(capacity: int | None, period_s: float, now_s: float) -> Bucket | None:
-    return None if capacity is None else Bucket(capacity, period_s, now_s)
+def _meter(capacity: int | None, limits: Limits, period_s: float, now_s: float, midnight_s: float) -> Meter | None:
+    if capacity is None:
+        return None
+    burst_s = limits.burst_s if period_s == limits.period_s else None
+    return meter_of(capacity, period_s, limits.refill, burst_s, now_s=now_s, epoch_s=midnight_s)

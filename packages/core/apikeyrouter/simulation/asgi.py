@@ -39,6 +39,7 @@ from apikeyrouter.simulation.text import digest_of, estimate_tokens
 __all__ = ["SimulatedProvider"]
 
 _CONTROL = "/_sim"
+_DAY_S = 86_400.0
 _MODELS = "/v1/models"
 _VERSION = (b"openai-version", b"2020-10-01")
 _NOSNIFF = (b"x-content-type-options", b"nosniff")
@@ -66,7 +67,7 @@ class SimulatedProvider:
         if seed is not None:
             self.config = msgspec.structs.replace(self.config, seed=seed)
         now_s = self.clock.monotonic_s()
-        self.accounts = Accounts(self.config, now_s)
+        self.accounts = Accounts(self.config, now_s, now_s - self._utc_s() % _DAY_S)
         self.faults = FaultBook(random.Random(self.config.seed))
         for fault in self.config.faults:
             self.faults.add(fault, now_s)
@@ -90,7 +91,7 @@ class SimulatedProvider:
             return
         key = _credential(scope["headers"])
         label = key_label(key)
-        visit = self.recorder.begin(label, scope, body)
+        visit = self.recorder.begin(label, scope, body, self._utc_s())
         self._open.add(connection)
         try:
             await self._answer(connection, visit, key, label, body)
@@ -181,8 +182,11 @@ class SimulatedProvider:
     def _new_id(self, kind: str) -> str:
         return digest_of(self.config.seed, kind, b"%d" % next(self._ids)).hex()
 
+    def _utc_s(self) -> float:
+        return self.clock.utc_now().timestamp()
+
     def _created(self) -> int:
-        return int(self.clock.utc_now().timestamp())
+        return int(self._utc_s())
 
 
 def _credential(headers: Headers) -> str:

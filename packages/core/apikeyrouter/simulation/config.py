@@ -14,11 +14,13 @@ import msgspec
 from msgspec import Meta
 
 from apikeyrouter.simulation.faults import Fault
+from apikeyrouter.simulation.limits import Refill
 
-__all__ = ["AccountConfig", "Limits", "Pace", "SimConfig", "Standing", "load_config"]
+__all__ = ["AccountConfig", "LimitHeaders", "Limits", "Pace", "SimConfig", "Standing", "load_config"]
 
 _Positive = Annotated[int, Meta(ge=1)]
 _Seconds = Annotated[float, Meta(ge=0, le=86_400)]
+_Stretch = Annotated[float, Meta(ge=0.1, le=3600)]
 
 
 class Standing(StrEnum):
@@ -29,12 +31,37 @@ class Standing(StrEnum):
     Deactivated = "deactivated"
 
 
+class LimitHeaders(StrEnum):
+    """What replies tell of limits: OpenAI's `x-ratelimit-*`, or nothing, so that a client has to learn them."""
+
+    OpenAI = "openai"
+    Nothing = "none"
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Limits of one account; None means none. Requests a minute, tokens a minute, requests a day."""
+    """Limits of one account; None means none. Requests a minute, tokens a minute, requests a day.
+
+    `refill`: how what was used comes back. `burst_s`: with a continuous refill, over how many seconds the limits of a
+    minute are enforced: no more at once than comes back in so long, whatever the headers say (as Azure and Anthropic
+    do); None: over the whole minute. `period_s`: how long the "minute" is, for tests that cannot wait. `headers`: with
+    "none" a refusal still says when to come back.
+    """
 
     rpm: _Positive | None = 500
     tpm: _Positive | None = 200_000
     rpd: _Positive | None = None
+    refill: Refill = Refill.Continuous
+    burst_s: _Stretch | None = None
+    period_s: _Stretch = 60.0
+    headers: LimitHeaders = LimitHeaders.OpenAI
+
+    def __post_init__(self) -> None:
+        if self.burst_s is None:
+            return
+        if self.refill is not Refill.Continuous:
+            raise ValueError(f"burst_s needs the refill 'continuous', not '{self.refill}'")
+        if self.burst_s > self.period_s:
+            raise ValueError(f"burst_s must not exceed period_s ({self.period_s:g})")
 
 
 class Pace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -46,10 +46,11 @@ class KeyCounts:
 class Visit:
     """One request, from its arrival to its end."""
 
-    __slots__ = ("_ended", "counts")
+    __slots__ = ("_ended", "_kept", "counts")
 
-    def __init__(self, counts: KeyCounts) -> None:
+    def __init__(self, counts: KeyCounts, kept: dict[str, Any]) -> None:
         self.counts = counts
+        self._kept = kept
         self._ended = False
         counts.requests += 1
         counts.in_flight += 1
@@ -58,6 +59,7 @@ class Visit:
     def answered(self, status: int | str) -> None:
         """Counts the status line, or the way in which there was none."""
         self.counts.by_status[str(status)] += 1
+        self._kept["status"] = str(status)
 
     def used(self, usage: dict[str, Any]) -> None:
         """Counts tokens."""
@@ -79,15 +81,23 @@ class Recorder:
         self._keys: dict[str, KeyCounts] = {}
         self.requests = 0
 
-    def begin(self, label: str, scope: dict[str, Any], body: bytes) -> Visit:
-        """Counts and keeps one request."""
+    def begin(self, label: str, scope: dict[str, Any], body: bytes, at_utc_s: float) -> Visit:
+        """Counts and keeps one request, which came at `at_utc_s` (Unix time)."""
         counts = self._keys.get(label)
         if counts is None:
             counts = self._keys.setdefault(label if len(self._keys) < _KEYS_MAX else _OTHER, KeyCounts())
         self.requests += 1
+        kept = {
+            "number": self.requests,
+            "key": label,
+            "at_utc_s": at_utc_s,
+            "status": None,
+            "scope": scope,
+            "body": body[:_BODY_MAX_BYTES],
+        }
         if self._kept.maxlen:
-            self._kept.append({"number": self.requests, "key": label, "scope": scope, "body": body[:_BODY_MAX_BYTES]})
-        return Visit(counts)
+            self._kept.append(kept)
+        return Visit(counts, kept)
 
     def keys_view(self, label: str | None = None) -> dict[str, dict[str, Any]]:
         """Counts by label: of one key (zeros when it was never seen), or of all."""
@@ -106,6 +116,8 @@ def _readable(kept: dict[str, Any]) -> dict[str, Any]:
     return {
         "number": kept["number"],
         "key": kept["key"],
+        "at_utc_s": kept["at_utc_s"],
+        "status": kept["status"],
         "method": scope["method"],
         "path": scope["path"],
         "query": scope.get("query_string", b"").decode("latin-1"),

@@ -42,6 +42,16 @@ def start(
     seed: Annotated[Optional[int], typer.Option("--seed", help="Replays replies, ids and chances.")] = None,  # noqa: UP045
     rpm: Annotated[Optional[int], typer.Option("--rpm", min=1, help="Requests a minute of each account.")] = None,  # noqa: UP045
     tpm: Annotated[Optional[int], typer.Option("--tpm", min=1, help="Tokens a minute of each account.")] = None,  # noqa: UP045
+    refill: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--refill", help="How limits come back: continuous, rolling (each after 60 s) or fixed (clock minute)."
+        ),
+    ] = None,
+    burst_s: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--burst-s", help="No more at once than comes back in so many seconds, with a continuous refill."),
+    ] = None,
     no_limits: Annotated[bool, typer.Option("--no-limits", help="No rate limits at all.")] = False,
     config: Annotated[
         Optional[Path],  # noqa: UP045
@@ -54,7 +64,8 @@ def start(
         return
     from apikeyrouter_proxy.sim_server import serve_sim
 
-    chosen = _configured(config, seed, rpm, tpm, no_limits=no_limits)
+    limits = {"rpm": rpm, "tpm": tpm, "refill": refill, "burst_s": burst_s}
+    chosen = _configured(config, seed, limits, no_limits=no_limits)
     try:
         serve_sim(host, port, chosen, on_ready=_told(as_json=as_json))
     except OSError as problem:
@@ -66,7 +77,7 @@ def start(
         ) from None
 
 
-def _configured(path: Path | None, seed: int | None, rpm: int | None, tpm: int | None, *, no_limits: bool) -> SimConfig:
+def _configured(path: Path | None, seed: int | None, limits: dict[str, Any], *, no_limits: bool) -> SimConfig:
     import msgspec
 
     from apikeyrouter.simulation.config import Limits, SimConfig, load_config
@@ -80,9 +91,12 @@ def _configured(path: Path | None, seed: int | None, rpm: int | None, tpm: int |
     changes: dict[str, Any] = {} if seed is None else {"seed": seed}
     if no_limits:
         changes["limits"] = "none"
-    elif rpm is not None or tpm is not None:
+    elif given := {name: value for name, value in limits.items() if value is not None}:
         known = config.limits if isinstance(config.limits, Limits) else Limits()
-        changes["limits"] = Limits(rpm=rpm or known.rpm, tpm=tpm or known.tpm, rpd=known.rpd)
+        try:
+            changes["limits"] = msgspec.convert({**msgspec.to_builtins(known), **given}, Limits)
+        except msgspec.ValidationError as problem:
+            raise CliError(f"These limits are not usable: {problem}.", USAGE) from None
     return msgspec.structs.replace(config, **changes)
 
 
