@@ -1,22 +1,30 @@
 """Whether the proxy lives and serves, and its metrics. Probes never call a provider.
 
 `/livez` and `/healthz`: the event loop turns. `/readyz`: a load balancer may send requests: the store answers, a key
-may serve, nobody is shutting down. `/metrics`: Prometheus.
+may serve, nobody is shutting down. A provider's outage makes nobody unready: elsewhere it is down too, and answers that
+say so at once are better than none. `/api/v1/health/providers`: what is known of each. `/metrics`: Prometheus.
 """
 
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timedelta
+from typing import Literal
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from apikeyrouter import __version__
 from apikeyrouter.domain.errors import StateStoreError
+from apikeyrouter.domain.keys.eligibility import EJECTED, blocked
 from apikeyrouter.domain.models.health_state import HealthStatus
+from apikeyrouter.domain.resilience.breaker import Phase
+from apikeyrouter.domain.routing.provider import Provider
+from apikeyrouter.health_watch import HealthWatch
 from apikeyrouter_proxy.metrics import CONTENT_TYPE, BudgetGauge, Gauges, KeyGauge
+from apikeyrouter_proxy.metrics_quota import POOLS_READ, quota_gauges
 from apikeyrouter_proxy.names import Names
-from apikeyrouter_proxy.routes.common import RunningProxy
+from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
 
 __all__ = ["router"]
 
@@ -38,6 +46,30 @@ class Readiness(BaseModel):
 
     status: str
     reasons: list[str]
+
+
+class BreakerView(BaseModel):
+    """The breaker of one model. `retry_at`: when it lets a request find out, while it is open."""
+
+    model: str
+    phase: str = Field(description="closed, open, half_open or ramping.")
+    since: datetime | None
+    retry_at: datetime | None
+    throttled: float = Field(description="Share of requests that are kept back, 0 to 1, since it takes only a part.")
+
+
+class ProviderHealthView(BaseModel):
+    """What is known of a provider. Degraded: it answers, but not every model of it does."""
+
+    id: str
+    status: Literal["healthy", "degraded", "down", "unknown"]
+    since: datetime | None = Field(description="When it became healthy or down.")
+    detail: str
+    last_look: datetime | None = Field(description="See the setting APIKEYROUTER_HEALTH_CHECK_S.")
+    latency_ms: float | None = Field(description="Of the last look.")
+    last_heard: datetime | None = Field(description="The last outcome of a request.")
+    keys_usable: int
+    breakers: list[BreakerView]
 
 
 class Pointers(BaseModel):
@@ -93,15 +125,24 @@ async def ready(proxy: RunningProxy, response: Response) -> Readiness:
     return Readiness(status="not_ready" if reasons else "ready", reasons=reasons)
 
 
+@router.get("/api/v1/health/providers", summary="Health of providers")
+async def provider_health(proxy: RunningProxy) -> Page[ProviderHealthView]:
+    """Every registered provider: does it answer, since when, and which of its models do not."""
+    return page_of([await _health_of(proxy, provider) for provider in list(proxy.router.providers.values())])
+
+
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
 async def metrics(proxy: RunningProxy) -> Response:
     """Counters, histograms and gauges in Prometheus' text format."""
     keys = await proxy.router.key_manager.list_keys()
     store = await proxy.router.state_store.health_check()
+    pools, pools_total = await proxy.router.quota_awareness_engine.list_pools(order="urgency", limit=POOLS_READ)
     gauges = Gauges(
         keys=[KeyGauge(k.id, k.label, k.provider_id, k.state.value, k.in_flight) for k in keys],
         keys_usable=await _usable(proxy),
         budgets=await _budgets(proxy),
+        quota=quota_gauges(pools),
+        quota_pools=pools_total,
         holds_open=proxy.router.ledger.open_holds,
         in_flight=proxy.data_plane.in_flight,
         tasks=len(asyncio.all_tasks()),
@@ -112,10 +153,51 @@ async def metrics(proxy: RunningProxy) -> Response:
     return Response(proxy.metrics.exposition(gauges), media_type=CONTENT_TYPE)
 
 
+async def _health_of(proxy: RunningProxy, provider: Provider) -> ProviderHealthView:
+    now_s, now = proxy.router.now_s(), proxy.router.journal.utc_now()
+
+    def at(time_s: float | None) -> datetime | None:
+        return None if not time_s else now + timedelta(seconds=time_s - now_s)
+
+    breakers = [
+        BreakerView(
+            model=model,
+            phase=breaker.phase.value,
+            since=at(breaker.since_s),
+            retry_at=at(breaker.open_until_s) if breaker.phase is Phase.Open else None,
+            throttled=round(breaker.throttle.share, 3),
+        )
+        for model, breaker in sorted(provider.breakers.items())
+    ]
+    watch: HealthWatch | None = getattr(proxy.router, "health", None)
+    known = watch.state(provider.provider_id) if watch is not None else None
+    unwell = sum(breaker.phase is not Phase.Closed for breaker in provider.breakers.values())
+    status: Literal["healthy", "degraded", "down", "unknown"] = "unknown"
+    if known is not None and known.status is HealthStatus.Down:
+        status = "down"
+    elif unwell:
+        status = "degraded"
+    elif known is not None and known.status is HealthStatus.Healthy:
+        status = "healthy"
+    latency_s = known.look_latency_s if known is not None else None
+    return ProviderHealthView(
+        id=provider.provider_id,
+        status=status,
+        since=at(known.since_s) if known is not None else None,
+        detail=known.detail if known is not None else "",
+        last_look=at(known.looked_s) if known is not None else None,
+        latency_ms=None if latency_s is None else round(latency_s * 1e3, 1),
+        last_heard=at(known.heard_s) if known is not None else None,
+        keys_usable=len(await proxy.router.key_manager.get_eligible_keys(provider.provider_id)),
+        breakers=breakers,
+    )
+
+
 async def _usable(proxy: RunningProxy) -> int:
-    """Keys that may serve now."""
-    keys = proxy.router.key_manager
-    return sum([len(await keys.get_eligible_keys(provider_id)) for provider_id in proxy.router.providers])
+    """Keys that may serve now; those set aside for failing too, since they serve when nobody else can."""
+    keys, now_s = proxy.router.key_manager, proxy.router.now_s()
+    blocks = [blocked(record, None, now_s) for one in proxy.router.providers for record in keys.records(one)]
+    return sum(block is None or block.code == EJECTED for block in blocks)
 
 
 async def _budgets(proxy: RunningProxy) -> list[BudgetGauge]:

@@ -106,6 +106,14 @@ class RouterSettings(BaseSettings):
     """Whether a request that was sent, and got no byte back, is sent again with another key. The first send may then be
     billed as well; the ledger charges both."""
 
+    health_check_s: float = Field(0.0, ge=0, le=86_400)
+    """Seconds between two looks at each provider (its list of models, which costs nothing); 0: none, and its health is
+    what requests tell."""
+
+    hedge: bool = False
+    """Whether a request that has waited longer than nineteen of twenty is sent a second time, elsewhere, where the time
+    saved is worth more than the reply that is thrown away; at most one request in fifty. Both sends are charged."""
+
     budget_wait_s: float = Field(30.0, ge=0, le=3_600)
     """Seconds that a request may wait for budget that running requests hold; 0 refuses it at once."""
 
