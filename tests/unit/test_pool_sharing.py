@@ -44,7 +44,7 @@ def run(accounts: list[Account], seconds: int, *, seed: int = 1) -> list[PoolVie
         for place, view in enumerate(views):
             for _ in range(rng.choice((0, 1, 2, 3))):
                 now_s = clock.monotonic_s()
-                hold = ledger.try_hold(view.lines((1, 0, 0, 0, 1, 0)))
+                hold = ledger.try_hold(view.lines((1, 0, 0, 0, 1, 0, 0, 0)))
                 if not isinstance(hold, Hold):
                     break  # nobody sends what would be refused
                 hold.dispatch()

@@ -53,7 +53,7 @@ def a_view(now_s: float = 0.0) -> PoolView:
 
 
 def take(ledger: Ledger, view: PoolView, tokens: int = 10) -> Hold:
-    hold = ledger.try_hold(view.lines((1, tokens, 0, tokens, 1, 0)))
+    hold = ledger.try_hold(view.lines((1, tokens, 0, tokens, 1, 0, tokens, 0)))
     assert isinstance(hold, Hold)
     hold.dispatch()
     return hold
@@ -198,7 +198,7 @@ def test_a_day_and_a_minute_are_two_limits() -> None:
     facts = [requests(60, 50), LimitFact(Dimension.Requests, DAY_S, 1000, 3)]
     view.told(facts, [], sent_at_s=0.0, now_s=0.0)
     assert sorted((w.period_s, w.headroom(0.0)) for w in view.own.values()) == [(MINUTE_S, 50), (DAY_S, 3)]
-    assert view.headroom_ratio((1, 0, 0, 0, 0, 0), 0.0) == pytest.approx(0.002)
+    assert view.headroom_ratio((1, 0, 0, 0, 0, 0, 0, 0), 0.0) == pytest.approx(0.002)
 
 
 def test_a_configured_limit_holds_beside_a_looser_one_and_yields_to_a_tighter_one() -> None:
@@ -221,7 +221,7 @@ def test_a_refusal_of_a_pool_that_tells_nothing_sets_a_limit_below_what_was_used
     for _ in range(41):
         take(ledger, view)
     now_s = clock.monotonic_s()
-    view.refused([], [], (1, 10, 0, 10, 1, 0), sent_at_s=now_s, now_s=now_s)
+    view.refused([], [], (1, 10, 0, 10, 1, 0, 10, 0), sent_at_s=now_s, now_s=now_s)
     limits = {w.dimension: w.limit for w in view.windows if w.source is Source.Learned}
     assert limits == {Dimension.Requests: 34, Dimension.Tokens: 340}
 
@@ -233,7 +233,7 @@ def test_many_refusals_at_once_lower_a_searched_limit_once() -> None:
     for _ in range(41):
         take(ledger, view)
     for _ in range(10):
-        view.refused([], [], (1, 10, 0, 10, 1, 0), sent_at_s=clock.monotonic_s(), now_s=clock.monotonic_s())
+        view.refused([], [], (1, 10, 0, 10, 1, 0, 10, 0), sent_at_s=clock.monotonic_s(), now_s=clock.monotonic_s())
     assert [w.limit for w in view.windows if w.source is Source.Learned] == [34, 340]
 
 
@@ -243,7 +243,7 @@ def test_a_searched_limit_grows_only_while_it_is_used() -> None:
     view = a_view(clock.monotonic_s())
     holds = [take(ledger, view) for _ in range(101)]
     now_s = clock.monotonic_s()
-    view.refused([], [], (1, 10, 0, 10, 1, 0), sent_at_s=now_s, now_s=now_s)
+    view.refused([], [], (1, 10, 0, 10, 1, 0, 10, 0), sent_at_s=now_s, now_s=now_s)
     searched = view.learner.searched[Dimension.Requests, MINUTE_S]
     for _ in range(100):
         view.served(now_s)
@@ -263,7 +263,7 @@ def test_a_refusal_while_plenty_is_left_shrinks_the_burst_horizon() -> None:
     view.told([requests(600, 580, reset_s=2.0)], [], sent_at_s=0.0, now_s=0.0)
     assert view.learner.burst_horizon_s == 60.0
     for place, (horizon_s, limit) in enumerate([(10.0, 100), (5.0, 50), (1.0, 10)]):
-        view.refused([], [], (1, 0, 0, 0, 1, 0), sent_at_s=0.0, now_s=20.0 * (place + 1))
+        view.refused([], [], (1, 0, 0, 0, 1, 0, 0, 0), sent_at_s=0.0, now_s=20.0 * (place + 1))
         burst = view.learner.bursts[Dimension.Requests]
         assert (view.learner.burst_horizon_s, burst.limit) == (horizon_s, limit)
         assert burst.headroom(20.0 * (place + 1)) == 0
@@ -273,6 +273,6 @@ def test_a_refusal_while_plenty_is_left_shrinks_the_burst_horizon() -> None:
 def test_a_refusal_that_a_told_limit_explains_teaches_nothing_else() -> None:
     view = a_view()
     view.told([requests(600, 580, reset_s=2.0)], [], sent_at_s=0.0, now_s=0.0)
-    view.refused([requests(600, 0)], [], (1, 0, 0, 0, 1, 0), sent_at_s=0.0, now_s=1.0)
+    view.refused([requests(600, 0)], [], (1, 0, 0, 0, 1, 0, 0, 0), sent_at_s=0.0, now_s=1.0)
     assert view.learner.bursts == {}
     assert view.learner.searched == {}

@@ -112,7 +112,8 @@ class Attempt:
         # before anything else is taken: what comes after this request was not counted in what its reply says
         self._marks = [account.taken for account, _ in taken.hold.lines]
         taken.hold.dispatch()
-        taken.candidate.quota.admitted(taken.quota, taken.hold.lines, now_s)
+        quota = taken.candidate.quota
+        quota.admitted(taken.quota, demand.needs(quota.dialect.charges), now_s)
 
     @property
     def open(self) -> bool:

@@ -79,13 +79,15 @@ class Patience:
 
     def served(self, waiting: Waiting) -> None:
         """It found a key: the next in line may try."""
-        if waiting.place is not None:
-            waiting.place.served()
+        place, waiting.place = waiting.place, None
+        if place is not None:
+            place.served()
 
     def left(self, waiting: Waiting) -> None:
-        """It is over, well or not. Harmless after `served`."""
-        if waiting.place is not None:
-            waiting.place.leave()
+        """It is over, or waits for something else than quota. Harmless after `served`."""
+        place, waiting.place = waiting.place, None
+        if place is not None:
+            place.leave()
 
     def _enter(self, waiting: Waiting, feasible_at_s: float | None) -> bool:
         waiting.place = self.room.enter(

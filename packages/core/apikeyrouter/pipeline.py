@@ -214,6 +214,7 @@ class Pipeline:
 
     async def _find_money(self, flow: _Flow) -> bool:
         """A budget has no room: waits for what is held, or lowers the output limit; see `Funding`."""
+        self._patience.left(flow.waiting)  # money comes by other ways than quota: others in line need not wait for it
         found = await self._funding.help(flow.money, flow.refusals)
         self._take_over(flow)
         return found

@@ -1,39 +1,95 @@
-"""What a request that is over has used of its quota windows: one amount per window, in the order of its hold.
+"""What requests cost of a quota window: while they run, when they are over, and how the provider counts.
 
-Providers differ in what they count (`ChargeRule`): a window that is `corrected` is charged the true use, any other one
-keeps what was counted when the request was let in.
+Providers differ in what they count (`ChargeRule`); a window that is `corrected` is charged the true use, any other one
+keeps what was counted when the request was let in. What is documented is not always so: `Charging` finds out from what
+`remaining` does whether output is charged by the caller's cap or as it will probably be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.ledger.accounts import Account
-from apikeyrouter.domain.quota.facts import ChargeRule
-from apikeyrouter.domain.quota.limits import QuotaWindow
+from apikeyrouter.domain.quota.facts import ChargeRule, Dimension
 
-__all__ = ["failed_charges", "used_charges"]
+__all__ = ["Charging", "failed_charges", "used_charges"]
+
+SAMPLE_S = 2.0
+_KEEP = 0.8
+_SAMPLES = 3
+_CLEARLY = 0.7
+_LIKELY_FROM = len(Dimension)
 
 _Lines = Sequence[tuple[Account, int]]
 
 
+class Counted(Protocol):
+    """A quota window, as far as charges go."""
+
+    kind: int
+    corrected: bool
+
+
+class Charging:
+    """Two hypotheses about one window: every request costs its cap, or its likely use. Which of them explains better
+    how far the level fell between two replies (some seconds apart, on a bucket that is not full) is believed."""
+
+    __slots__ = ("_at_s", "_errors", "_level", "_samples", "_seen", "_sums")
+
+    def __init__(self) -> None:
+        self._sums = [0, 0]
+        self._seen = (0, 0)
+        self._errors = [0.0, 0.0]
+        self._samples = 0
+        self._level = -1
+        self._at_s = 0.0
+
+    def admitted(self, cap: int, likely: int) -> None:
+        """A request was let in that costs either."""
+        self._sums[0] += cap
+        self._sums[1] += likely
+
+    def observe(self, remaining: int, limit: int, rate_per_s: float, at_s: float) -> bool | None:
+        """What a reply said of the time `at_s`. True: by likely use; False: by the cap; None: nothing new."""
+        elapsed_s = at_s - self._at_s
+        if self._level >= 0 and elapsed_s < SAMPLE_S:
+            return None
+        before, level = self._level, remaining
+        taken = (self._sums[0] - self._seen[0], self._sums[1] - self._seen[1])
+        self._level, self._at_s, self._seen = level, at_s, (self._sums[0], self._sums[1])
+        # near full, what flowed back is lost and tells nothing; and where both say the same there is nothing to learn
+        if before < 0 or level > 0.97 * limit or taken[0] < 1.2 * taken[1] + 1:
+            return None
+        fell = before - level + rate_per_s * elapsed_s
+        for place in (0, 1):
+            self._errors[place] = self._errors[place] * _KEEP + abs(fell - taken[place])
+        self._samples += 1
+        if self._samples < _SAMPLES:
+            return None
+        cap, likely = self._errors
+        if likely < _CLEARLY * cap:
+            return True
+        return False if cap < _CLEARLY * likely else None
+
+
 def used_charges(
-    windows: Sequence[QuotaWindow], lines: _Lines, usage: Usage, cost_nano_usd: int, rule: ChargeRule
+    windows: Sequence[Counted], lines: _Lines, usage: Usage, cost_nano_usd: int, rule: ChargeRule
 ) -> list[int]:
     """Of a request that was answered. `lines`: its hold's, those of the windows first."""
     tokens_in = usage.input_tokens
     if not rule.cached_input_counts:
         tokens_in = max(0, tokens_in - usage.cached_input_tokens)
     out = usage.output_tokens
-    amounts = (1, tokens_in, out, tokens_in + out, 0, cost_nano_usd)
+    amounts = (1, tokens_in, out, tokens_in + out, 0, cost_nano_usd, tokens_in + out, out)
     return [
-        amounts[window.kind] if window.corrected else need for window, (_, need) in zip(windows, lines, strict=False)
+        amounts[window.kind] if window.corrected or window.kind >= _LIKELY_FROM else need
+        for window, (_, need) in zip(windows, lines, strict=False)
     ]
 
 
-def failed_charges(windows: Sequence[QuotaWindow], rule: ChargeRule, *, refused: bool) -> list[int]:
+def failed_charges(windows: Sequence[Counted], rule: ChargeRule, *, refused: bool) -> list[int]:
     """Of a request that produced nothing: `refused` by a limit, or failed otherwise."""
     counts = int(rule.refused_count if refused else rule.failed_count)
-    amounts = (counts, 0, 0, 0, 0, 0)
-    return [amounts[window.kind] for window in windows]
+    return [counts if window.kind == 0 else 0 for window in windows]

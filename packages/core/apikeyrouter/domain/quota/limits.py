@@ -18,15 +18,19 @@ from collections.abc import Mapping
 from apikeyrouter.domain.ledger.accounts import Account, Unit, Window
 from apikeyrouter.domain.ledger.bucket import Bucket
 from apikeyrouter.domain.quota.capacity import CapacityTracker
+from apikeyrouter.domain.quota.charging import Charging
 from apikeyrouter.domain.quota.exhaustion import Exhaustion
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, MONTH_S, Dimension, LimitFact, Refill, Source
 from apikeyrouter.domain.quota.forecast import DemandForecast
 from apikeyrouter.domain.quota.windows import Anchored, Concurrent, Rolling
 
-__all__ = ["KINDS", "QuotaWindow", "period_name"]
+__all__ = ["KINDS", "LIKELY", "QuotaWindow", "period_name"]
 
 KINDS: Mapping[Dimension, int] = {dimension: place for place, dimension in enumerate(Dimension)}
-"""The place of a dimension in a tuple of needs."""
+"""The place of a dimension in a tuple of needs, where output counts as the provider says that it charges it."""
+
+LIKELY: Mapping[Dimension, int] = {Dimension.Tokens: len(KINDS), Dimension.OutputTokens: len(KINDS) + 1}
+"""The places behind them, where output counts as it will probably be."""
 
 UNITS: Mapping[Dimension, Unit] = {
     Dimension.Requests: "requests",
@@ -60,7 +64,7 @@ def period_name(period_s: float) -> str:
 
 
 class QuotaWindow:
-    """One limit. `kind`: index into needs (`KINDS`). `period_s`: 0 for concurrency. `models`: see `LimitFact`.
+    """One limit. `kind`: index into needs (`KINDS`, `LIKELY`). `period_s`: 0 for concurrency. `models`: as in a fact.
     `limit`: as told or configured, None while unknown: then it only counts. `corrected`: whether a request's charge
     becomes its true use. `foreign_per_s`: what others take a second. `observed_at_s`: last word of the provider, None
     for none. `reset_at_s`: when everything is back, as told; monotonic. `forecast`, `tracker`, `exhaustion`: what is
@@ -72,6 +76,7 @@ class QuotaWindow:
         "_gap_from_s",
         "_seen_mark",
         "account",
+        "charging",
         "corrected",
         "dimension",
         "exhaustion",
@@ -105,7 +110,8 @@ class QuotaWindow:
     ) -> None:
         self.name = name
         self.dimension = dimension
-        self.kind = KINDS[dimension]
+        self.kind = KINDS[dimension] if source is not Source.Configured else LIKELY.get(dimension, KINDS[dimension])
+        self.charging = Charging() if dimension in LIKELY else None
         self.period_s = period_s
         self.limit = limit
         self.source = source
@@ -191,6 +197,8 @@ class QuotaWindow:
             gap = min(-1, int(gap * RAISE_RATIO))
         if gap:
             account.adjust_used(gap, now_s)
+        if self.charging is not None and self.refill is Refill.Continuous and fact.source is Source.Header:
+            self._learn_charging(self.charging, fact.remaining, sent_at_s)
         if self.observed_at_s is not None:
             withheld = 0.0
             if isinstance(account, Bucket):
@@ -200,6 +208,12 @@ class QuotaWindow:
         else:
             self._gap_from_s = now_s
         self.observed_at_s = now_s
+
+    def _learn_charging(self, charging: Charging, remaining: int, at_s: float) -> None:
+        """Whether output is charged by the cap or as it comes, by what `remaining` does."""
+        likely = charging.observe(remaining, self.limit or 0, self.rate_per_s, at_s)
+        if likely is not None:
+            self.kind = LIKELY[self.dimension] if likely else KINDS[self.dimension]
 
     def _learn_refill(self, fact: LimitFact, now_s: float) -> None:
         """Token bucket or window, by what the reset says."""

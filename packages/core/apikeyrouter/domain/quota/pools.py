@@ -17,7 +17,7 @@ from apikeyrouter.domain.models.quota_state import CapacityState
 from apikeyrouter.domain.quota.exhaustion import Exhaustion
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, Dimension, LimitDialect, LimitFact, Source
 from apikeyrouter.domain.quota.learning import RefusalLearner
-from apikeyrouter.domain.quota.limits import KINDS, QuotaWindow, period_name
+from apikeyrouter.domain.quota.limits import KINDS, LIKELY, QuotaWindow, period_name
 
 __all__ = ["CONFIGURABLE", "PoolView", "Pools", "QuotaPool"]
 
@@ -75,8 +75,8 @@ class PoolView:
         self.rebuild()
 
     def rebuild(self) -> None:
-        """Which windows count: the pool's and the group's own. Where a group's own says as much, the pool's only counts:
-        it knows less about how capacity comes back."""
+        """Which windows count: the pool's and the group's own. Where a group's own says as much, the pool's only
+        counts: it knows less about how capacity comes back."""
         alone = len(self.pool.views) <= 1
         for spot, window in self.pool.shared.items():
             covered = alone and _covered(window, self.own.get(spot))
@@ -105,11 +105,14 @@ class PoolView:
                 least = min(least, left)
         return least
 
-    def admitted(self, windows: Sequence[QuotaWindow], lines: Sequence[tuple[Account, int]], now_s: float) -> None:
-        """A request was taken in: what is foreseen goes by it. `lines`: of its hold, those of `windows` first."""
+    def admitted(self, windows: Sequence[QuotaWindow], needs: Sequence[int], now_s: float) -> None:
+        """A request was taken in: what is foreseen goes by it."""
         self.admitted_at_s = now_s
         self.pool.active[self] = None
-        for window, (_, need) in zip(windows, lines, strict=False):
+        for window in windows:
+            need = needs[window.kind]
+            if window.charging is not None:
+                window.charging.admitted(needs[KINDS[window.dimension]], needs[LIKELY[window.dimension]])
             forecast = window.forecast
             if forecast is not None:
                 forecast.add(need, now_s)

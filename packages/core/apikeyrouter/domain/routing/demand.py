@@ -83,14 +83,15 @@ class Demand:
         return self.input_expected + self.output_expected
 
     def needs(self, rule: ChargeRule) -> tuple[int, ...]:
-        """What a quota pool that charges by `rule` is asked for, by dimension (`domain.quota.limits.KINDS`)."""
+        """What a quota pool that charges by `rule` is asked for, in the order of `domain.quota.limits.KINDS`."""
         known = self._needs
         if known is not None and known[0] is rule:
             return known[1]
-        output = self.output_expected
+        tokens_in, likely = self.input_expected, self.output_expected
+        output = likely
         if rule.output_at_admission == "cap" and self.output_limit is not None:
             output = self.choices * self.output_limit
-        needs = (1, self.input_expected, output, self.input_expected + output, 1, 0)
+        needs = (1, tokens_in, output, tokens_in + output, 1, 0, tokens_in + likely, likely)
         self._needs = (rule, needs)
         return needs
 
