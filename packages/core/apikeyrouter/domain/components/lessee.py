@@ -29,6 +29,7 @@ __all__ = ["Boxes", "Lessee", "wait_for_lines", "wait_for_room"]
 _log = logging.getLogger("apikeyrouter")
 
 SYNC_EVERY_S = 0.25
+HURRY_S = 0.04
 TTL_S = 15.0
 HEARTBEATS = 5
 """A worker that wants nothing still says so often in the life of its lease that its slices are not given up."""
@@ -102,6 +103,7 @@ class Lessee:
         self._utc_minus_mono_s = clock.utc_now().timestamp() - clock.monotonic_s()
         self._rescued_at_s = -1e18
         self._failures = 0
+        self._next_in_s = SYNC_EVERY_S
         self.failure: StateStoreError | None = None
         self.worker = self._new_worker()
         self.workers = 1
@@ -136,6 +138,10 @@ class Lessee:
         """Asks the store as soon as possible."""
         if self._kick is not None:
             self._kick.set()
+
+    def hurry(self) -> None:
+        """Asks the store again in some milliseconds: somebody is about to give back what is waited for."""
+        self._next_in_s = HURRY_S
 
     def called(self, budget_ids: Collection[str] | None) -> None:
         """Other workers call for money of these budgets (None: of any, maybe): asks the store, which tells how often it
@@ -172,7 +178,7 @@ class Lessee:
             await self._clock.sleep(_RETRY_S[min(self._failures, len(_RETRY_S)) - 1])
         elif not kick.is_set():
             sooner = asyncio.ensure_future(kick.wait())
-            later = asyncio.ensure_future(self._clock.sleep(SYNC_EVERY_S))
+            later = asyncio.ensure_future(self._clock.sleep(self._next_in_s))
             try:
                 await asyncio.wait((sooner, later), return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -185,6 +191,7 @@ class Lessee:
     async def step(self) -> bool:
         """One round: asks what there is to ask. True when the store was asked and answered."""
         now_s = self._clock.monotonic_s()
+        self._next_in_s = SYNC_EVERY_S
         asked: list[tuple[Lease, LeaseAsk]] = []
         try:
             if self._leases and not self._time_known:
@@ -290,10 +297,11 @@ async def wait_for_lines(
     wait_s: float,
     first: bool = False,
     patient: bool = True,
+    keep: bool = False,
 ) -> Answer | None:
     """Waits in line until each lease has room for its need, one can never have it, or the store fails; None when
     `wait_s` was over before, or too many wait. `first`: it waited before, so it goes to the front. `patient`: see
-    `Waiter`.
+    `Waiter`. `keep`: what some have room for is not given back while others are waited for.
 
     Room is not kept for the caller: try the hold, and wait again if another one was faster.
     """
@@ -305,7 +313,8 @@ async def wait_for_lines(
     if any(len(lease.waiters) >= WAITING_MAX for lease, _ in short):
         return None
     told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-    left = len(short)
+    awaited = lines if keep else short
+    left = len(awaited)
 
     def tell(answer: Answer) -> None:
         nonlocal left
@@ -313,9 +322,11 @@ async def wait_for_lines(
         if (answer is not Answer.Room or left == 0) and not told.done():
             told.set_result(answer)
 
-    waiters = [(lease, Waiter(need, tell, patient=patient)) for lease, need in short]
+    waiters = [(lease, Waiter(need, tell, patient=patient)) for lease, need in awaited]
     for lease, waiter in waiters:
         lease.enqueue(waiter, first=first)
+        if keep:
+            lease.wake()
     lessee.kick()
     timer = asyncio.ensure_future(clock.sleep(wait_s))
     try:

@@ -5,8 +5,8 @@ gives back or charges, once. `standing` is what reply headers tell. `account_for
 to other rates that workers share, such as the known limits of a provider's pool.
 
 Laws: no stretch of 60 seconds sees more requests admitted than `rpm`, and no moment more under way than `parallel`,
-over all workers; a tenant is not refused while another worker keeps idle what it needs. A request that fits this
-worker's shares (`domain.ledger.shares`) waits for nothing.
+over all workers; a tenant is not refused while another worker keeps idle what it needs, as of the last quarter of a
+second. A request that fits this worker's shares (`domain.ledger.shares`) waits for nothing.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class TenantLimits:
                 raise self._refused(gate, lines, now_s)
             shares = [(line.share, need) for line, need in lines]
             answer = await wait_for_lines(
-                self._lessee, self._clock, shares, wait_s=patience_s, first=waited, patient=patient
+                self._lessee, self._clock, shares, wait_s=patience_s, first=waited, patient=patient, keep=True
             )
             waited = True
             if answer is Answer.Failed and self._clock.monotonic_s() < self._lessee.lapse_at_s:
@@ -219,7 +219,7 @@ class TenantLimits:
                 return Answer.Room  # another one stands in its place: ask for the account anew
             account.refresh(now_s)
             found.append((share, need))
-        return await wait_for_lines(self._lessee, self._clock, found, wait_s=wait_s, patient=patient)
+        return await wait_for_lines(self._lessee, self._clock, found, wait_s=wait_s, patient=patient, keep=True)
 
     def retry_after_s(self, account: Account, need: int) -> float | None:
         """Seconds until `need` fits a rate of `account_for`, over all workers; 0.0: now; None: nobody knows, or

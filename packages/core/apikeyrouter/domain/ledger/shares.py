@@ -32,8 +32,8 @@ SUB_BUCKETS = 60
 IDLE_AFTER_S, IDLE_ALONE_S = 5.0, 300.0
 """After so long without a request a share goes back, but for what is in use; later where nobody else wants it."""
 
-REPORT_S, REPORT_ALONE_S = 0.2, 2.0
-"""How often what is in use is told when nothing is wanted."""
+REPORT_ALONE_S = 2.0
+"""How often what is in use is told when nothing is wanted and nobody else is there; else with every round."""
 
 FRESH_S = 0.1
 """For so long after an answer the store is not asked again whether a full rate is still full."""
@@ -51,6 +51,14 @@ class Peers(Protocol):
 
     def utc_s(self, now_s: float) -> float:
         """The store's Unix time at the monotonic time `now_s`."""
+        ...
+
+    def kick(self) -> None:
+        """Asks the store as soon as possible."""
+        ...
+
+    def hurry(self) -> None:
+        """Asks the store again in some milliseconds: somebody is about to give back what is waited for."""
         ...
 
 
@@ -195,8 +203,12 @@ class Share(Lease):
         if grant.totals.calls != self._calls_seen:
             self._calls_seen = grant.totals.calls
             self._frugal_until_s = now_s + FRUGAL_S
+            if grant.granted > ask.held:
+                self._peers.kick()  # what is idle goes back at once
         self._rest(now_s)
         self._tell(answered=True)
+        if self.waiters and not self.waiters[0].patient:
+            self._peers.hurry()
 
     def redefine(self, limit: int, *, hard: bool = True) -> None:  # noqa: ARG002 - rates are hard
         """The rate has a new limit; what is in use stays."""
@@ -251,7 +263,7 @@ class Share(Lease):
         return 0
 
     def _rest(self, now_s: float) -> None:
-        self._quiet_until_s = now_s + (REPORT_ALONE_S if self._peers.workers <= 1 else REPORT_S)
+        self._quiet_until_s = now_s + (REPORT_ALONE_S if self._peers.workers <= 1 else 0.0)
 
     # -- waiting ----------------------------------------------------------------------------------------------------
 
