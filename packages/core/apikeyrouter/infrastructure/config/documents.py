@@ -47,7 +47,9 @@ def _in_file(path: Path, table: str) -> object:
         # a mistyped variable may hold a secret: only what looks like a file's name is repeated
         which = str(path) if path.suffix.lower() in (".json", ".toml") else "it"
         reason = getattr(fault, "strerror", None) or "it is not text in UTF-8"
-        raise ValueError(f"expected JSON, or the name of a JSON or TOML file; {which} cannot be read: {reason}") from None
+        raise ValueError(
+            f"expected JSON, or the name of a JSON or TOML file; {which} cannot be read: {reason}"
+        ) from None
     if path.suffix.lower() != ".toml":
         return _of_json(text, f"{path} ")
     try:
