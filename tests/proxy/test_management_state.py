@@ -1,4 +1,4 @@
-"""Management API over real HTTP: budgets, virtual keys, decisions, dry runs, quota, events, health."""
+"""Management API over real HTTP: budgets, virtual keys, decisions, dry runs, events, health."""
 
 from __future__ import annotations
 
@@ -134,16 +134,6 @@ def test_a_dry_run_decides_without_sending(served: Served, sim: Sim) -> None:
 )  # fmt: skip
 def test_a_dry_run_of_nonsense_is_refused(shared: Served, body: dict[str, Any]) -> None:
     assert shared.post("/api/v1/route", body).status == 400
-
-
-def test_quota_is_shown_for_every_key(served: Served) -> None:
-    served.post("/v1/chat/completions", CHAT)
-    listed = served.get("/api/v1/quota").json["data"]
-    assert len(listed) == 3
-    one = served.get(f"/api/v1/quota/{listed[0]['key_id']}").json
-    assert one["key_id"] == listed[0]["key_id"]
-    assert sum(state["used_requests"] for state in listed) == 1
-    assert served.get("/api/v1/quota/key_nope").code == "key_not_found"
 
 
 def test_every_write_leaves_a_line_with_actor_and_address(served: Served) -> None:

@@ -13,6 +13,7 @@ from fastapi import Request
 from apikeyrouter.domain.interfaces.state_store import StateQuery, StateStore, StoreBatch, StoredEvent
 from apikeyrouter.journal import Journal
 from apikeyrouter_proxy.middleware.guard import principal_of
+from apikeyrouter_proxy.quota_alerts import QUOTA_KINDS
 
 __all__ = ["KINDS", "Audit"]
 
@@ -55,6 +56,7 @@ _CORE = (
     "deployment.set",
     "deployment.removed",
     "webhook.delivery",
+    *QUOTA_KINDS,
 )
 KINDS = (*_ADMIN, *_CORE)
 """Every kind of event that the log holds."""

@@ -32,6 +32,7 @@ from apikeyrouter_proxy.metrics_board import MetricsBoard
 from apikeyrouter_proxy.model_list import ModelList
 from apikeyrouter_proxy.providers import SETTING as PROVIDERS
 from apikeyrouter_proxy.providers import SIMULATED, ProviderBook
+from apikeyrouter_proxy.quota_alerts import QuotaAlerts
 from apikeyrouter_proxy.revoked import RetiredMaterial
 from apikeyrouter_proxy.settings import ProxySettings
 from apikeyrouter_proxy.simulation import SETTING as SIMULATION
@@ -185,6 +186,9 @@ def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
         observers=[metrics, request_log, *([webhooks] if webhooks else [])],
         clock=clock,
         environ={} if key is None else {"APIKEYROUTER_ENCRYPTION_KEY": key.reveal()},
+    )
+    router.journal.observers.append(
+        QuotaAlerts(clock, store.post, router.quota_awareness_engine.labels_of, webhooks.queue if webhooks else None)
     )
     virtual_keys = VirtualKeys(store, clock)
     access = Access(settings, virtual_keys, clock, router.feed)

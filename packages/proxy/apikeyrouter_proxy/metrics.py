@@ -20,8 +20,9 @@ from prometheus_client.registry import Collector
 
 from apikeyrouter import __version__
 from apikeyrouter.domain.cost.budgets import BudgetThresholdReached
-from apikeyrouter.domain.models.events import KeyMoved, RequestEnded
+from apikeyrouter.domain.models.events import KeyMoved, QuotaChanged, RequestEnded
 from apikeyrouter_proxy.metrics_board import MetricsBoard
+from apikeyrouter_proxy.metrics_quota import QuotaGauge, quota_families
 
 __all__ = ["CONTENT_TYPE", "BudgetGauge", "Gauges", "KeyGauge", "Metrics"]
 
@@ -123,6 +124,8 @@ class Gauges:
     keys: Sequence[KeyGauge] = ()
     keys_usable: int = 0
     budgets: Sequence[BudgetGauge] = ()
+    quota: Sequence[QuotaGauge] = ()
+    quota_pools: int = 0
     holds_open: int = 0
     in_flight: int = 0
     tasks: int = 0
@@ -141,6 +144,7 @@ class Metrics:
         self._attempts: dict[tuple[str, str], int] = {}
         self._moves: dict[tuple[str, str, str], int] = {}
         self._alerts: dict[tuple[str, str], int] = {}
+        self._quota_alerts: dict[tuple[str, str], int] = {}
         self._models: set[str] = set()
         self._outcomes: set[str] = {"ok"}
         self._registry = CollectorRegistry(auto_describe=False)
@@ -173,6 +177,12 @@ class Metrics:
         """Once per budget, period and percentage, over all processes."""
         key = (event.mode, str(event.percent))
         self._alerts[key] = self._alerts.get(key, 0) + 1
+
+    def quota_changed(self, event: QuotaChanged) -> None:
+        """Once per change of a limit's state; alerts are counted, by this process."""
+        if event.alert is not None:
+            key = (event.pool_id.partition("/")[0], event.alert)
+            self._quota_alerts[key] = self._quota_alerts.get(key, 0) + 1
 
     def exposition(self, gauges: Gauges) -> bytes:
         """The text of a scrape."""
@@ -232,6 +242,7 @@ class Metrics:
             moves.add_metric(move, count)
         yield moves
         yield from self._budget_families()
+        yield from quota_families(self._gauges.quota, self._gauges.quota_pools, self._quota_alerts)
         yield from _gauge_families(self._gauges)
 
     def _budget_families(self) -> Iterable[Family]:

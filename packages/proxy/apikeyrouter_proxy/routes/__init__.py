@@ -19,6 +19,7 @@ def include_routes(app: FastAPI) -> None:
         management_keys,
         management_prices,
         management_providers,
+        management_quota,
         management_spend,
         management_state,
         management_virtual_keys,
@@ -35,6 +36,7 @@ def include_routes(app: FastAPI) -> None:
         management_spend,
         management_virtual_keys,
         management_webhooks,
+        management_quota,
         management_state,
         health,
     ):

@@ -1,4 +1,4 @@
-"""Management API: what happened and how things stand: decisions, dry runs, quota, summary, events."""
+"""Management API: what happened and how things stand: decisions, dry runs, summary, events."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from apikeyrouter.domain.interfaces.state_store import StateQuery
-from apikeyrouter.domain.models.quota_state import QuotaState
 from apikeyrouter.domain.models.routing_decision import RoutingDecision, RoutingObjective
 from apikeyrouter.inspection import StateSummary
 from apikeyrouter.intents import intent_of
@@ -103,20 +102,6 @@ async def dry_run(proxy: RunningProxy, body: DryRun) -> ExplainedDecision:
     extra = {name: given.pop(name) for name in list(given) if name not in _INTENT_FIELDS}
     intent = intent_of({**given, "parameters": {**given.get("parameters", {}), **extra}})
     return _explained(proxy, await proxy.router.routing_engine.route_request(intent, body.objective))
-
-
-@router.get("/quota", tags=["quota"], summary="Quota of every key")
-async def list_quota(proxy: RunningProxy, provider_id: str | None = None) -> Page[QuotaState]:
-    """What each key's quota pool has left."""
-    engine = proxy.router.quota_awareness_engine
-    keys = await proxy.router.key_manager.list_keys(provider_id)
-    return page_of([await engine.get_quota_state(key.id) for key in keys])
-
-
-@router.get("/quota/{key_id}", tags=["quota"], summary="Quota of a key")
-async def show_quota(proxy: RunningProxy, key_id: str) -> QuotaState:
-    """What one key's quota pool has left."""
-    return await proxy.router.quota_awareness_engine.get_quota_state(key_id)
 
 
 @router.get("/state", tags=["state"], summary="Summary")

@@ -83,8 +83,10 @@ class Foresight:
             before = window.tracker.state
             now = window.tracker.update(outlook, now_s, needed=window.usual_need)
             window.exhaustion = outlook
-            if window.tracker.change is not None and before is not CapacityState.Unknown:
-                self._tell(view, window, window.tracker.change)
+            change = window.tracker.change
+            # the first look is no change, unless it finds what people must know
+            if change is not None and (before is not CapacityState.Unknown or change.alert is not None):
+                self._tell(view, window, change, outlook)
             if SEVERITY[now] > SEVERITY[state]:
                 state = now
             if tightest is None or outlook.shadow_price >= pressure:
@@ -111,7 +113,7 @@ class Foresight:
                 window.forecast = window.tracker = window.exhaustion = None
         view.state, view.pressure, view.exhaustion = CapacityState.Unknown, 0.0, None
 
-    def _tell(self, view: PoolView, window: QuotaWindow, change: CapacityChange) -> None:
+    def _tell(self, view: PoolView, window: QuotaWindow, change: CapacityChange, outlook: Exhaustion) -> None:
         self._on_change(
             QuotaChanged(
                 pool_id=view.pool.pool_id,
@@ -120,7 +122,11 @@ class Foresight:
                 before=change.before.value,
                 after=change.after.value,
                 alert=change.alert.value if change.alert is not None else None,
-                outlook=runs_dry_text(window.exhaustion),
+                outlook=runs_dry_text(outlook),
+                limit=window.limit,
+                remaining=int(outlook.headroom),
+                runs_dry_in_s=outlook.p50_s,
+                resets_in_s=outlook.reset_in_s,
             )
         )
 

@@ -1,15 +1,17 @@
 """The quota engine as users meet it: what a key's pool has left, and when it runs dry.
 
 Counts come from the ledger, limits from providers, configuration, tiers or learning, predictions from `Foresight`: the
-same figures that routing goes by. Asking renews the pool's outlook first.
+same figures that routing goes by. Asking for a key renews its pool's outlook first; a list renews a bounded number.
+Law: looking never makes a pool watched: only what requests use is foreseen, or a list would push out those in use.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Literal
 
-from apikeyrouter.domain.components.foresight import SEVERITY, Foresight
+from apikeyrouter.domain.components.foresight import RENEW_S, SEVERITY, Foresight
 from apikeyrouter.domain.components.key_manager import KeyManager
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.keys.eligibility import blocked
@@ -26,11 +28,14 @@ from apikeyrouter.domain.models.quota_state import (
 )
 from apikeyrouter.domain.quota.capacity import runs_dry_text
 from apikeyrouter.domain.quota.exhaustion import Exhaustion
-from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, MONTH_S, Dimension
+from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, MONTH_S, Dimension, Source
 from apikeyrouter.domain.quota.limits import QuotaWindow
-from apikeyrouter.domain.quota.pools import Pools, QuotaPool
+from apikeyrouter.domain.quota.pools import Pools, PoolView, QuotaPool
 
-__all__ = ["QuotaAwarenessEngine"]
+__all__ = ["PoolOrder", "QuotaAwarenessEngine"]
+
+PoolOrder = Literal["registered", "urgency"]
+"""Of pools: by provider and age of their first key, or those first that are dry or will be soonest."""
 
 _PERIODS = {
     TimeWindow.Minute: MINUTE_S,
@@ -42,6 +47,9 @@ _PERIODS = {
 # Shares of the limit that are left, for pools of which nothing can be foreseen since nobody uses them.
 _CONSTRAINED_BELOW_RATIO = 0.5
 _CRITICAL_BELOW_RATIO = 0.2
+
+_RENEWED_PER_LIST = 60
+"""Outlooks that one list renews, about 100 us each; the others are some seconds old at the most, see `Foresight`."""
 
 
 class QuotaAwarenessEngine:
@@ -62,7 +70,7 @@ class QuotaAwarenessEngine:
         record = self._keys.get(key_id)
         now_s = self._clock.monotonic_s()
         pool = self._pools.pool(record)
-        windows = self._renewed(pool, now_s)
+        views, windows = self._renewed(pool, now_s)
         of_period = [window for window in windows if window.period_s == _PERIODS[period]]
         requests = _tightest([w for w in of_period if w.dimension is Dimension.Requests], now_s)
         tokens = _tightest([w for w in of_period if w.dimension is Dimension.Tokens], now_s)
@@ -81,8 +89,8 @@ class QuotaAwarenessEngine:
             time_window=period,
             reset_at=self._reset_at(requests, now_s),
             updated_at=self._clock.utc_now(),
-            outlook=_outlook(windows),
-            limits=[_limit_state(window, now_s) for window in windows],
+            outlook=self._outlook(windows, views),
+            limits=[_limit_state(window, models, now_s) for window, models in windows.items()],
             shared_with=[one.key_id for one in self._keys.ring.pool_of(record) if one is not record],
         )
 
@@ -92,7 +100,7 @@ class QuotaAwarenessEngine:
         record = self._keys.get(key_id)
         pool = self._pools.pool(record)
         now_s = self._clock.monotonic_s()
-        windows = self._renewed(pool, now_s, model)
+        _, windows = self._renewed(pool, now_s, model)
         worst = _worst(windows)
         return None if worst is None else prediction_of(worst)
 
@@ -112,45 +120,90 @@ class QuotaAwarenessEngine:
         return await self.get_quota_state(key_id, time_window)
 
     async def get_pools(self, provider_id: str | None = None) -> list[PoolState]:
-        """Every quota pool that has keys, by provider and name."""
-        now_s = self._clock.monotonic_s()
-        keys_of: dict[str, list[KeyRecord]] = {}
-        for record in self._keys.ring.all():
-            if record.state is not KeyState.Retired and provider_id in (None, record.provider_id):
-                keys_of.setdefault(f"{record.provider_id}/{record.pool_id}", []).append(record)
-        states = []
-        for pool_id, records in sorted(keys_of.items()):
-            pool = self._pools.pool(records[0])
-            windows = self._renewed(pool, now_s)
-            views = pool.views.values()
-            states.append(
-                PoolState(
-                    pool_id=pool_id,
-                    provider_id=pool.provider_id,
-                    key_ids=[one.key_id for one in records],
-                    key_labels=[one.label for one in records],
-                    capacity_state=min(
-                        (self._state(one, pool, windows, now_s) for one in records), key=SEVERITY.__getitem__
-                    ),
-                    outlook=_outlook(windows),
-                    pressure=max((view.pressure for view in views), default=0.0),
-                    in_flight=sum(one.in_flight for one in records),
-                    burst_horizon_s=min((view.learner.burst_horizon_s for view in views), default=MINUTE_S),
-                    limits=[_limit_state(window, now_s) for window in windows],
-                    suspected_same=sorted(pool.suspected_same),
-                )
-            )
-        return states
+        """Every quota pool that has keys, by provider and age of the first key."""
+        return (await self.list_pools(provider_id))[0]
 
-    def _renewed(self, pool: QuotaPool, now_s: float, model: str | None = None) -> list[QuotaWindow]:
-        """The windows of all views (or of one model's), each once, their outlook as of now."""
-        found: dict[QuotaWindow, None] = dict.fromkeys(() if model else pool.shared.values())
-        for view in pool.views.values():
-            if model is None or view.models in ("*", model, view.dialect.models_sharing(model)):
+    async def list_pools(
+        self,
+        provider_id: str | None = None,
+        *,
+        key_id: str | None = None,
+        model: str | None = None,
+        order: PoolOrder = "registered",
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> tuple[list[PoolState], int]:
+        """A part of the quota pools that have keys, and how many there are. `key_id`: only this key's. `model`: only
+        limits that count for it. Raises KeyNotFoundError."""
+        now_s = self._clock.monotonic_s()
+        found = self._with_keys(provider_id, key_id)
+        names = sorted(found, key=lambda name: found[name][0].provider_id)
+        if order == "urgency":
+            pools = {name: self._pools.pool(found[name][0]) for name in names}
+            names.sort(key=lambda name: _urgency(pools[name], found[name]))
+        page = names[offset : None if limit is None else offset + limit]
+        shown = [view for name in page for view in self._views(self._pools.pool(found[name][0]), model)]
+        due = [view for view in shown if view in self._pools.active and now_s - view.refreshed_at_s >= RENEW_S]
+        for view in sorted(due, key=lambda view: view.refreshed_at_s)[:_RENEWED_PER_LIST]:
+            self._foresight.renew(view, now_s)
+        return [self._pool_state(name, found[name], model, now_s) for name in page], len(names)
+
+    def labels_of(self, pool_id: str) -> list[str]:
+        """The labels of a pool's keys. `pool_id`: "provider/pool"."""
+        provider_id, _, name = pool_id.partition("/")
+        return [record.label for record in self._keys.ring.of_provider(provider_id) if record.pool_id == name]
+
+    def _with_keys(self, provider_id: str | None, key_id: str | None) -> dict[str, list[KeyRecord]]:
+        """The keys of each pool, retired ones aside."""
+        records = self._keys.ring.all() if key_id is None else self._keys.ring.pool_of(self._keys.get(key_id))
+        found: dict[str, list[KeyRecord]] = {}
+        for record in records:
+            if record.state is not KeyState.Retired and provider_id in (None, record.provider_id):
+                found.setdefault(f"{record.provider_id}/{record.pool_id}", []).append(record)
+        return found
+
+    def _pool_state(self, pool_id: str, records: list[KeyRecord], model: str | None, now_s: float) -> PoolState:
+        pool = self._pools.pool(records[0])
+        views = self._views(pool, model)
+        windows = _windows(pool, views, every=model is None)
+        return PoolState(
+            pool_id=pool_id,
+            provider_id=pool.provider_id,
+            key_ids=[one.key_id for one in records],
+            key_labels=[one.label for one in records],
+            capacity_state=min((self._state(one, pool, windows, now_s) for one in records), key=SEVERITY.__getitem__),
+            outlook=self._outlook(windows, views),
+            pressure=max((view.pressure for view in views), default=0.0),
+            in_flight=sum(one.in_flight for one in records),
+            burst_horizon_s=min((view.learner.burst_horizon_s for view in views), default=MINUTE_S),
+            limits=[_limit_state(window, models, now_s) for window, models in windows.items()],
+            suspected_same=sorted(pool.suspected_same),
+        )
+
+    def _views(self, pool: QuotaPool, model: str | None) -> list[PoolView]:
+        """All of them, or those that count for a model."""
+        return [
+            view
+            for view in pool.views.values()
+            if model is None or view.models in ("*", model, view.dialect.models_sharing(model))
+        ]
+
+    def _renewed(
+        self, pool: QuotaPool, now_s: float, model: str | None = None
+    ) -> tuple[list[PoolView], dict[QuotaWindow, str]]:
+        """The views, or those of one model, with an outlook as of now, and their windows."""
+        views = self._views(pool, model)
+        for view in views:
+            if view in self._pools.active:
                 self._foresight.renew(view, now_s)
-                found |= dict.fromkeys(view.windows)
-        # one whose place another took only counts
-        return [window for window in found or pool.shared.values() if window.limit == window.account.limit]
+        return views, _windows(pool, views, every=model is None)
+
+    def _outlook(self, windows: Iterable[QuotaWindow], views: Iterable[PoolView]) -> str:
+        """The tightest limit's, in words; where nothing is foreseen, why."""
+        worst = _worst(windows)
+        if worst is not None or not any(window.limit is not None for window in windows):
+            return runs_dry_text(worst)
+        return "not foreseen" if any(view in self._pools.active for view in views) else "not in use"
 
     def _state(self, record: KeyRecord, pool: QuotaPool, windows: Iterable[QuotaWindow], now_s: float) -> CapacityState:
         resting = record.state in (KeyState.Throttled, KeyState.Exhausted) and blocked(record, None, now_s) is not None
@@ -183,12 +236,33 @@ def prediction_of(exhaustion: Exhaustion) -> ExhaustionPrediction:
     )
 
 
-def _limit_state(window: QuotaWindow, now_s: float) -> LimitState:
+def _windows(pool: QuotaPool, views: Iterable[PoolView], *, every: bool) -> dict[QuotaWindow, str]:
+    """The windows of these views, each once, with the models that share them; `every`: the pool's own too."""
+    found: dict[QuotaWindow, str] = dict.fromkeys(pool.shared.values() if every else (), "*")
+    for view in views:
+        for window in view.windows:
+            found[window] = view.models if window.source is Source.Learned else window.models
+    if not found:
+        found = dict.fromkeys(pool.shared.values(), "*")
+    # one whose place another took only counts
+    return {window: models for window, models in found.items() if window.limit == window.account.limit}
+
+
+def _urgency(pool: QuotaPool, records: Iterable[KeyRecord]) -> tuple[int, float]:
+    """Sorts the worst first, by what is known already."""
+    worst = max((SEVERITY[view.state] for view in pool.views.values()), default=0)
+    if all(record.state in (KeyState.Throttled, KeyState.Exhausted) for record in records):
+        worst = SEVERITY[CapacityState.Exhausted]
+    return -worst, -max((view.pressure for view in pool.views.values()), default=0.0)
+
+
+def _limit_state(window: QuotaWindow, models: str, now_s: float) -> LimitState:
     account = window.account
     account.refresh(now_s)
+    resets_in_s = None if window.reset_at_s is None else window.reset_at_s - now_s
     return LimitState(
         name=window.label,
-        models=window.models,
+        models=models,
         limit=window.limit,
         remaining=window.headroom(now_s),
         used=max(0, account.used),
@@ -199,6 +273,7 @@ def _limit_state(window: QuotaWindow, now_s: float) -> LimitState:
         confidence=window.confidence,
         age_s=None if window.observed_at_s is None else max(0.0, now_s - window.observed_at_s),
         foreign_per_minute=window.foreign_per_s * MINUTE_S,
+        resets_in_s=resets_in_s if resets_in_s is not None and resets_in_s > 0 else None,
         state=CapacityState.Unknown if window.tracker is None else window.tracker.state,
         prediction=None if window.exhaustion is None else prediction_of(window.exhaustion),
     )
@@ -213,10 +288,6 @@ def _worst(windows: Iterable[QuotaWindow]) -> Exhaustion | None:
     """The outlook of the limit that is reached first."""
     known = [window.exhaustion for window in windows if window.exhaustion is not None]
     return max(known, key=lambda one: (one.chance_60s, one.shadow_price, -one.headroom), default=None)
-
-
-def _outlook(windows: Iterable[QuotaWindow]) -> str:
-    return runs_dry_text(_worst(windows))
 
 
 def _estimate(window: QuotaWindow | None, now_s: float) -> CapacityEstimate:

@@ -51,7 +51,9 @@ class QuotaChanged:
 
     `pool_id`: "provider/pool"; `models`: the model or class of models; `window`: what is limited ("requests per
     minute"). `before`, `after`: capacity states. `alert`: "runs_dry" (it will be dry soon, more likely than not),
-    "dry", "all_clear", or None when only the state changed. `outlook`: in words.
+    "dry", "all_clear", or None when only the state changed. `outlook`: in words. `limit`, `remaining`: in the window's
+    units, None: unknown. `runs_dry_in_s`: seconds until it is dry, as likely as not; `resets_in_s`: until everything
+    is back; None: never, or not foreseen.
     """
 
     pool_id: str
@@ -61,6 +63,10 @@ class QuotaChanged:
     after: str
     alert: str | None
     outlook: str
+    limit: int | None = None
+    remaining: int | None = None
+    runs_dry_in_s: float | None = None
+    resets_in_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,8 @@ class LimitState(BaseModel):
     """One limit of a pool. `name`: "requests per minute". `models`: which models share it ("*": all). `limit` is None
     while it is only counted. `used`: settled in the running period or, for a bucket, not flowed back yet; `held`: of
     running requests. `refill`: continuous, rolling, fixed or calendar. `age_s`: since the provider last said
-    something about it, None: never. `foreign_per_minute`: what others seem to take of it."""
+    something about it, None: never. `foreign_per_minute`: what others seem to take of it. `resets_in_s`: seconds until
+    everything is back, as the provider told; None: it did not, or that time is over."""
 
     name: str
     models: str
@@ -88,6 +89,7 @@ class LimitState(BaseModel):
     confidence: float = Field(ge=0, le=1)
     age_s: float | None = None
     foreign_per_minute: float = 0.0
+    resets_in_s: float | None = None
     state: CapacityState = CapacityState.Unknown
     prediction: ExhaustionPrediction | None = None
 
