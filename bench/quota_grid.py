@@ -13,7 +13,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -50,11 +50,13 @@ class Point:
     horizon_s: float = 60.0
     requests: int | None = None
     headers: bool = True
+    horizon_told: bool = True
 
     def label(self) -> str:
         """For a table."""
         counts = "count" if self.refused_count else "free"
         silent = "" if self.headers else " no headers"
+        silent += "" if self.horizon_told else " untold"
         return f"{self.trace} {self.load:.0%} {counts} foreign {self.foreign:.0%} {self.horizon_s:g} s{silent}"
 
 
@@ -82,6 +84,7 @@ def world_of(point: Point, traffic: Traffic) -> World:
         refused_count=point.refused_count,
         foreign_ratio=point.foreign,
         headers=point.headers,
+        horizon_told=point.horizon_told,
     )
 
 
@@ -103,7 +106,12 @@ def grid(*, quick: bool) -> list[Point]:
         for count in (False, True)
         for foreign in (0.0, 0.25)
         for load in (0.6, 0.8, 0.95)
-    ] + [Point(name, 0.8, count, 0.25, headers=False) for name in TRACES for count in (False, True)]
+    ] + [
+        Point(name, 0.8, count, 0.25, horizon_s, headers=horizon_s < 60, horizon_told=horizon_s == 60)
+        for name in TRACES
+        for count in (False, True)
+        for horizon_s in (60.0, 6.0)
+    ]
 
 
 def wanted_share(point: Point) -> float:
@@ -111,12 +119,15 @@ def wanted_share(point: Point) -> float:
     return 0.92 if point.trace == "code" and point.horizon_s < 60 else 0.98
 
 
-def in_processes(work: Callable[[Any], _T], items: Iterable[Any], processes: int) -> list[_T]:
-    """`work` over `items`, in order, on several cores."""
-    if processes < 2:
-        return [work(item) for item in items]
+def in_processes(work: Callable[[Any], _T], items: Sequence[Any], processes: int) -> list[_T]:
+    """`work` over `items`, in order, on several cores; says on standard error how far it is."""
+    done: list[_T] = []
     with ProcessPoolExecutor(processes) as pool:
-        return list(pool.map(work, items, chunksize=1))
+        for result in pool.map(work, items, chunksize=1):
+            done.append(result)
+            if len(done) % max(1, len(items) // 20) == 0:
+                print(f"{len(done)} of {len(items)}", file=sys.stderr, flush=True)
+    return done
 
 
 def baseline_table(points: Sequence[Point], results: Sequence[dict[str, Cell]]) -> str:
@@ -180,6 +191,7 @@ def scenario_list(seed: int, *, quick: bool) -> list[Callable[[], Scenario]]:
         partial(scenarios.outage, seed, rate_per_s=10.0 if quick else 100.0),
         partial(scenarios.overload, seed),
         partial(scenarios.aggressor, seed),
+        partial(scenarios.aggressor, seed, rate_per_s=8.0 if quick else 40.0),
     ]
     kinds = (FaultKind.Gray, FaultKind.Slow, FaultKind.Flap)
     makes += [partial(scenarios.gray, seed, kind=kind, requests=few) for kind in kinds]

@@ -113,6 +113,10 @@ def test_headers_say_what_is_left_and_refusals_when_to_come_back() -> None:
     assert (refusal[b"retry-after"], refusal[b"retry-after-ms"]) == (b"12", b"12000")
     body = reply_body(world, answers[2], 400, 0, 0, 0.0)
     assert b"Limit 1000, Used 800, Requested 400. Please try again in 12s." in body
+    whole = World((_ONE,), horizon_s=6.0, horizon_told=False)
+    answer = Provider(whole, 1).arrive(0.0, 0, 40, 0, 0)
+    assert answer.status == 429  # 0.3 requests fit into six seconds of three a minute
+    assert dict(reply_headers(whole, answer, 0.0, clock))[b"x-ratelimit-remaining-tokens"] == b"1000"
     silent = World((_ONE,), headers=False, retry_after=False)
     answer = [Provider(silent, 1).arrive(0.0, 0, 2000, 0, 0)][0]
     assert [name for name, _ in reply_headers(silent, answer, 0.0, clock)] == [b"content-type"]

@@ -51,6 +51,7 @@ class Asked:
     keys: Annotated[_Path, typer.Option("--keys", "--limits", help="The same from a TOML or JSON file.")] = None
     load: Annotated[_Number, typer.Option(min=0.01, max=100, help="Demand as a share of capacity; 0.8.")] = None
     horizon: Annotated[float, typer.Option(min=0.1, max=3600, help="Seconds of a limit that fit at once.")] = 60.0
+    horizon_untold: Annotated[bool, typer.Option("--horizon-untold", help="Headers speak of the minute.")] = False
     enforcement: Annotated[str, typer.Option(help="How limits are judged: bucket, rolling or minute.")] = "bucket"
     charge: Annotated[str, typer.Option(help="What counts on admission: use, cap (max_tokens) or metered.")] = "use"
     foreign: Annotated[float, typer.Option(min=0, max=0.95, help="Share of each limit that others use.")] = 0.0
@@ -114,6 +115,7 @@ def world_of(asked: Asked, traffic: Traffic) -> World:
             horizon_s=asked.horizon,
             refused_count=asked.refused_count,
             headers=not asked.no_headers,
+            horizon_told=not asked.horizon_untold,
             retry_after=not asked.no_retry_after,
             error_text=not asked.no_headers,
             charge=_one_of(Charge, "--charge", asked.charge),

@@ -23,7 +23,7 @@ from apikeyrouter.simulation.world.traffic import Traffic
 __all__ = ["ALL", "compete", "mean_cell", "names_of", "run_one"]
 
 BASELINES = {**POLICIES, **LITELLM}
-ALL = (*BASELINES, "oracle", "ours")
+ALL = (*BASELINES, "oracle", "oracle-arrival", "ours")
 _MEANS = (
     "success_ratio", "attempts", "refused_per_100", "wait_p50_s", "wait_p99_s", "first_p99_s", "fail_p99_s", "jain",
     "regret_usd",
@@ -51,8 +51,8 @@ def run_one(
     """One policy, by its name in `ALL`."""
     if name == "ours":
         return run_ours(world, traffic, seed=seed, deadline_s=deadline_s, ours=ours)
-    if name == "oracle":
-        return run_oracle(world, traffic, seed=seed, deadline_s=deadline_s)
+    if name.startswith("oracle"):
+        return run_oracle(world, traffic, seed=seed, deadline_s=deadline_s, order=name.partition("-")[2] or None)
     return run_policy(name, BASELINES[name], world, traffic, seed=seed, deadline_s=deadline_s)
 
 

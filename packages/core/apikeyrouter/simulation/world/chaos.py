@@ -34,6 +34,7 @@ def random_world(seed: int, requests: int = REQUESTS) -> tuple[World, Traffic, O
         horizon_s=rng.choice((1.0, 6.0, 10.0, 60.0)),
         refused_count=rng.random() < 0.5,
         headers=rng.random() < 0.6,
+        horizon_told=rng.random() < 0.5,
         retry_after=rng.random() < 0.7,
         error_text=rng.random() < 0.5,
         charge=rng.choice((Charge.Use, Charge.Use, Charge.Cap, Charge.Metered)),

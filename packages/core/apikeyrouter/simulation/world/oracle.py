@@ -139,12 +139,14 @@ class _Oracle:
             self._waiting.append(one)
 
 
-def run_oracle(world: World, traffic: Traffic, *, seed: int, deadline_s: float = DEADLINE_S) -> Run:
-    """The better of two orders; see above."""
+def run_oracle(
+    world: World, traffic: Traffic, *, seed: int, deadline_s: float = DEADLINE_S, order: str | None = None
+) -> Run:
+    """The better of two orders (see above), or one of them: "arrival" or "smallest"."""
     runs = []
-    for smallest_first in (False, True):
+    for one in ("arrival", "smallest") if order is None else (order,):
         provider = Provider(world, seed, traffic.sizes[:4096])
-        run = Run("oracle", traffic, seed)
-        _Oracle(world, run, provider, deadline_s, smallest_first=smallest_first).go()
+        run = Run("oracle" if order is None else f"oracle-{order}", traffic, seed)
+        _Oracle(world, run, provider, deadline_s, smallest_first=one == "smallest").go()
         runs.append(run)
     return max(runs, key=lambda run: sum(run.served))

@@ -201,17 +201,15 @@ def _longest_queue(run: Run) -> int:
 # -- R15: a neighbour who asks for ten times as much -------------------------------------------------------------------
 
 
-def aggressor(seed: int, *, times: float = 10.0) -> Scenario:
-    """A tenant that asks for 40 % of the capacity, beside one that asks for `times` as much."""
+def aggressor(seed: int, *, times: float = 10.0, rate_per_s: float = 8.0) -> Scenario:
+    """A tenant that asks for 40 % of the capacity, `rate_per_s`, beside one that asks for `times` as much."""
     rng = Random(seed)
-    rate = 8.0
-    victim = poisson(rate, int(rate * 300), rng)
-    other = poisson(rate * times, int(rate * times * 300), rng)
-    world = World(_weighted(victim, 0.4))
+    victim = poisson(rate_per_s, int(rate_per_s * 200), rng)
+    other = poisson(rate_per_s * times, int(rate_per_s * times * 200), rng)
     return Scenario(
         "aggressor",
-        f"a tenant at 40 % of capacity beside one that asks for {times:g} times as much (R15)",
-        world,
+        f"a tenant at 40 % of capacity, {rate_per_s:g}/s, beside one that asks for {times:g} times as much (R15)",
+        World(_weighted(victim, 0.4)),
         victim.with_other(other),
         _judge_aggressor,
         solo=victim,
@@ -221,13 +219,20 @@ def aggressor(seed: int, *, times: float = 10.0) -> Scenario:
 def _judge_aggressor(run: Run, solo: Run | None) -> list[Figure]:
     victim = [n for n, tenant in enumerate(run.traffic.tenants) if tenant == 0]
     waits = sorted(run.wait_s[n] for n in victim if run.served[n])
-    alone = sorted(w for w in solo.wait_s if not math.isnan(w)) if solo is not None else []
-    # A wait of nothing cannot be doubled; a tenth of a second is what nobody notices.
-    bound = max(0.1, 2 * percentile(alone, 0.99)) if alone else None
-    return [
+    first = percentile(sorted(run.first_s[n] for n in victim if run.served[n]), 0.99)
+    figures = [
         Figure("victim's success", sum(run.served[n] for n in victim) / max(1, len(victim)), 0.98, at_most=False),
-        Figure("victim's p99 wait, s", percentile(waits, 0.99), bound),
-        Figure("the same alone, s", percentile(alone, 0.99)),
+        Figure("victim's p99 wait, s", percentile(waits, 0.99)),
+    ]
+    if solo is None:
+        return [*figures, Figure("victim's p99 to first byte, s", first)]
+    # Alone it hardly waits at all, and nothing cannot be doubled: so what is doubled is what its clients see.
+    alone = percentile(sorted(solo.first_s[n] for n in range(len(solo.traffic)) if solo.served[n]), 0.99)
+    return [
+        *figures,
+        Figure("victim's p99 to first byte, s", first, 2 * alone),
+        Figure("the same alone, s", alone),
+        Figure("victim's p99 wait alone, s", percentile(sorted(w for w in solo.wait_s if not math.isnan(w)), 0.99)),
     ]
 
 

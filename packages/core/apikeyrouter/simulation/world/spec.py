@@ -112,17 +112,19 @@ class Latency:
 class World:
     """One provider side. `refused_count`: a refused request takes one of the requests a minute.
 
-    `headers`: replies carry limits as OpenAI's do; `retry_after`: refusals say when to come back; `error_text`: and how
-    far over the limit they are. `foreign_ratio`: the share of each limit that others use, unseen; `foreign_bursts`: in
-    bursts, else evenly random. `limits_known`: whether the operator typed the limits in (else the router must learn
-    them). `skew_s`: how far the provider's clock is ahead. `breaks_ratio`: replies that break off while they are read;
-    `bad_ratio`: requests that are the client's own fault (400)."""
+    `headers`: replies carry limits as OpenAI's do; `horizon_told`: with what is left of the bucket that is enforced,
+    else of the whole minute, which says nothing of bursts; `retry_after`: refusals say when to come back; `error_text`:
+    and how far over the limit they are. `foreign_ratio`: the share of each limit that others use, unseen;
+    `foreign_bursts`: in bursts, else evenly random. `limits_known`: whether the operator typed the limits in (else the
+    router must learn them). `skew_s`: how far the provider's clock is ahead. `breaks_ratio`: replies that break off
+    while they are read; `bad_ratio`: requests that are the client's own fault (400)."""
 
     pools: tuple[PoolSpec, ...]
     enforcement: Enforcement = Enforcement.Bucket
     horizon_s: float = 60.0
     refused_count: bool = False
     headers: bool = True
+    horizon_told: bool = True
     retry_after: bool = True
     error_text: bool = True
     charge: Charge = Charge.Use

@@ -90,7 +90,7 @@ def reply_headers(world: World, answer: Answer, now_s: float, clock: Clock) -> H
     """The headers of a reply, as of the moment when its request was judged."""
     headers: Headers = [_JSON]
     if world.headers and answer.status in (200, 429):
-        _add_limits(headers, answer.pool, now_s)
+        _add_limits(headers, answer.pool, now_s, told=world.horizon_told)
     if answer.retry_after_s is not None:
         headers.append((b"retry-after-ms", b"%d" % math.ceil(answer.retry_after_s * 1000)))
         headers.append((b"retry-after", b"%d" % math.ceil(answer.retry_after_s)))
@@ -100,11 +100,13 @@ def reply_headers(world: World, answer: Answer, now_s: float, clock: Clock) -> H
     return headers
 
 
-def _add_limits(headers: Headers, pool: Pool, now_s: float) -> None:
+def _add_limits(headers: Headers, pool: Pool, now_s: float, *, told: bool) -> None:
     for name, limiter in pool.limits.items():
         limit, remaining, reset = _NAMES[name]
         headers.append((limit, b"%d" % limiter.limit))
-        headers.append((remaining, b"%d" % max(0.0, limiter.free(now_s))))
+        # A bucket over a shorter stretch owes as much as one over the minute: both refill alike.
+        left = limiter.free(now_s) + (0.0 if told else limiter.limit - limiter.capacity)
+        headers.append((remaining, b"%d" % max(0.0, left + 1e-6)))
         headers.append((reset, go_duration(limiter.full_in_s(now_s))))
 
 
