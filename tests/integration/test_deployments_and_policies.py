@@ -156,3 +156,15 @@ async def test_a_group_that_was_removed_is_an_unknown_model_again(sims: tuple[Si
         assert await router.deployments.remove("fast-chat")
         with pytest.raises(SystemError, match="No registered provider is known to serve"):
             await router.route(ask(model="fast-chat"))
+
+
+async def test_a_dry_run_goes_by_policies_and_fallbacks_too(sims: tuple[Sim, Sim]) -> None:
+    main = {"name": "main", "targets": ["north/gpt-4o-mini"], "fallbacks": ["south/gpt-4o"]}
+    async with routed(sims, main) as router:
+        await router.policy_engine.add_policy(id="us", blocked_regions=["eu-*"])
+        decision = await router.routing_engine.route_request(ask(model="main"))
+        assert (decision.selected_provider_id, decision.fallbacks, decision.policies) == ("south", ["main"], ["us"])
+        await router.policy_engine.add_policy(id="exact", fallbacks=False)
+        refused = await router.routing_engine.route_request(ask(model="main"))
+    assert refused.selected_key_id is None
+    assert models_seen(sims[0]) + models_seen(sims[1]) == []

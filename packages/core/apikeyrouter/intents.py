@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,6 +12,7 @@ from apikeyrouter.domain.errors import ErrorCategory, SystemError
 from apikeyrouter.domain.models.call import Call, Operation, Peek, peek
 from apikeyrouter.domain.models.request_intent import RequestIntent
 from apikeyrouter.domain.models.routing_decision import RoutingDecision
+from apikeyrouter.domain.routing.candidates import Group
 from apikeyrouter.domain.routing.demand import demand_of
 from apikeyrouter.domain.routing.explain import DecisionRecord
 from apikeyrouter.domain.routing.objectives import Objective
@@ -81,18 +82,22 @@ def dry_run(router: ApiKeyRouter, intent: RequestIntent, objective: Objective) -
         "dry_run", call.request_id, call.model, objective, at_utc_s=router.journal.utc_s(), stream=False
     )
     record.outcome = "dry_run"
-    group = router.directory.group_for(call.provider_id, call.model)
     costs = router.cost_controller
-    taken = router.chooser.choose(
-        group,
-        demand_of(call, costs.lengths, costs.ratios),
-        objective,
-        record,
-        tried=set(),
-        now_s=call.started_s,
-        tags=call.tags,
-    )
-    if taken is not None:
-        taken.hold.release()
-        group.gave_back(taken.candidate)
+    demand = demand_of(call, costs.lengths, costs.ratios)
+    for group in _plan(router, call, objective):
+        taken = router.chooser.choose(
+            group, demand, objective, record, tried=set(), now_s=call.started_s, tags=call.tags
+        )
+        if taken is not None:
+            taken.hold.release()
+            group.gave_back(taken.candidate)
+            break
+        record.fallbacks = [*record.fallbacks, group.model]
     return router.journal.render(record)
+
+
+def _plan(router: ApiKeyRouter, call: Call, objective: Objective) -> Iterator[Group]:
+    """The model's group, and then its fallbacks, if they may stand in."""
+    yield router.directory.group_for(call.provider_id, call.model)
+    if objective.ruling is None or objective.ruling.fallbacks:
+        yield from router.directory.fallbacks_for(call.provider_id, call.model)
