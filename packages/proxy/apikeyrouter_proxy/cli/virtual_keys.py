@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional, get_type_hints
 from urllib.parse import quote
 
 import typer
@@ -22,13 +25,49 @@ __all__ = ["register"]
 _PATH = "/api/v1/virtual-keys"
 _Names = Optional[list[str]]  # noqa: UP045 - typer reads it at run time
 _Count = Optional[int]  # noqa: UP045
-_Rpm = Annotated[_Count, typer.Option("--rpm", min=0, help="Requests in any 60 seconds; 0: no limit.")]
-_Tpm = Annotated[_Count, typer.Option("--tpm", min=0, help="Tokens in any 60 seconds; 0: no limit.")]
-_Parallel = Annotated[_Count, typer.Option("--parallel", min=0, help="Requests under way at once; 0: no limit.")]
-_Weight = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option("--weight", min=0.001, max=1000, help="Its share while requests wait (others have 1)."),
-]
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What a key may use, as options; None: not given."""
+
+    rpm: Annotated[_Count, typer.Option("--rpm", min=0, help="Requests in any 60 seconds; 0: no limit.")] = None
+    tpm: Annotated[_Count, typer.Option("--tpm", min=0, help="Tokens in any 60 seconds; 0: no limit.")] = None
+    parallel: Annotated[_Count, typer.Option("--parallel", min=0, help="Requests under way; 0: no limit.")] = None
+    weight: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option("--weight", min=0.001, max=1000, help="Its share while requests wait (others have 1)."),
+    ] = None
+
+    def body(self) -> dict[str, Any]:
+        """What was given, as the API takes it; a limit of 0 is none."""
+        given = {"rpm": self.rpm, "tpm": self.tpm, "parallel": self.parallel}
+        body: dict[str, Any] = {name: value or None for name, value in given.items() if value is not None}
+        return body if self.weight is None else {**body, "weight": self.weight}
+
+
+_UNLIMITED = _Limits()
+
+
+def _with_limits(work: Callable[..., None]) -> Callable[..., None]:
+    """The command `work` with the fields of `_Limits` as options, in the place of its argument `limits`."""
+    hints = get_type_hints(_Limits, include_extras=True)
+    options = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=hints[field.name])
+        for field in fields(_Limits)
+    ]
+    own = [one.replace(kind=one.KEYWORD_ONLY) for one in inspect.signature(work, eval_str=True).parameters.values()]
+    place = next(number for number, one in enumerate(own) if one.name == "limits")
+    parameters = [*own[:place], *options, *own[place + 1 :]]
+
+    def command(**given: Any) -> None:
+        limits = _Limits(**{option.name: given.pop(option.name) for option in options})
+        work(limits=limits, **given)
+
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined] # typer reads it
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__doc__ = work.__doc__
+    return command
 
 
 def register(app: typer.Typer) -> None:
@@ -38,9 +77,9 @@ def register(app: typer.Typer) -> None:
         rich_markup_mode=None,
         help="Issue keys of this proxy to clients, list, limit and revoke them.",
     )
-    group.command("create")(create)
+    group.command("create")(_with_limits(create))
     group.command("list")(list_)
-    group.command("limit")(limit)
+    group.command("limit")(_with_limits(limit))
     group.command("revoke")(revoke)
     app.add_typer(group, name="virtual-keys")
 
@@ -55,10 +94,7 @@ def create(
         _Names, typer.Option("--tag", metavar="NAME=VALUE", help="Goes with each request (may be repeated).")
     ] = None,
     days: Annotated[Optional[float], typer.Option("--days", min=0.001, help="Ends after so many days.")] = None,  # noqa: UP045
-    rpm: _Rpm = None,
-    tpm: _Tpm = None,
-    parallel: _Parallel = None,
-    weight: _Weight = None,
+    limits: _Limits = _UNLIMITED,
     url: Url = None,
     store: Store = None,
     env_file: EnvFile = None,
@@ -66,7 +102,7 @@ def create(
 ) -> None:
     """Issue a key. It is shown this once. The first one ends open mode: from then on callers need a key."""
     body: dict[str, Any] = {"name": name, "role": "admin" if admin else "client"}
-    body |= {name: value for name, value in _limits(rpm, tpm, parallel, weight).items() if value is not None}
+    body |= {name: value for name, value in limits.body().items() if value is not None}
     if model:
         body["models"] = model
     if provider:
@@ -105,17 +141,14 @@ def list_(url: Url = None, store: Store = None, env_file: EnvFile = None, as_jso
 
 def limit(
     key: Annotated[str, typer.Argument(metavar="KEY", help="Its id or name.")],
-    rpm: _Rpm = None,
-    tpm: _Tpm = None,
-    parallel: _Parallel = None,
-    weight: _Weight = None,
+    limits: _Limits = _UNLIMITED,
     url: Url = None,
     store: Store = None,
     env_file: EnvFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Change a key's limits; the others stay as they are. It holds at once."""
-    body = _limits(rpm, tpm, parallel, weight)
+    body = limits.body()
     if not body:
         raise CliError("Say what to change: --rpm, --tpm, --parallel or --weight (0 takes a limit away).", USAGE)
     with open_service(Where(url, store, env_file)) as service:
@@ -140,13 +173,6 @@ def revoke(
         print_json(revoked)
     else:
         say(f"Virtual key {revoked['id']} ({revoked['name']}) is revoked.")
-
-
-def _limits(rpm: int | None, tpm: int | None, parallel: int | None, weight: float | None) -> dict[str, Any]:
-    """What was given; 0 means that there shall be no limit."""
-    given = {"rpm": rpm, "tpm": tpm, "parallel": parallel}
-    body: dict[str, Any] = {name: value or None for name, value in given.items() if value is not None}
-    return body if weight is None else {**body, "weight": weight}
 
 
 def _limits_of(key: dict[str, Any]) -> str:
