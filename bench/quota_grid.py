@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from apikeyrouter.simulation.world import chaos, scenarios
 from apikeyrouter.simulation.world.arena import run_one
+from apikeyrouter.simulation.world.ours import Ours, run_ours
 from apikeyrouter.simulation.world.run import Cell, Run, figures
 from apikeyrouter.simulation.world.scenarios import Figure, Scenario
 from apikeyrouter.simulation.world.spec import FaultKind, World
@@ -34,6 +35,8 @@ POLICIES = (
     "round-robin", "least-used", "random", "cooldown", "litellm-shuffle", "litellm-least-busy", "litellm-usage",
     "litellm-latency", "ours",
 )  # fmt: skip
+_RETURNING = "ours, asked again"
+"""Our router, and clients who come back once when they were told to."""
 CI_SEEDS, CI_QUICK_SEEDS = 2_000, 100
 _T = TypeVar("_T")
 _ROOT = Path(__file__).resolve().parents[1]
@@ -205,8 +208,12 @@ def run_scenario(names: Sequence[str], seed: int, make: Callable[[], Scenario]) 
     scenario = make()
 
     def run_of(name: str, traffic: Traffic) -> Run:
+        if name == _RETURNING:
+            return run_ours(scenario.world, traffic, seed=seed, ours=Ours(come_back=True))
         return run_one(name, scenario.world, traffic, seed=seed)
 
+    if scenario.name == "overload":
+        names = [*names, _RETURNING]
     return f"{scenario.name}: {scenario.about}", scenarios.measure(scenario, run_of, list(names))
 
 

@@ -155,23 +155,26 @@ def overload(seed: int, *, times: float = 3.0) -> Scenario:
 def _judge_overload(run: Run, oracle: Run | None) -> list[Figure]:
     begin_s, end_s = _OVERLOAD_S
     after = between(run.traffic, end_s + 20.0, math.inf)
-    close = [told for told in run.told_true if abs(told[0] - told[1]) <= max(0.2 * told[1], 1.0)]
+    early = [told for told in run.told_true if told[0] < 0.8 * told[1]]
     figures = [
         Figure(
             "client success afterwards", sum(run.served[n] for n in after) / max(1, len(after)), 0.99, at_most=False
         ),
         Figure("longest queue, requests", _longest_queue(run)),
         Figure("upstream 429 per 100 requests", 100.0 * run.statuses[429] / max(1, len(run.traffic))),
+        # Too early even if nobody else came; what is not too early may still be too late: see who comes back.
+        Figure("told to come back too early, share", _share(len(early), len(run.told_true))),
+        Figure("seconds told, median", percentile(sorted(run.told_s.values()), 0.5)),
+        Figure("came back when told and were served, share", _share(sum(run.came_back), len(run.came_back))),
     ]
-    if run.told_true:
-        figures.append(Figure("Retry-After within 20 % or 1 s", len(close) / len(run.told_true), None, at_most=False))
-    if run.came_back:
-        served = sum(run.came_back) / len(run.came_back)
-        figures.append(Figure("come back when told: served", served, None, at_most=False))
     if oracle is not None:
         ours, best = (_goodput(one, begin_s, end_s) for one in (run, oracle))
         figures.insert(0, Figure("goodput, tokens of the oracle's", ours / max(1, best), 0.95, at_most=False))
     return figures
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else math.nan
 
 
 def _goodput(run: Run, begin_s: float, end_s: float) -> int:
