@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 __all__ = [
     "AlternativeRoute",
     "AttemptRecord",
+    "Comparison",
     "ObjectiveType",
     "OutputLimit",
     "PoolForecast",
@@ -242,3 +243,17 @@ class RoutingDecision(BaseModel):
         """Ids of the kept candidates, the chosen one first."""
         chosen = [self.selected_key_id] if self.selected_key_id else []
         return chosen + [a.key_id for a in self.alternatives_considered]
+
+
+class Comparison(BaseModel):
+    """A what-if against the decision of a request without its wishes: that one's `objective` and choice, and what the
+    what-if changes. `cost_usd`: expected dollars more (less below zero), `p_failure`: expected failed attempts more;
+    None when one of them chose nobody. `explanation`: in one sentence."""
+
+    objective: str
+    selected_key_id: str | None
+    selected_provider_id: str | None
+    same: bool
+    cost_usd: Decimal | None
+    p_failure: float | None
+    explanation: str

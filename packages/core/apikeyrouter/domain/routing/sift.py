@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Sequence
 from apikeyrouter.domain.keys.eligibility import Block, blocked
 from apikeyrouter.domain.models.api_key import KeyState
 from apikeyrouter.domain.quota.facts import ChargeRule, Dimension
-from apikeyrouter.domain.quota.limits import KINDS
+from apikeyrouter.domain.quota.limits import KINDS, LIKELY
 from apikeyrouter.domain.quota.pools import PoolView
 from apikeyrouter.domain.resilience.breaker import Phase, Verdict
 from apikeyrouter.domain.routing.candidates import Candidate, Group
@@ -40,7 +40,9 @@ _AVAILABLE = KeyState.Available
 _CLOSED = Phase.Closed
 _ADMIT = Verdict.Admit
 _REJECT = Verdict.Reject
-_SIZED = frozenset(KINDS[one] for one in (Dimension.InputTokens, Dimension.OutputTokens, Dimension.Tokens))
+_SIZED = frozenset(
+    [KINDS[one] for one in (Dimension.InputTokens, Dimension.OutputTokens, Dimension.Tokens)] + list(LIKELY.values())
+)
 """Kinds of which one request may take more than half; a limit of one request at a time is no reason to go elsewhere."""
 
 _ABOUT_THE_REQUEST = frozenset(

@@ -162,6 +162,12 @@ class RouterSettings(BaseSettings):
     value_turn_usd: float = Field(0.0005, ge=0, allow_inf_nan=False)
     """What keeping to turns is worth, in dollars per turn out of order."""
 
+    value_quota_usd: float = Field(0.01, ge=0, allow_inf_nan=False)
+    """What the last unit of a quota pool is worth above its price, in dollars."""
+
+    shadow_objective: ObjectiveType | None = None
+    """An objective that is asked beside the real one and not obeyed; decisions say whom it would have chosen."""
+
     response_max_bytes: int = Field(64 * 1024 * 1024, ge=1024)
     """The largest reply body that is accepted, in bytes; a provider that sends more is cut off."""
 
@@ -227,7 +233,13 @@ class RouterSettings(BaseSettings):
     @property
     def values(self) -> Values:
         """What things are worth, for the scorer."""
-        return Values(self.value_failure_usd, self.value_latency_usd_per_s, self.value_load_usd, self.value_turn_usd)
+        return Values(
+            self.value_failure_usd,
+            self.value_latency_usd_per_s,
+            self.value_load_usd,
+            self.value_turn_usd,
+            self.value_quota_usd,
+        )
 
     @classmethod
     def from_any(cls, given: RouterSettings | Mapping[str, Any] | None) -> RouterSettings:
