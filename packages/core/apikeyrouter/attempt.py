@@ -19,6 +19,8 @@ from apikeyrouter.domain.cost.reconcile import Reconciler
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.transport import Headers
+from apikeyrouter.domain.keys.effects import Among
+from apikeyrouter.domain.keys.record import KeyRecord
 from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.models.call import Call
@@ -102,7 +104,7 @@ class Attempt:
         self._open = True
         self._started_s = now_s = learners.clock.monotonic_s()
         self._ticket = learners.keys.begin(taken.candidate.record, call.model, now_s, ahead=taken.ahead)
-        self._breaker_ticket = taken.candidate.breaker.begin(now_s)
+        self._breaker_ticket = taken.candidate.breaker.begin(now_s, taken.candidate.record.key_id)
         scored = taken.scored
         self.fact = AttemptFact(scored.key_id, scored.label, scored.provider_id)
         self.record = record
@@ -169,7 +171,7 @@ class Attempt:
         """A stream has begun well: the breaker may know, since its end can be minutes away."""
         self.first_byte()
         now_s = self._learners.clock.monotonic_s()
-        self._taken.candidate.breaker.succeed(now_s, self._breaker_ticket)
+        self._taken.candidate.breaker.succeed(now_s, self._breaker_ticket, self.fact.key_id)
         self._breaker_ticket = _TOLD
 
     def succeed(self, usage: Usage | None, *, status: int = 200) -> Usage:
@@ -191,25 +193,28 @@ class Attempt:
         candidate.quota.served(now_s)
         if self.fact.ttft_s is not None:
             candidate.stats.record_ttft(self.fact.ttft_s, now_s)
-        candidate.breaker.succeed(now_s, self._breaker_ticket)
+        candidate.breaker.succeed(now_s, self._breaker_ticket, self.fact.key_id)
         self._learners.freed()
         return usage
 
-    def fail(self, failure: Failure, *, partial: Usage | None = None) -> None:
-        """The send failed. `partial`: what a broken-off reply is known to have used."""
+    def fail(self, failure: Failure, *, partial: Usage | None = None, peers: Sequence[KeyRecord] | None = None) -> None:
+        """The send failed. `partial`: what a broken-off reply is known to have used. `peers`: keys that could have been
+        taken instead (None: those of the provider), against which it is judged whose fault that is."""
         candidate = self._taken.candidate
         now_s = self._learners.clock.monotonic_s()
         self._close(failure.failure_class.value, failure.status, now_s)
         self.fact.detail = failure.message
         self._settle_failure(failure, partial)
-        learners = self._learners
-        learners.keys.fail(self._ticket, failure, now_s)
+        learners, breaker = self._learners, candidate.breaker
+        if failure.failure_class in _UNHEALTHY:
+            breaker.fail(now_s, self._breaker_ticket, learners.rng, self.fact.key_id)
+        else:
+            breaker.release(now_s, self._breaker_ticket)
+        # after the breaker: what is the provider's fault is not the key's
+        among = None if peers is None else Among(peers, breaker.blame)
+        learners.keys.fail(self._ticket, failure, now_s, among)
         if failure.failure_class in _COUNTS_AGAINST_KEY:
             candidate.stats.record(ok=False, now_s=now_s)
-        if failure.failure_class in _UNHEALTHY:
-            candidate.breaker.fail(now_s, self._breaker_ticket, learners.rng)
-        else:
-            candidate.breaker.release(now_s, self._breaker_ticket)
         learners.freed()
 
     def abandon(self, reason: str, partial: Usage | None = None) -> None:

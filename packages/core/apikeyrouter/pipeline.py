@@ -20,7 +20,7 @@ from typing import Protocol
 
 from apikeyrouter.attempt import Learners
 from apikeyrouter.domain.components.cost_controller import CostController
-from apikeyrouter.domain.errors import RouterError, StateStoreError, SystemError
+from apikeyrouter.domain.errors import ErrorCategory, NoEligibleKeysError, RouterError, StateStoreError, SystemError
 from apikeyrouter.domain.interfaces.transport import Transport
 from apikeyrouter.domain.models.call import Admission, Call, Tenant
 from apikeyrouter.domain.resilience.failures import RATES, Failure, FailureClass, Scope
@@ -157,7 +157,7 @@ class Pipeline:
                 if taken.money_lines:
                     self._cap_unknown(flow, taken)
                 self._patience.served(waiting)
-                outcome = await self._sender.send(Order(flow.call, flow.money.demand, flow.record, taken))
+                outcome = await self._sender.send(Order(flow.call, flow.money.demand, flow.record, taken, flow.group))
                 if isinstance(outcome, Reply):
                     return outcome
                 failure = outcome.failure
@@ -167,7 +167,7 @@ class Pipeline:
                     reason = reason_of(failure)
                     if reason is None or not self._fall_back(flow, reason):
                         raise self._failed(flow, failure)
-            raise self._refused(flow)
+            raise self._too_late(flow)
         finally:
             self._patience.left(waiting)
             flow.record.waited_s = waiting.waited_s + flow.money.waited_s
@@ -284,6 +284,19 @@ class Pipeline:
             at_s = waitable_at(flow.record.rejections)
             error.retry_after = max(error.retry_after or 0.0, self._patience.retry_after_s(flow.waiting, at_s)) or None
         return error
+
+    def _too_late(self, flow: _Flow) -> SystemError:
+        """Others wait for the same model, and this request would not be served in time."""
+        wait_s = self._patience.retry_after_s(flow.waiting, None)
+        return NoEligibleKeysError(
+            f"Every key that serves the model {flow.call.model!r} is at its rate limit, {self._patience.room.waiting} "
+            f"requests wait, and this one would not be served in time. Try again in {wait_s:.1f} s.",
+            reasons={},
+            category=ErrorCategory.RateLimitError,
+            retry_after=wait_s or None,
+            status=429,
+            provider_code="rate_limit_exceeded",
+        )
 
     def _failed(self, flow: _Flow, failure: Failure) -> SystemError:
         body, content_type = flow.error_body or (None, None)

@@ -14,6 +14,7 @@ from apikeyrouter.domain.interfaces.transport import HttpReply, HttpRequest, Tim
 from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.resilience.classify import classify_event, classify_reply, classify_transport
 from apikeyrouter.domain.resilience.failures import Failure, bad_reply
+from apikeyrouter.domain.routing.candidates import Group
 from apikeyrouter.domain.routing.choose import Taken
 from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord
@@ -61,12 +62,14 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be sent: the caller's `call`, its sizes, the decision that it belongs to, and who was taken for it."""
+    """What is to be sent: the caller's `call`, its sizes, the decision that it belongs to, who was taken for
+    it, and from whom."""
 
     call: Call
     demand: Demand
     record: DecisionRecord
     taken: Taken
+    group: Group
 
 
 class Sender:
@@ -93,17 +96,18 @@ class Sender:
             attempt.first_byte()
             if reply.status == 200:
                 attempt.heard(reply.headers)
+                attempt.accepted()
                 if call.streams and _is_event_stream(reply):
                     return await self._begin_stream(order, call, attempt, reply)
                 body, usage = adapter.read_reply(call, await reply.read())
                 charged = attempt.succeed(usage)
                 self._journal.ended(order.call, order.record, attempt.fact, charged)
                 return Reply(order.record, order.taken, 200, reply.headers, body, charged)
-            return await self._read_failure(attempt, reply)
+            return await self._read_failure(order, attempt, reply)
         except TransportError as error:
-            return _failed(attempt, classify_transport(error))
+            return _failed(order, attempt, classify_transport(error))
         except ValueError as fault:
-            return _failed(attempt, _bad_reply(str(fault), reply))
+            return _failed(order, attempt, _bad_reply(str(fault), reply))
         finally:
             if attempt.open and not attempt.fact.outcome.startswith("stream"):
                 attempt.abandon("cancelled")
@@ -135,29 +139,28 @@ class Sender:
         except StopAsyncIteration:
             first += reader.finish()
             if not reader.done:
-                return _failed(attempt, _bad_reply("the stream ended before its first event", reply))
+                return _failed(order, attempt, _bad_reply("the stream ended before its first event", reply))
         if reader.error is not None and not reader.deltas:
             failure = classify_event(adapter.dialect, reader.error, utc_now=self._clock.utc_now())
             reply.aclose()
-            return _failed(attempt, failure or _bad_reply("the stream began with an error", reply))
-        attempt.accepted()
+            return _failed(order, attempt, failure or _bad_reply("the stream began with an error", reply))
         attempt.fact.outcome = "streaming"
         stream = ReplyStream(
             order.call, attempt, reply, chunks, reader, first=first, demand=order.demand, journal=self._journal
         )
         return Reply(order.record, attempt.taken, 200, reply.headers, stream=stream)
 
-    async def _read_failure(self, attempt: Attempt, reply: HttpReply) -> Failed:
+    async def _read_failure(self, order: Order, attempt: Attempt, reply: HttpReply) -> Failed:
         body = await reply.read()
         dialect = attempt.taken.candidate.provider.adapter.dialect
         failure = classify_reply(dialect, reply.status, reply.headers, body, utc_now=self._clock.utc_now())
         attempt.refused(failure, reply.headers, body)
         kind = reply.header(b"content-type")
-        return _failed(attempt, failure, (body, kind.decode("latin-1") if kind else None))
+        return _failed(order, attempt, failure, (body, kind.decode("latin-1") if kind else None))
 
 
-def _failed(attempt: Attempt, failure: Failure, body: tuple[bytes, str | None] | None = None) -> Failed:
-    attempt.fail(failure)
+def _failed(order: Order, attempt: Attempt, failure: Failure, body: tuple[bytes, str | None] | None = None) -> Failed:
+    attempt.fail(failure, peers=order.group.peers_of(order.taken.candidate))
     return Failed(failure, attempt.fact, body)
 
 

@@ -25,9 +25,6 @@ __all__ = ["Place", "WaitingRoom", "WaitingRules"]
 _LINES_KEPT = 64
 """Empty lines whose speed and counters are remembered."""
 
-_DOUBT = 1.1
-"""An estimate may be short by a tenth: only those enter who are served in time even then."""
-
 _TIMER_S_MIN = 0.001
 """Some loops round timers to this, down too: what is due in less is not worth coming early for."""
 
@@ -41,10 +38,15 @@ class WaitingRules:
     strict token counters. Measured (`python -m bench waiting`): beside a tenant that asks ten times as much, bursts
     waited 3.4 times as long as alone without it, and 1.04 times with 20 s. Its price: who always asks for more than
     its share may stand still so long.
+
+    `doubt`: what part of the estimated time in line counts when it is judged whether a newcomer would be served in time.
+    1.1: who enters is served; less lets more in, some of whom wait in vain, where the speed of the last seconds says
+    little about the next.
     """
 
     wait_s: float = 10.0
     waiting_max: int = 1000
+    doubt: float = 1.1
     credit_s: float = 20.0
 
 
@@ -173,7 +175,7 @@ class WaitingRoom:
         found = self._busy.get(line)
         if found is not None:
             queue_s = found.wait_s(now_s, cost, feasible_at_s, tenant, weight) - lead_s
-            if lead_s + _DOUBT * queue_s > patience_s:
+            if lead_s + self._rules.doubt * queue_s > patience_s:
                 return None
         if self.waiting >= self._rules.waiting_max and not self._make_room(found, tenant, weight):
             return None

@@ -16,7 +16,7 @@ from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.models.quota_state import CapacityState
 from apikeyrouter.domain.quota.exhaustion import Exhaustion
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, Dimension, LimitDialect, LimitFact, Source
-from apikeyrouter.domain.quota.learning import RefusalLearner
+from apikeyrouter.domain.quota.learning import PLENTY_RATIO, RefusalLearner
 from apikeyrouter.domain.quota.limits import KINDS, LIKELY, QuotaWindow, period_name
 
 __all__ = ["CONFIGURABLE", "PoolView", "Pools", "QuotaPool"]
@@ -42,27 +42,32 @@ class PoolView:
 
     `windows`: what every request of the group counts in; replaced as a whole when limits become known. `state` and
     `pressure` (0: plenty; 1: it lasts exactly until it comes back; more: it will not) are renewed about once a second.
+    `recalled`: made from memory, and nobody asked for it yet.
     """
 
     __slots__ = (
         "_told_at_s",
         "admitted_at_s",
         "dialect",
+        "dialect_name",
         "exhaustion",
         "learner",
         "models",
         "own",
         "pool",
         "pressure",
+        "recalled",
         "refreshed_at_s",
         "state",
         "windows",
     )
 
-    def __init__(self, pool: QuotaPool, models: str, dialect: LimitDialect) -> None:
+    def __init__(self, pool: QuotaPool, models: str, dialect: LimitDialect, dialect_name: str = "") -> None:
         self.pool = pool
         self.models = models
         self.dialect = dialect
+        self.dialect_name = dialect_name
+        self.recalled = False
         self.own: dict[tuple[Dimension, float], QuotaWindow] = {}
         self.learner = RefusalLearner(f"{pool.pool_id} {models}")
         self.windows: tuple[QuotaWindow, ...] = ()
@@ -82,6 +87,10 @@ class PoolView:
             covered = alone and _covered(window, self.own.get(spot))
             window.account.limit = None if covered else window.limit
         learned = self.learner
+        for (dimension, _), window in self.own.items():
+            burst = learned.bursts.get(dimension)
+            if burst is not None:
+                burst.kind = window.kind
         self.windows = (
             *self.own.values(),
             *learned.searched.values(),
@@ -146,9 +155,9 @@ class PoolView:
                     window.account.taken = twin.account.taken
                     window.observe(fact, mark=mark, sent_at_s=sent_at_s, now_s=now_s)
                     continue
-            before = window.limit
+            before = window.limit, window.kind
             window.observe(fact, mark=marks.get(id(window.account)), sent_at_s=sent_at_s, now_s=now_s)
-            added = added or before != window.limit
+            added = added or before != (window.limit, window.kind)
         if added:
             self.pool.rebuild()
 
@@ -163,9 +172,7 @@ class PoolView:
     ) -> None:
         """The provider refused for a rate: takes in what it said, and learns when that does not explain it."""
         self.told(facts, held, sent_at_s=sent_at_s, now_s=now_s)
-        explained = any(
-            fact.remaining is not None and fact.remaining < needs[KINDS[fact.dimension]] for fact in facts
-        ) or any(
+        explained = any(_explains(fact, needs) for fact in facts) or any(
             window.limit is not None and (window.account.free(now_s) or 0) < needs[window.kind]
             for window in self.windows
             if window.source is not Source.Configured
@@ -233,13 +240,15 @@ class QuotaPool:
 
 
 class Pools:
-    """Pools and views, made on first use. `active`: views that requests use."""
+    """Pools and views, made on first use. `active`: views that requests use. `recall`: is given each new pool, to fill
+    it with what is remembered of it."""
 
     def __init__(self, clock: Clock, dialects: Callable[[str], LimitDialect]) -> None:
         self._clock = clock
         self._dialects = dialects
         self._pools: dict[str, QuotaPool] = {}
         self.active: dict[PoolView, None] = {}
+        self.recall: Callable[[QuotaPool], None] = lambda _: None
 
     def all(self) -> Iterable[QuotaPool]:
         """Every pool that was ever asked for."""
@@ -250,13 +259,22 @@ class Pools:
         pool_id = f"{record.provider_id}/{record.pool_id}"
         pool = self._pools.get(pool_id)
         now_s = self._clock.monotonic_s()
+        new = pool is None
         if pool is None:
             pool = self._pools[pool_id] = QuotaPool(pool_id, record.provider_id, now_s, self.active)
         for name, spot in CONFIGURABLE.items():
             value = record.metadata.get(name)
             if value is not None:
                 pool.limit_all(spot, int(str(value)), Source.Configured, now_s)
+        if new:
+            self.recall(pool)
         return pool
+
+    def remembered(self, pool: QuotaPool, models: str, dialect_name: str) -> PoolView:
+        """A view that an earlier process used."""
+        view = pool.views[models] = PoolView(pool, models, self._dialects(dialect_name), dialect_name)
+        view.recalled = True
+        return view
 
     def view(self, record: KeyRecord, dialect_name: str, model: str) -> PoolView:
         """What limits this key for this model."""
@@ -264,14 +282,27 @@ class Pools:
         dialect = self._dialects(dialect_name)
         models = dialect.models_sharing(model)
         view = pool.views.get(models)
-        if view is None:
-            view = pool.views[models] = PoolView(pool, models, dialect)
+        if view is None or view.recalled:
+            if view is None:
+                view = pool.views[models] = PoolView(pool, models, dialect, dialect_name)
+            view.recalled = False
             tier = record.metadata.get("tier")
             if tier is not None:
                 now_s = self._clock.monotonic_s()
-                view.told(dialect.of_tier(str(tier), model), (), sent_at_s=now_s, now_s=now_s)
+                facts = [f for f in dialect.of_tier(str(tier), model) if (f.dimension, f.period_s) not in view.own]
+                view.told(facts, (), sent_at_s=now_s, now_s=now_s)
             pool.rebuild()
         return view
+
+
+def _explains(fact: LimitFact, needs: Sequence[int]) -> bool:
+    """Whether what a refusal says of a limit is reason enough: the one that was named, or little of it is left."""
+    if fact.source is Source.ErrorBody:
+        return True
+    if fact.remaining is None:
+        return False
+    plenty = fact.limit is not None and fact.remaining > PLENTY_RATIO * fact.limit
+    return not plenty or fact.remaining < needs[KINDS[fact.dimension]]
 
 
 def _covered(shared: QuotaWindow, own: QuotaWindow | None) -> bool:

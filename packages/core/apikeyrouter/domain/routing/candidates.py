@@ -27,6 +27,7 @@ from apikeyrouter.domain.routing.stats import KeyStats
 __all__ = ["Candidate", "Group"]
 
 _UNKNOWN_USD = 0.0
+_PEERS = 64
 
 
 class Candidate:
@@ -132,6 +133,11 @@ class Group:
         if by_price:
             return iter([self.candidates[i] for _, _, i in self._by_price[:ahead]])
         return iter([self.candidates[i] for _, i in self._by_turn[:ahead]])
+
+    def peers_of(self, candidate: Candidate) -> list[KeyRecord]:
+        """At most 64 keys around this one, itself among them: what its failures are compared with."""
+        low = max(0, min(candidate.index - _PEERS // 2, len(self.candidates) - _PEERS))
+        return [one.record for one in self.candidates[low : low + _PEERS]]
 
     def took(self, candidate: Candidate) -> None:
         """`candidate` was chosen: it moves behind by one turn."""

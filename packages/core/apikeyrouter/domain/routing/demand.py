@@ -87,7 +87,9 @@ class Demand:
         known = self._needs
         if known is not None and known[0] is rule:
             return known[1]
-        tokens_in, likely = self.input_expected, self.output_expected
+        # what is a little too low is refused: the input that nineteen of twenty requests stay below
+        tokens_in = self._ratios.upper("", self.model, self.bound.content_bytes) + self.bound.media_tokens
+        tokens_in, likely = min(tokens_in, self.bound.tokens), self.output_expected
         output = likely
         if rule.output_at_admission == "cap" and self.output_limit is not None:
             output = self.choices * self.output_limit
