@@ -1,7 +1,8 @@
-"""What a running router does besides serving: posts what happened, keeps its leases, follows the store's changes.
+"""What a running router does besides serving: posts what happened, keeps its leases, remembers limits, follows the
+store's changes.
 
-`Housekeeping` owns the three tasks and ends them in the right order: what is pending is posted first, then every leased
-slice goes back, then the store may close.
+`Housekeeping` owns the tasks and ends them in the right order: what is pending is posted first, then every leased slice
+goes back, then the store may close.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from apikeyrouter.domain.components.budget_book import BudgetBook
 from apikeyrouter.domain.components.key_manager import KeyManager
+from apikeyrouter.domain.components.quota_memory import QuotaMemory
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.feed import ChangeFeed
 
@@ -25,12 +27,19 @@ class Housekeeping:
     """Tasks of one router. `post`: writes behind what came together since the last time."""
 
     def __init__(
-        self, clock: Clock, post: Callable[[], None], book: BudgetBook, keys: KeyManager, feed: ChangeFeed
+        self,
+        clock: Clock,
+        post: Callable[[], None],
+        book: BudgetBook,
+        keys: KeyManager,
+        memory: QuotaMemory,
+        feed: ChangeFeed,
     ) -> None:
         self._clock = clock
         self._post = post
         self._book = book
         self._keys = keys
+        self._memory = memory
         self._feed = feed
         self._tasks: list[asyncio.Task[None]] = []
         feed.subscribe("budget", self._budgets_changed)
@@ -44,6 +53,7 @@ class Housekeeping:
         self._tasks = [
             loop.create_task(self._forever(self._post_once), name="apikeyrouter-post"),
             loop.create_task(self._forever(self._book.lessee.run), name="apikeyrouter-leases"),
+            loop.create_task(self._forever(self._memory.tick), name="apikeyrouter-quota-memory"),
         ]
 
     async def stop(self, *, same_loop: bool) -> None:
@@ -55,6 +65,7 @@ class Housekeeping:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._feed.stop()
         await self._book.lessee.aclose()
+        await self._memory.save()
 
     async def _forever(self, work: Callable[[], Awaitable[None]]) -> None:
         """Does `work` again and again: without leases every hard budget would refuse from then on, and without posts

@@ -22,6 +22,7 @@ from apikeyrouter.domain.components.foresight import Foresight
 from apikeyrouter.domain.components.key_manager import KeyManager
 from apikeyrouter.domain.components.price_keeper import PriceKeeper
 from apikeyrouter.domain.components.quota_awareness_engine import QuotaAwarenessEngine
+from apikeyrouter.domain.components.quota_memory import QuotaMemory
 from apikeyrouter.domain.components.routing_engine import RoutingEngine
 from apikeyrouter.domain.components.tenant_limits import TenantLimits
 from apikeyrouter.domain.interfaces.clock import Clock
@@ -109,6 +110,7 @@ class ApiKeyRouter:
         self.key_manager = KeyManager(self.state_store, self._clock, rng, on_change=self._key_changed)
         self.pools = Pools(self._clock, limit_dialect)
         self.foresight = Foresight(self.pools, self.journal.quota_changed)
+        self.quota_memory = QuotaMemory(self.pools, self.state_store, self._clock)
         self.directory = Directory(self.key_manager, costs.price_for, self.pools.view, self.settings.considered_max)
         self.chooser = Chooser(self.ledger, costs, self.settings.considered_max)
         self.quota_awareness_engine = QuotaAwarenessEngine(self.key_manager, self.pools, self.foresight, self._clock)
@@ -119,7 +121,7 @@ class ApiKeyRouter:
         costs.checker = partial(check_budget, self)
         self.feed = ChangeFeed(self.state_store, self._clock)
         self.prices.follow(self.feed.subscribe, self.directory.changed)
-        self._house = Housekeeping(self._clock, self._post, costs.book, self.key_manager, self.feed)
+        self._house = Housekeeping(self._clock, self._post, costs.book, self.key_manager, self.quota_memory, self.feed)
         self._given_transport = transport
         self._transport: Transport | None = None
         self._pipeline: Pipeline | None = None
@@ -156,6 +158,7 @@ class ApiKeyRouter:
                     _log.warning(note)
                 await self.key_manager.open(sealer)
                 await self.prices.open()
+                await self.quota_memory.open()
                 await self.cost_controller.open()
                 self.directory.changed()
         except BaseException:

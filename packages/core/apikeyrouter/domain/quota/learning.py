@@ -82,6 +82,24 @@ class RefusalLearner:
                 self._exact[spot] *= 1.0 + INCREASE
                 self._set(spot, window, now_s)
 
+    def recall(
+        self, burst_horizon_s: float, searched: Mapping[_Spot, int], told: Mapping[_Spot, QuotaWindow], now_s: float
+    ) -> None:
+        """Begins with what an earlier process had learned: the burst horizon, and limits that were being searched.
+        `told`: the group's own windows."""
+        if burst_horizon_s in BURST_HORIZONS_S:
+            self._horizon = BURST_HORIZONS_S.index(burst_horizon_s) - 1
+            self._shrink_horizon({spot: window for spot, window in told.items() if window.limit}, now_s)
+            for burst in self.bursts.values():
+                burst.account.adjust_used(-burst.account.used, now_s)  # nobody refused just now
+        for spot, limit in searched.items():
+            if spot in _SEARCHED and spot not in told:
+                self._exact[spot] = float(limit)
+                self.searched[spot] = self._new_search(spot, now_s)
+                self._set(spot, self.searched[spot], now_s)
+        if self.bursts or self.searched:
+            self._refused_at_s = now_s
+
     def forget(self, spot: _Spot) -> bool:
         """The provider told this limit: nothing is searched any more."""
         self._exact.pop(spot, None)
@@ -93,21 +111,24 @@ class RefusalLearner:
         usage = max(1, account.used + account.held - needs[counting.kind])
         window = self.searched.get(spot)
         if window is None:
-            dimension, period_s = spot
-            window = self.searched[spot] = QuotaWindow(
-                f"{self.name} {dimension} (learned)",
-                dimension,
-                period_s,
-                limit=None,
-                source=Source.Learned,
-                models=self.name,
-                now_s=now_s,
-            )
+            window = self.searched[spot] = self._new_search(spot, now_s)
             window.account.adjust_used(usage, now_s)
             self._exact[spot] = usage * DECREASE
         else:
             self._exact[spot] = max(1.0, min(self._exact[spot], usage) * DECREASE)
         self._set(spot, window, now_s)
+
+    def _new_search(self, spot: _Spot, now_s: float) -> QuotaWindow:
+        dimension, period_s = spot
+        return QuotaWindow(
+            f"{self.name} {dimension} (learned)",
+            dimension,
+            period_s,
+            limit=None,
+            source=Source.Learned,
+            models=self.name,
+            now_s=now_s,
+        )
 
     def _set(self, spot: _Spot, window: QuotaWindow, now_s: float) -> None:
         window.set_limit(max(1, int(self._exact[spot])), Source.Learned, now_s)
