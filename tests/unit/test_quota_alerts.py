@@ -1,0 +1,159 @@
+"""Alerts of quota: passed on once, under one id in every process, and never so many that they drown the rest; what
+the engine lists, and that looking makes nothing watched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apikeyrouter.domain.components.foresight import Foresight
+from apikeyrouter.domain.components.quota_awareness_engine import QuotaAwarenessEngine
+from apikeyrouter.domain.interfaces.state_store import StoreBatch
+from apikeyrouter.domain.models.events import QuotaChanged
+from apikeyrouter.domain.quota.dialects import limit_dialect
+from apikeyrouter.domain.quota.pools import Pools, PoolView
+from apikeyrouter.testing.virtual_time import ManualClock
+from apikeyrouter_proxy.quota_alerts import PER_MINUTE, QuotaAlerts
+from tests.support.keys import Office
+
+NEEDS = (1, 10, 10, 20, 1, 0, 0, 0)
+
+
+def change(alert: str | None = "runs_dry", pool: str = "openai/acme") -> QuotaChanged:
+    return QuotaChanged(
+        pool_id=pool, models="gpt-4o", window="requests per minute", before="abundant", after="critical", alert=alert,
+        outlook="runs dry in 40 s", limit=60, remaining=12, runs_dry_in_s=40.0, resets_in_s=None,
+    )  # fmt: skip
+
+
+class Desk:
+    """An observer with what it wrote and sent."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.lines: list[Any] = []
+        self.sent: list[tuple[str, dict[str, Any], str]] = []
+        self.alerts = QuotaAlerts(clock, self.write, lambda _: ["a", "b"], lambda *one: self.sent.append(one))
+
+    def write(self, batch: StoreBatch) -> None:
+        self.lines += batch.events
+
+
+def test_an_alert_is_a_line_and_a_webhook_and_a_change_of_state_is_neither() -> None:
+    clock = ManualClock()
+    desk = Desk(clock)
+    desk.alerts.quota_changed(change(None))
+    assert (desk.lines, desk.sent) == ([], [])
+    desk.alerts.quota_changed(change())
+    ((kind, data, message_id),) = desk.sent
+    assert kind == "quota.runs_dry"
+    assert message_id.startswith("msg_")
+    (line,) = desk.lines
+    assert (line.kind, line.entity_id, line.document) == (kind, "openai/acme", data)
+    assert data["keys"] == ["a", "b"]
+    assert (data["limit"], data["remaining"], data["resets_at"]) == (60, 12, None)
+    at = clock.utc_now().timestamp() + 40.0
+    assert data["runs_dry_at"].endswith("Z")
+    assert str(int(at) % 60).zfill(2) in data["runs_dry_at"]
+
+
+def test_processes_give_one_alert_one_id_and_another_one_another() -> None:
+    clock = ManualClock()
+    one, two = Desk(clock), Desk(clock)
+    for desk in (one, two):
+        desk.alerts.quota_changed(change())
+        clock.advance(0.5)
+    assert one.sent[0][2] == two.sent[0][2]
+    one.alerts.quota_changed(change("all_clear"))
+    one.alerts.quota_changed(change(pool="openai/other"))
+    clock.advance(600.0)
+    one.alerts.quota_changed(change())
+    assert len({message_id for _, _, message_id in one.sent}) == 4
+
+
+def test_thousands_of_pools_that_go_dry_together_are_told_in_part_and_counted() -> None:
+    clock = ManualClock()
+    desk = Desk(clock)
+    for number in range(PER_MINUTE + 7):
+        desk.alerts.quota_changed(change(pool=f"openai/{number}"))
+    assert len(desk.sent) == len(desk.lines) == PER_MINUTE
+    clock.advance(60.0)
+    desk.alerts.quota_changed(change(pool="openai/next"))
+    desk.alerts.quota_changed(change(pool="openai/after"))
+    assert desk.sent[-2][1]["alerts_not_sent"] == 7
+    assert "alerts_not_sent" not in desk.sent[-1][1]
+
+
+class Engine:
+    """The quota engine over keys that one provider has, with what `Foresight` told."""
+
+    def __init__(self) -> None:
+        self.office = Office()
+        self.clock = self.office.clock
+        self.told: list[QuotaChanged] = []
+        self.pools = Pools(self.clock, limit_dialect)
+        self.foresight = Foresight(self.pools, self.told.append)
+        self.engine = QuotaAwarenessEngine(self.office.keys, self.pools, self.foresight, self.clock)
+
+    async def keys(self, count: int, **metadata: Any) -> list[str]:
+        await self.office.open()
+        return [
+            (await self.office.keys.register(f"sk-{number:06d}", "openai", metadata, None)).id
+            for number in range(count)
+        ]
+
+    def view(self, key_id: str) -> PoolView:
+        return self.pools.view(self.office.keys.get(key_id), "openai", "gpt-4o")
+
+    def use(self, key_id: str, times: int) -> None:
+        view = self.view(key_id)
+        now_s = self.clock.monotonic_s()
+        for _ in range(times):
+            for window in view.windows:
+                window.account.adjust_used(NEEDS[window.kind], now_s)
+            view.admitted(view.windows, NEEDS, now_s)
+
+
+async def test_a_pool_that_is_dry_at_the_first_look_is_told_too() -> None:
+    world = Engine()
+    (key_id,) = await world.keys(1, rpm=5)
+    world.use(key_id, 5)
+    world.foresight.tick(world.clock.monotonic_s())
+    assert [(one.alert, one.after, one.remaining) for one in world.told] == [("dry", "exhausted", 0)]
+    world.clock.advance(1.0)
+    world.foresight.tick(world.clock.monotonic_s())
+    assert len(world.told) == 1
+
+
+async def test_looking_at_thousands_of_pools_makes_none_watched_and_renews_few() -> None:
+    world = Engine()
+    ids = await world.keys(1500, rpm=60)
+    for key_id in ids:
+        world.view(key_id)
+    pools, total = await world.engine.list_pools()
+    assert (len(pools), total) == (1500, 1500)
+    assert {pool.outlook for pool in pools} == {"not in use"}
+    assert all(window.forecast is None for key_id in ids for window in world.view(key_id).windows)
+    assert await world.engine.predict_exhaustion(ids[0]) is None
+    for key_id in ids[:200]:
+        world.use(key_id, 3)
+    world.clock.advance(5.0)
+    await world.engine.list_pools()
+    fresh = [key_id for key_id in ids if world.view(key_id).refreshed_at_s == world.clock.monotonic_s()]
+    assert 0 < len(fresh) <= 60
+    await world.engine.get_quota_state(ids[199])
+    assert world.view(ids[199]).refreshed_at_s == world.clock.monotonic_s()
+
+
+async def test_urgent_pools_come_first_and_pages_meet_without_overlap() -> None:
+    world = Engine()
+    ids = await world.keys(6, rpm=10)
+    for key_id in ids:
+        world.use(key_id, 1)
+    world.use(ids[4], 9)
+    world.foresight.tick(world.clock.monotonic_s())
+    urgent, _ = await world.engine.list_pools(order="urgency")
+    assert urgent[0].key_ids == [ids[4]]
+    assert (urgent[0].capacity_state, urgent[0].outlook.startswith("dry")) == ("exhausted", True)
+    pages = [await world.engine.list_pools(limit=4, offset=offset) for offset in (0, 4, 8)]
+    assert [pool.key_ids[0] for page, _ in pages for pool in page] == ids
+    assert {total for _, total in pages} == {6}
+    assert world.engine.labels_of(urgent[0].pool_id) == urgent[0].key_labels
