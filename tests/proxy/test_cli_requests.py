@@ -134,6 +134,23 @@ def test_route_shows_refusals_with_their_codes_and_fails_when_nobody_could_serve
     assert explain(beside, tmp_path, "gpt-4o-mini", "--json", status=1).json["selected_key_id"] is None
 
 
+def test_route_says_what_would_change_without_a_key_or_with_another_objective(
+    shared: dict[str, str], tmp_path: Path
+) -> None:
+    real = explain(shared, tmp_path, "gpt-4o-mini", "--json").json["selected_key_id"]
+    labels = {one["id"]: one["label"] for one in run_cli("keys", "list", "--json", folder=tmp_path, env=shared).json}
+    without = explain(shared, tmp_path, "gpt-4o-mini", "--without", labels[real])
+    assert "Against the real decision: A request without these wishes" in without.out
+    assert f"Without these wishes {labels[real]} would serve" in without.out
+    assert "key is blocked" in without.out
+    other = next(key_id for key_id in labels if key_id != real)
+    only = explain(shared, tmp_path, "gpt-4o-mini", "--key", labels[other], "-o", "cost", "--json").json
+    assert only["selected_key_id"] == other
+    assert only["compared"]["selected_key_id"] == real
+    assert only["compared"]["same"] is False
+    assert "There is no key 'nobody'" in explain(shared, tmp_path, "gpt-4o-mini", "--without", "nobody", status=2).err
+
+
 def test_route_refuses_an_unknown_objective_by_naming_the_known_ones(shared: dict[str, str], tmp_path: Path) -> None:
     ran = explain(shared, tmp_path, "gpt-4o-mini", "--objective", "speed", status=1)
     assert "known are: cost, reliability, fairness" in ran.err

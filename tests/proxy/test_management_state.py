@@ -127,6 +127,24 @@ def test_a_dry_run_decides_without_sending(served: Served, sim: Sim) -> None:
     assert served.get("/api/v1/state").json["open_holds"] == 0
 
 
+def test_a_dry_run_says_what_its_wishes_change(shared: Served) -> None:
+    real = shared.post("/api/v1/route", CHAT).json
+    assert real["compared"] is None
+    assert real["selected"]["key_id"] == real["selected_key_id"]
+    trial = shared.post("/api/v1/route", {**CHAT, "without": [real["selected_key_id"]]}).json
+    assert trial["selected_key_id"] != real["selected_key_id"]
+    assert trial["compared"]["selected_key_id"] == real["selected_key_id"]
+    assert trial["compared"]["same"] is False
+    assert shared.post("/api/v1/route", {**CHAT, "keys": [real["selected_key_id"]]}).json["compared"]["same"] is True
+    assert shared.post("/api/v1/route", CHAT).json["selected_key_id"] == real["selected_key_id"]
+
+
+def test_without_a_shadow_objective_there_is_no_summary_of_it(shared: Served) -> None:
+    told = shared.get("/api/v1/decisions/shadow")
+    assert (told.status, told.code) == (404, "not_found")
+    assert "APIKEYROUTER_SHADOW_OBJECTIVE" in str(told.json)
+
+
 @pytest.mark.parametrize(
     "body",
     [{}, {"model": ""}, {**CHAT, "objective": "fastest"}, {**CHAT, "messages": []},

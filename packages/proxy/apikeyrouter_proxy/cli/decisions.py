@@ -9,7 +9,7 @@ from urllib.parse import quote
 import typer
 
 from apikeyrouter_proxy.cli.console import about, print_json, print_table, say, styled
-from apikeyrouter_proxy.cli.failures import FAILED
+from apikeyrouter_proxy.cli.failures import FAILED, USAGE, CliError
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Objective, Store, Url
 from apikeyrouter_proxy.cli.service import Service, Where, open_service
 from apikeyrouter_proxy.cli.times import moment
@@ -37,24 +37,41 @@ def route(
     objective: Objective = None,
     message: Annotated[str, typer.Option("--message", "-m", help="The user's message.")] = "Hello!",
     provider: Annotated[Optional[str], typer.Option("--provider", help="Only keys of this provider.")] = None,  # noqa: UP045
+    without: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--without", help="What if this key (label or id) were not there; may be repeated."),
+    ] = None,
+    key: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--key", help="What if there were this key (label or id) only; may be repeated."),
+    ] = None,
     url: Url = None,
     store: Store = None,
     env_file: EnvFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say which key would serve a request now, and why. Nothing is sent. The exit status is 1 when none could."""
+    """Say which key would serve a request now, and why. Nothing is sent. The exit status is 1 when none could.
+
+    With --objective, --without or --key it also says what they change against the decision that is made without them.
+    """
     body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": message}]}
     if objective:
         body["objective"] = objective
     if provider:
         body["provider_id"] = provider
     with open_service(Where(url, store, env_file)) as service:
+        if without or key:
+            known = service.get("/api/v1/keys")["data"]
+            body["without"] = [_known(known, name) for name in without or ()]
+            body["keys"] = [_known(known, name) for name in key or ()]
         decision = service.send("POST", "/api/v1/route", body)
         labels = {} if as_json else _labels(service)
     if as_json:
         print_json(decision)
     else:
         _print_decision(decision, labels)
+        if decision.get("compared"):
+            _print_change(decision["compared"], labels)
     if decision["selected_key_id"] is None:
         raise typer.Exit(FAILED)
 
@@ -138,6 +155,29 @@ def _print_decision(decision: dict[str, Any], labels: dict[str, str]) -> None:
         print_table(["attempt with", "outcome", "status", "took", "detail"], tried)
     if decision["flip"]:
         say(f"What would change it: {decision['flip']}.")
+    pool = decision.get("quota")
+    if pool and pool["dry_p50_s"] is not None:
+        say(f"Its quota pool is {pool['state']} and runs dry in about {pool['dry_p50_s']:.0f} s.")
+    shadow = decision.get("shadow")
+    if shadow and not shadow["same"]:
+        cost = Decimal(str(shadow["cost_usd"]))
+        say(f"Under {shadow['objective']}, {shadow['label']} would have served: expected cost {cost:+.9f} dollars.")
+
+
+def _print_change(compared: dict[str, Any], labels: dict[str, str]) -> None:
+    """What the wishes of a trial change."""
+    say(f"Against the real decision: {compared['explanation']}")
+    if not compared["same"]:
+        say(f"Without these wishes {_name(labels, compared['selected_key_id'])} would serve ({compared['objective']}).")
+
+
+def _known(keys: list[dict[str, Any]], name: str) -> str:
+    """The id of the key that is meant."""
+    for one in keys:
+        if name in (one["id"], one["label"]):
+            return str(one["id"])
+    shown = ", ".join(sorted(one["label"] for one in keys)[:8]) or "none is registered"
+    raise CliError(f"There is no key {name!r}. Keys are: {shown}.", USAGE)
 
 
 def _print_candidates(decision: dict[str, Any], labels: dict[str, str]) -> None:

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from apikeyrouter.domain.interfaces.state_store import StateQuery
-from apikeyrouter.domain.models.routing_decision import RoutingDecision, RoutingObjective
+from apikeyrouter.domain.models.routing_decision import Comparison, RoutingDecision, RoutingObjective
+from apikeyrouter.domain.routing.shadow import ShadowSummary
 from apikeyrouter.inspection import StateSummary
 from apikeyrouter.intents import intent_of
 from apikeyrouter_proxy.audit import KINDS
@@ -25,7 +26,10 @@ _INTENT_FIELDS = frozenset({"model", "messages", "provider_id", "parameters", "t
 
 
 class DryRun(BaseModel):
-    """A chat completion body, with the objective to try and, if wanted, a provider."""
+    """A chat completion body, with the objective to try and, if wanted, a provider.
+
+    `without`, `keys`: labels or ids of keys to leave out, or to choose among.
+    """
 
     model_config = ConfigDict(extra="allow", hide_input_in_errors=True)
 
@@ -35,12 +39,16 @@ class DryRun(BaseModel):
     )
     provider_id: str | None = None
     objective: RoutingObjective | str | None = None
+    without: list[str] = Field(default_factory=list, max_length=1000)
+    keys: list[str] = Field(default_factory=list, max_length=1000)
 
 
 class ExplainedDecision(RoutingDecision):
-    """A decision with its explanation in several lines."""
+    """A decision with its explanation in several lines. `compared`: of a trial with wishes, what they change against
+    the decision that is made without them."""
 
     details: str
+    compared: Comparison | None = None
 
 
 class EventView(BaseModel):
@@ -81,6 +89,18 @@ async def list_decisions(proxy: RunningProxy, limit: _Limit = 50, key_id: str | 
     return page_of(found)
 
 
+@router.get("/decisions/shadow", tags=["decisions"], summary="What the shadow objective would change")
+async def show_shadow(proxy: RunningProxy) -> ShadowSummary:
+    """Counts and sums since this process started. 404 unless `APIKEYROUTER_SHADOW_OBJECTIVE` is set."""
+    shadow = proxy.router.chooser.shadow
+    if shadow is None:
+        raise NotFoundError(
+            "No shadow objective is asked. Set APIKEYROUTER_SHADOW_OBJECTIVE to one (cost, reliability, latency, ...) "
+            "and start again; requests go on as they do."
+        )
+    return shadow.summary()
+
+
 @router.get("/decisions/{decision_or_request_id}", tags=["decisions"], summary="Explain a decision")
 @router.get("/requests/{decision_or_request_id}", tags=["decisions"], summary="Explain a request")
 async def show_decision(proxy: RunningProxy, decision_or_request_id: str) -> ExplainedDecision:
@@ -97,11 +117,16 @@ async def show_decision(proxy: RunningProxy, decision_or_request_id: str) -> Exp
 
 @router.post("/route", tags=["decisions"], summary="Try a decision")
 async def dry_run(proxy: RunningProxy, body: DryRun) -> ExplainedDecision:
-    """Says which key would serve this request now, and why. Nothing is sent, held or counted."""
-    given = body.model_dump(exclude={"objective"}, exclude_none=True)
+    """Says which key would serve this request now, and why. Nothing is sent, held or counted. With an objective, keys
+    left out or keys named it also says what that changes."""
+    given = body.model_dump(exclude={"objective", "without", "keys"}, exclude_none=True)
     extra = {name: given.pop(name) for name in list(given) if name not in _INTENT_FIELDS}
     intent = intent_of({**given, "parameters": {**given.get("parameters", {}), **extra}})
-    return _explained(proxy, await proxy.router.routing_engine.route_request(intent, body.objective))
+    engine = proxy.router.routing_engine
+    if body.objective is None and not body.without and not body.keys:
+        return _explained(proxy, await engine.route_request(intent))
+    decision, compared = await engine.what_if(intent, body.objective, without=body.without, keys=body.keys)
+    return _explained(proxy, decision).model_copy(update={"compared": compared})
 
 
 @router.get("/state", tags=["state"], summary="Summary")

@@ -91,8 +91,8 @@ def margins(chosen: Kept | None, kept: Sequence[Kept], *, turns: bool) -> Margin
         gap = other.score - chosen.score
         for name in set(other.named_terms) | set(chosen.named_terms):
             slope = chosen.named_terms.get(name, Decimal(0)) - other.named_terms.get(name, Decimal(0))
-            # more weight on what speaks against the chosen one, or less on what speaks for it; no weight is negative
-            if slope and gap / slope >= -1 and (least is None or (abs(gap / slope), name) < (abs(least[0]), least[1])):
+            # more weight on what speaks against the chosen one, or less on what speaks for it, but some
+            if slope and gap / slope > -1 and (least is None or (abs(gap / slope), name) < (abs(least[0]), least[1])):
                 least = (gap / slope, name)
     change, term = least or (None, None)
     return Margins(runner, runner.score - chosen.score, term, change)
