@@ -27,6 +27,7 @@ from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.quota.charging import failed_charges, used_charges
 from apikeyrouter.domain.quota.facts import LimitFact
 from apikeyrouter.domain.resilience.failures import LIMITED, RATES, Billing, Failure, FailureClass
+from apikeyrouter.domain.resilience.hedge import Hedger
 from apikeyrouter.domain.routing.choose import Taken
 from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord
@@ -54,6 +55,10 @@ def _nobody_waits() -> None:
     """Stands for a waiting room that is never entered."""
 
 
+def _nobody_listens(provider_id: str, *, ok: bool, now_s: float) -> None:
+    """Stands for a health watch."""
+
+
 LESSONS = 100
 """Replies that statistics learn from per flush (250 ms): 400 a second."""
 
@@ -62,7 +67,8 @@ LESSONS = 100
 class Learners:
     """Who learns from an attempt. Statistics of lengths and estimates take `LESSONS` replies between two calls of
     `renew` and let the others pass: at thousands a second each one more says nothing new, and would cost a tenth of
-    the request. `freed` is told when an attempt has given capacity back."""
+    the request. `freed` is told when an attempt has given capacity back; `heard`, that a provider answered, or failed
+    for a fault of its own; `hedger`, when hedging is on, how long first bytes took."""
 
     keys: KeyManager
     lengths: OutputLengths
@@ -71,6 +77,8 @@ class Learners:
     clock: Clock
     rng: Random
     freed: Callable[[], None] = _nobody_waits
+    heard: Callable[..., None] = _nobody_listens
+    hedger: Hedger | None = None
     deltas: DeltaRatios = field(default_factory=DeltaRatios)
     lessons_left: int = LESSONS
 
@@ -171,8 +179,12 @@ class Attempt:
         """A stream has begun well: the breaker may know, since its end can be minutes away."""
         self.first_byte()
         now_s = self._learners.clock.monotonic_s()
-        self._taken.candidate.breaker.succeed(now_s, self._breaker_ticket, self.fact.key_id)
+        candidate, learners = self._taken.candidate, self._learners
+        candidate.breaker.succeed(now_s, self._breaker_ticket, self.fact.key_id)
         self._breaker_ticket = _TOLD
+        learners.heard(self.fact.provider_id, ok=True, now_s=now_s)
+        if learners.hedger is not None and self.fact.ttft_s is not None:
+            learners.hedger.record(self.fact.provider_id, candidate.model, self.fact.ttft_s)
 
     def succeed(self, usage: Usage | None, *, status: int = 200) -> Usage:
         """The reply is complete. Without usage from the provider, what was expected is charged, and said."""
@@ -208,6 +220,7 @@ class Attempt:
         learners, breaker = self._learners, candidate.breaker
         if failure.failure_class in _UNHEALTHY:
             breaker.fail(now_s, self._breaker_ticket, learners.rng, self.fact.key_id)
+            learners.heard(self.fact.provider_id, ok=False, now_s=now_s)
         else:
             breaker.release(now_s, self._breaker_ticket)
         # after the breaker: what is the provider's fault is not the key's

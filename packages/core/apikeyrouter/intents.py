@@ -78,6 +78,7 @@ def _encoded(wire: Mapping[str, Any]) -> tuple[bytes, Peek]:
 def dry_run(router: ApiKeyRouter, intent: RequestIntent, objective: Objective) -> RoutingDecision:
     """What would be decided now. The turn and the hold that choosing takes are given back."""
     call = call_of(router, intent, stream=False)
+    objective = router.policy_engine.apply(objective, call)
     record = DecisionRecord(
         "dry_run", call.request_id, call.model, objective, at_utc_s=router.journal.utc_s(), stream=False
     )

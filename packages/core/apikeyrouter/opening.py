@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 __all__ = ["learners_of", "open_pipeline", "open_room", "open_sealer"]
 
 _DOUBT = 0.5
-"""On the bursty code trace at 80 % load 1.1 served 76.2 % of the requests, 0.5 77.4 %, 0 77.4 %, at the price of more who
-wait in vain."""
+"""On the bursty code trace at 80 % load 1.1 served 76.2 % of the requests, 0.5 77.4 %, 0 77.4 %, at the price of more
+who wait in vain."""
 
 _SALT = "sealing.salt"
 

@@ -14,9 +14,9 @@ tests/property and tests/stateful.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from apikeyrouter.attempt import Learners
 from apikeyrouter.domain.components.cost_controller import CostController
@@ -24,7 +24,7 @@ from apikeyrouter.domain.errors import ErrorCategory, NoEligibleKeysError, Route
 from apikeyrouter.domain.interfaces.transport import Transport
 from apikeyrouter.domain.models.call import Admission, Call, Tenant
 from apikeyrouter.domain.resilience.failures import RATES, Failure, FailureClass, Scope
-from apikeyrouter.domain.resilience.retry import Step, costs_retry_budget, next_step
+from apikeyrouter.domain.resilience.retry import Step, TenantRetryBudgets, costs_retry_budget, next_step, withdraw_all
 from apikeyrouter.domain.routing.candidates import Group
 from apikeyrouter.domain.routing.choose import Chooser, MoneyRefusal, Taken
 from apikeyrouter.domain.routing.demand import Demand, demand_of
@@ -34,9 +34,10 @@ from apikeyrouter.domain.routing.fallbacks import FallbackReason, reason_of, rea
 from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.domain.routing.refusals import failed_error, refused_error
 from apikeyrouter.funding import Funding, Money
+from apikeyrouter.hedging import first_good
 from apikeyrouter.journal import Journal
 from apikeyrouter.patience import Patience, Waiting, waitable_at
-from apikeyrouter.sending import Limits, Order, Reply, Sender
+from apikeyrouter.sending import Failed, Limits, Order, Reply, Sender
 
 __all__ = ["Pipeline", "Tenants"]
 
@@ -99,6 +100,8 @@ class Pipeline:
         self._clock = learners.clock
         self._journal = journal
         self._limits = limits
+        self._hedger = learners.hedger
+        self._tenant_retries = TenantRetryBudgets()
         self._new_id = new_id
 
     async def serve(self, call: Call, objective: Objective) -> Reply:
@@ -157,8 +160,10 @@ class Pipeline:
                 if taken.money_lines:
                     self._cap_unknown(flow, taken)
                 self._patience.served(waiting)
-                outcome = await self._sender.send(Order(flow.call, flow.money.demand, flow.record, taken, flow.group))
+                outcome, taken = await self._send(flow, taken)
                 if isinstance(outcome, Reply):
+                    if outcome.stream is None and outcome.fact is not None:
+                        self._journal.ended(flow.call, flow.record, outcome.fact, outcome.usage)
                     return outcome
                 failure = outcome.failure
                 flow.failures.append((outcome.fact, failure))
@@ -172,13 +177,58 @@ class Pipeline:
             self._patience.left(waiting)
             flow.record.waited_s = waiting.waited_s + flow.money.waited_s
 
+    async def _send(self, flow: _Flow, taken: Taken) -> tuple[Reply | Failed, Taken]:
+        """Step 6; with hedging, a second send to another place if the first is silent for too long."""
+        after_s = self._hedge_after_s(flow, taken)
+        if after_s is None:
+            return await self._sender.send(self._order(flow, taken)), taken
+        legs = [taken]
+
+        def second() -> Coroutine[Any, Any, Reply | Failed] | None:
+            if self._hedger is None or not self._hedger.fire(self._clock.monotonic_s()):
+                return None
+            other = self._take(flow)
+            if other is None:
+                return None
+            legs.append(other)
+            return self._sender.send(self._order(flow, other))
+
+        raced = await first_good(
+            lambda: self._sender.send(self._order(flow, taken)),
+            second,
+            after_s=after_s,
+            clock=self._clock,
+            good=lambda outcome: isinstance(outcome, Reply),
+            discard=lambda outcome: outcome.discard() if isinstance(outcome, Reply) else None,
+        )
+        return raced.outcome, legs[raced.leg]
+
+    def _order(self, flow: _Flow, taken: Taken) -> Order:
+        return Order(flow.call, flow.money.demand, flow.record, taken, flow.group)
+
+    def _hedge_after_s(self, flow: _Flow, taken: Taken) -> float | None:
+        """Seconds of silence after which a second send is worth its price; None: never, or hedging is off."""
+        if self._hedger is None:
+            return None
+        runner = next((row for row in flow.record.kept if row[4] is not taken.candidate), None)
+        if runner is None:
+            return None
+        _, _, _, _, other, loser_usd, _, _ = runner
+        first = (taken.scored.provider_id, taken.candidate.model)
+        second = (other.provider.provider_id, other.model)
+        return self._hedger.plan(first, second, loser_usd=loser_usd, now_s=self._clock.monotonic_s())
+
     def _fall_back(self, flow: _Flow, reason: FallbackReason) -> bool:
         """Goes on with the next model that may stand in, if there is one."""
+        ruling = flow.objective.ruling
+        if ruling is not None and not ruling.fallbacks:
+            return False
         if flow.fallbacks is None:
             call = flow.call
             flow.fallbacks = list(self._directory.fallbacks_for(call.provider_id, call.model, reason))
         if not flow.fallbacks or flow.sends >= _SENDS_MAX or flow.call.deadline_s <= self._clock.monotonic_s():
             return False
+        flow.record.fallbacks = [*flow.record.fallbacks, flow.group.model]
         flow.group = flow.fallbacks.pop(0)
         flow.tried = set()
         return True
@@ -191,6 +241,7 @@ class Pipeline:
         if flow.fallbacks is not None:  # from the first model on
             flow.group = self._directory.group_for(flow.call.provider_id, flow.call.model)
             flow.fallbacks = None
+            flow.record.fallbacks = []
         return True
 
     def _take(self, flow: _Flow) -> Taken | None:
@@ -210,6 +261,7 @@ class Pipeline:
             flow.sends += 1
             if flow.sends == 1:
                 taken.candidate.provider.retry_budget.deposit(now_s)
+                self._tenant_retries.of(flow.waiting.tenant).deposit(now_s)
         return taken
 
     async def _find_money(self, flow: _Flow) -> bool:
@@ -253,8 +305,8 @@ class Pipeline:
             retry_unanswered=self._limits.retry_unanswered,
         )
         if step is Step.TryNextKey and costs_retry_budget(failure):
-            budget = taken.candidate.provider.retry_budget
-            return step if budget.try_withdraw(now_s) else Step.Stop
+            budgets = (taken.candidate.provider.retry_budget, self._tenant_retries.of(flow.waiting.tenant))
+            return step if withdraw_all(budgets, now_s) else Step.Stop
         return step
 
     def _may_come_back(self, flow: _Flow, now_s: float) -> bool:

@@ -17,45 +17,28 @@ from typing import Any
 import msgspec
 
 from apikeyrouter.budget_check import check_budget
-from apikeyrouter.domain.components.cost_controller import CostController
-from apikeyrouter.domain.components.foresight import Foresight
-from apikeyrouter.domain.components.key_manager import KeyManager
-from apikeyrouter.domain.components.price_keeper import PriceKeeper
-from apikeyrouter.domain.components.quota_awareness_engine import QuotaAwarenessEngine
-from apikeyrouter.domain.components.quota_memory import QuotaMemory
+from apikeyrouter.domain.components.policy_engine import Given
 from apikeyrouter.domain.components.routing_engine import RoutingEngine
-from apikeyrouter.domain.components.tenant_limits import TenantLimits
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.price_source import PriceSource
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
 from apikeyrouter.domain.interfaces.state_store import StateStore
 from apikeyrouter.domain.interfaces.transport import Timeouts, Transport
-from apikeyrouter.domain.keys.learning import Transition
-from apikeyrouter.domain.keys.record import KeyRecord
-from apikeyrouter.domain.ledger.ledger import Ledger
 from apikeyrouter.domain.models.api_key import APIKey
 from apikeyrouter.domain.models.call import Call, Operation
-from apikeyrouter.domain.models.events import KeyMoved, Observer
+from apikeyrouter.domain.models.events import Observer
 from apikeyrouter.domain.models.request_intent import RequestIntent
 from apikeyrouter.domain.models.routing_decision import RoutingDecision, RoutingObjective
 from apikeyrouter.domain.models.system_response import SystemResponse
-from apikeyrouter.domain.quota.dialects import limit_dialect
-from apikeyrouter.domain.quota.pools import Pools
-from apikeyrouter.domain.routing.choose import Chooser
-from apikeyrouter.domain.routing.directory import Directory
-from apikeyrouter.domain.routing.objectives import Objective, compile_objective
+from apikeyrouter.domain.resilience.hedge import Hedger
+from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.domain.routing.provider import Provider
-from apikeyrouter.feed import ChangeFeed
-from apikeyrouter.housekeeping import Housekeeping
-from apikeyrouter.infrastructure.clock import SystemClock
+from apikeyrouter.health_watch import HealthWatch, look_at
 from apikeyrouter.infrastructure.config.settings import RouterSettings
-from apikeyrouter.infrastructure.ledger_boxes import boxes_for
-from apikeyrouter.infrastructure.pricing.catalogue import GenaiPriceSource
-from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStore
 from apikeyrouter.inspection import KeyCheck, StateSummary, check_key, list_models, summarize
 from apikeyrouter.intents import call_of, dry_run, embedding_call
-from apikeyrouter.journal import Journal
-from apikeyrouter.opening import learners_of, open_pipeline, open_room, open_sealer
+from apikeyrouter.opening import open_pipeline, open_sealer
+from apikeyrouter.parts import RouterParts
 from apikeyrouter.pipeline import Pipeline
 from apikeyrouter.responses import build_response
 from apikeyrouter.routed_stream import RoutedStream
@@ -66,7 +49,7 @@ __all__ = ["ApiKeyRouter"]
 _log = logging.getLogger("apikeyrouter")
 
 
-class ApiKeyRouter:
+class ApiKeyRouter(RouterParts):
     """Routes requests over keys.
 
     `state_store`: where keys, budgets and decisions live; default: memory. `config`: RouterSettings, a dict of its
@@ -86,47 +69,23 @@ class ApiKeyRouter:
         price_source: PriceSource | None = None,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        self.settings = RouterSettings.from_any(config)
-        if "log_level" in self.settings.model_fields_set:
-            _log.setLevel(self.settings.log_level)
-        self.state_store: StateStore = state_store or MemoryStateStore()
-        self._clock: Clock = clock or SystemClock()
-        self._environ = os.environ if environ is None else environ
-        rng = rng or Random()
-        self.ledger = Ledger(self._clock)
-        self.journal = Journal(self.state_store, self._clock, decisions_max=self.settings.decision_log_max)
-        self.journal.observers.extend(observers)
-        listed = price_source or GenaiPriceSource(self._clock)
-        self.prices = PriceKeeper(listed, self.state_store, self._clock, self.settings.price_overrides)
-        self.cost_controller = costs = CostController(
-            self.state_store,
-            self.ledger,
-            self.prices.book,
-            self._clock,
-            on_event=self.journal.money_event,
-            boxes=boxes_for(self.state_store, self._environ),
-            soft_without_store=self.settings.soft_budgets_without_store,
-        )
-        self.key_manager = KeyManager(self.state_store, self._clock, rng, on_change=self._key_changed)
-        self.pools = Pools(self._clock, limit_dialect)
-        self.foresight = Foresight(self.pools, self.journal.quota_changed)
-        self.quota_memory = QuotaMemory(self.pools, self.state_store, self._clock)
-        self.directory = Directory(self.key_manager, costs.price_for, self.pools.view, self.settings.considered_max)
-        self.chooser = Chooser(self.ledger, costs, self.settings.considered_max)
-        self.quota_awareness_engine = QuotaAwarenessEngine(self.key_manager, self.pools, self.foresight, self._clock)
+        super().__init__(state_store, config, observers, clock, rng, price_source, environ)
         self.routing_engine = RoutingEngine(self._dry_run)
-        self.tenant_limits = TenantLimits(costs.book.lessee, self._clock)
-        self.waiting_room = open_room(self.settings, self._clock)
-        self._learners = learners_of(self.key_manager, costs, self._clock, rng, self.waiting_room.freed)
-        costs.checker = partial(check_budget, self)
-        self.feed = ChangeFeed(self.state_store, self._clock)
-        self.prices.follow(self.feed.subscribe, self.directory.changed)
-        self._house = Housekeeping(self._clock, self._post, costs.book, self.key_manager, self.quota_memory, self.feed)
+        self.cost_controller.checker = partial(check_budget, self)
+        self.health = HealthWatch(
+            self._clock,
+            partial(look_at, self),
+            lambda: list(self.directory.providers),
+            observers=self.journal.observers,
+            every_s=self.settings.health_check_s,
+        )
+        self._learners.heard = self.health.heard
+        if self.settings.hedge:
+            self._learners.hedger = Hedger(self.settings.values.latency_usd_per_s)
         self._given_transport = transport
         self._transport: Transport | None = None
         self._pipeline: Pipeline | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._objectives: dict[str | None, Objective] = {}
 
     async def __aenter__(self) -> ApiKeyRouter:
         await self.start()
@@ -158,6 +117,8 @@ class ApiKeyRouter:
                     _log.warning(note)
                 await self.key_manager.open(sealer)
                 await self.prices.open()
+                await self.deployments.open()
+                await self.policy_engine.open()
                 await self.quota_memory.open()
                 await self.cost_controller.open()
                 self.directory.changed()
@@ -168,6 +129,7 @@ class ApiKeyRouter:
         self._transport = self._given_transport or self._transport or self._new_transport()
         self._pipeline = open_pipeline(self, self._transport, self._learners, self._clock)
         self._house.start()
+        self.health.start()
 
     async def aclose(self) -> None:
         """Writes what is pending and closes connections and store. The router may be started again."""
@@ -175,6 +137,8 @@ class ApiKeyRouter:
             return
         same_loop = self._loop is asyncio.get_running_loop()
         self._loop = None
+        if same_loop:
+            await self.health.stop()
         if self._transport is not None:
             await self._transport.aclose()
             self._transport = None
@@ -263,6 +227,7 @@ class ApiKeyRouter:
         intent: RequestIntent | Mapping[str, Any],
         objective: RoutingObjective | str | None = None,
         *,
+        policy: Given | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> SystemResponse:
         """Serves one request. `objective`: "fairness" (default), "cost", "reliability", "latency", "quality",
@@ -272,7 +237,7 @@ class ApiKeyRouter:
         """
         await self.start()
         call = call_of(self, intent, stream=False, tags=metadata)
-        return self._response(call, await self.serve(call, self.objective(objective)))
+        return self._response(call, await self.serve(call, self.objective(objective), policy))
 
     def route_stream(
         self,
@@ -295,21 +260,12 @@ class ApiKeyRouter:
         call = embedding_call(self, {"model": model, "input": texts, **parameters}, provider_id)
         return self._response(call, await self.serve(call, self.objective(None)))
 
-    async def serve(self, call: Call, objective: Objective) -> Reply:
-        """The pipeline itself, for callers that speak the wire format. The router must be started."""
+    async def serve(self, call: Call, objective: Objective, policy: Given | None = None) -> Reply:
+        """The pipeline itself, under the operator's policies, for callers that speak the wire format. The router must
+        be started."""
         if self._pipeline is None:
             raise RuntimeError("The router is not started: call `await router.start()` first.")
-        return await self._pipeline.serve(call, objective)
-
-    def objective(self, objective: RoutingObjective | str | None) -> Objective:
-        """Compiles an objective; names are cached. Raises SystemError (ValidationError) for an unknown one."""
-        if objective is None or isinstance(objective, str):
-            found = self._objectives.get(objective)
-            if found is None:
-                found = compile_objective(objective, self.settings.default_objective, self.settings.values)
-                self._objectives[objective] = found
-            return found
-        return compile_objective(objective, self.settings.default_objective, self.settings.values)
+        return await self._pipeline.serve(call, self.policy_engine.apply(objective, call, policy))
 
     def new_call(self, operation: Operation, body: bytes, peeked: Any, **fields: Any) -> Call:
         """A `Call` with ids and deadline filled in; `fields` go to `Call` and may override them."""
@@ -350,31 +306,6 @@ class ApiKeyRouter:
 
     def _dry_run(self, intent: RequestIntent, objective: RoutingObjective | str | None) -> RoutingDecision:
         return dry_run(self, intent, self.objective(objective))
-
-    # -- housekeeping -----------------------------------------------------------------------------------------------
-
-    def _key_changed(self, record: KeyRecord, transition: Transition | None) -> None:
-        if self.directory.knows(record.provider_id):
-            self.directory.key_moved(record.key_id)
-        else:
-            self.directory.changed()
-        self.waiting_room.freed()
-        if transition is not None and self.journal.observers:
-            event = KeyMoved(
-                record.key_id,
-                record.label,
-                record.provider_id,
-                transition.from_state.value,
-                transition.to_state.value,
-                transition.cause,
-                transition.until_s,
-            )
-            self.journal.key_moved(event)
-
-    def _post(self) -> None:
-        self.foresight.tick(self._clock.monotonic_s())
-        for due in (self.journal.flush, self.key_manager.flush_counters, self.prices.tick, self._learners.renew):
-            due()
 
     def _new_transport(self) -> Transport:
         from apikeyrouter.infrastructure.transport import HttpTransport, TransportLimits

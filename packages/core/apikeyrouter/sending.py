@@ -48,7 +48,13 @@ class Reply:
     headers: list[tuple[bytes, bytes]]
     body: bytes = b""
     usage: Usage | None = None
+    fact: AttemptFact | None = None
     stream: ReplyStream | None = None
+
+    def discard(self) -> None:
+        """Another reply was faster: this one is charged for what it used, and nobody reads it."""
+        if self.stream is not None:
+            self.stream.discard()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +107,7 @@ class Sender:
                     return await self._begin_stream(order, call, attempt, reply)
                 body, usage = adapter.read_reply(call, await reply.read())
                 charged = attempt.succeed(usage)
-                self._journal.ended(order.call, order.record, attempt.fact, charged)
-                return Reply(order.record, order.taken, 200, reply.headers, body, charged)
+                return Reply(order.record, order.taken, 200, reply.headers, body, charged, attempt.fact)
             return await self._read_failure(order, attempt, reply)
         except TransportError as error:
             return _failed(order, attempt, classify_transport(error))
@@ -148,7 +153,7 @@ class Sender:
         stream = ReplyStream(
             order.call, attempt, reply, chunks, reader, first=first, demand=order.demand, journal=self._journal
         )
-        return Reply(order.record, attempt.taken, 200, reply.headers, stream=stream)
+        return Reply(order.record, attempt.taken, 200, reply.headers, fact=attempt.fact, stream=stream)
 
     async def _read_failure(self, order: Order, attempt: Attempt, reply: HttpReply) -> Failed:
         body = await reply.read()

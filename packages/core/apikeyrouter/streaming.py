@@ -104,6 +104,12 @@ class ReplyStream:
                 self._call, self._attempt.record, self._attempt.fact, self.usage, outcome="client_closed"
             )
 
+    def discard(self) -> None:
+        """Nobody will read it, since another reply to the same request was faster."""
+        self._reply.aclose()
+        if self._attempt.open:
+            self._attempt.abandon("hedge_lost", self._so_far())
+
     def error(self) -> SystemError | None:
         """The failure as an exception, for callers that are not on a wire."""
         failure = self.failure

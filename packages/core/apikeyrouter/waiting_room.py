@@ -39,9 +39,9 @@ class WaitingRules:
     waited 3.4 times as long as alone without it, and 1.04 times with 20 s. Its price: who always asks for more than
     its share may stand still so long.
 
-    `doubt`: what part of the estimated time in line counts when it is judged whether a newcomer would be served in time.
-    1.1: who enters is served; less lets more in, some of whom wait in vain, where the speed of the last seconds says
-    little about the next.
+    `doubt`: what part of the estimated time in line counts when it is judged whether a newcomer would be served in
+    time. 1.1: who enters is served; less lets more in, some of whom wait in vain, where the speed of the last seconds
+    says little about the next.
     """
 
     wait_s: float = 10.0
