@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.errors import UnboundedCostError
@@ -130,15 +129,17 @@ class Chooser:
         When all that is left was merely ejected after failures, ejection is no longer a preference but an outage of
         our own making: the breaker alone decides. Who waits for quota counts as left.
         """
-        pool: Iterable[Candidate] = group.front(now_s, by_price=objective.cost > 0.0)
+        front = list(group.front(now_s, by_price=objective.cost > 0.0))
         if group.small:
-            sieve.sift(pool, self._considered_max)
+            sieve.sift(front, self._considered_max)
             sieve.level()
         else:
             home = _home(group, prefix)
             if home is not None:
-                pool = chain((home,), (one for one in pool if one is not home))
-            sieve.sift(pool, self._considered_max)
+                if home in front:
+                    front.remove(home)
+                front.insert(0, home)
+            sieve.sift(front, self._considered_max)
             if not sieve.kept:
                 sieve.rejections.clear()
                 sieve.sift(group.candidates, self._considered_max)

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from apikeyrouter.domain.routing.candidates import Candidate
     from apikeyrouter.domain.routing.demand import Demand
 
-__all__ = ["OVERSIZE_USD", "RELIABILITY_THRESHOLD", "Objective", "Ruling", "Values", "compile_objective", "scarcity"]
+__all__ = [
+    "EDGE",
+    "OVERSIZE_USD",
+    "RELIABILITY_THRESHOLD",
+    "Objective",
+    "Ruling",
+    "Values",
+    "compile_objective",
+    "scarcity",
+]
 
 RELIABILITY_THRESHOLD = 0.95
 """The threshold of the cost objective's explanation ("while maintaining reliability threshold (>0.95)")."""
@@ -32,7 +41,7 @@ OVERSIZE_USD = 1.0
 there is one (design notes 2.11, "Water level": one huge request beats small pools for minutes)."""
 
 _SECONDARY_WEIGHT = 0.3
-_EDGE = 0.1
+EDGE = 0.1
 """The last tenth of a limit is where estimates that were a little too low get requests refused."""
 
 _CONSTRAINTS = (
@@ -140,10 +149,9 @@ def scarcity(objective: Objective, room: float, pressure: float) -> float:
     and a pool that will not last at the rate at which it is used (2.2: shadow price above 1), cost up to `edge_usd`
     each: a price of its own keeps use at the rate at which the pool comes back.
     """
-    taken = 1.0 - room
-    price = objective.spread_usd * taken * taken
-    if room < _EDGE:
-        price += objective.edge_usd * (1.0 - room / _EDGE)
+    price = objective.spread_usd * (1.0 - room) * (1.0 - room)
+    if room < EDGE:
+        price += objective.edge_usd * (1.0 - room / EDGE)
     if pressure > 1.0:
         price += objective.edge_usd * min(pressure - 1.0, 1.0)
     return price

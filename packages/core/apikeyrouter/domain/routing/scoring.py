@@ -8,14 +8,14 @@ registration.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Container, Sequence
 
 from apikeyrouter.domain.models.quota_state import CapacityState
 from apikeyrouter.domain.routing.affinity import Prefix, saved_usd, within_bound
 from apikeyrouter.domain.routing.candidates import Candidate
 from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.domain.routing.explain import Row
-from apikeyrouter.domain.routing.objectives import OVERSIZE_USD, RELIABILITY_THRESHOLD, Objective, scarcity
+from apikeyrouter.domain.routing.objectives import EDGE, OVERSIZE_USD, RELIABILITY_THRESHOLD, Objective, scarcity
 
 __all__ = ["LATE_POOL", "LATE_SIZE", "OVERSIZE", "rank"]
 
@@ -40,16 +40,16 @@ def rank(
     now_s: float,
 ) -> list[Row]:
     """Best first. `rooms`: per candidate the least share of a limit that is left after the request, see `OVERSIZE`."""
-    rows = (_by_turn if objective.turns_only else _by_score)(kept, rooms, demand, objective, now_s)
-    if prefix is not None and prefix.pool is not None and objective.affinity:
-        rows = _with_affinity(rows, prefix, objective)
+    if objective.turns_only:
+        rows = _by_turn(kept, rooms, demand, now_s)
+    else:
+        home, lost = _home_of(kept, prefix, objective)
+        rows = _by_score(kept, rooms, demand, objective, home, lost, now_s)
     rows.sort()
     return rows
 
 
-def _by_turn(
-    kept: Sequence[Candidate], rooms: Sequence[float], demand: Demand, _objective: Objective, now_s: float
-) -> list[Row]:
+def _by_turn(kept: Sequence[Candidate], rooms: Sequence[float], demand: Demand, now_s: float) -> list[Row]:
     tokens_in, tokens_out = demand.input_expected, demand.output_expected
     return [
         (
@@ -67,12 +67,19 @@ def _by_turn(
 
 
 def _by_score(
-    kept: Sequence[Candidate], rooms: Sequence[float], demand: Demand, objective: Objective, now_s: float
+    kept: Sequence[Candidate],
+    rooms: Sequence[float],
+    demand: Demand,
+    objective: Objective,
+    home: Container[int],
+    lost: float,
+    now_s: float,
 ) -> list[Row]:
+    """`home`: registration numbers of those who lose nothing of a cached prompt; `lost`: dollars for the others."""
     rows: list[Row] = []
     tokens_in, tokens_out = demand.input_expected, demand.output_expected
     w_cost, w_failure, w_latency = objective.cost, objective.failure_usd, objective.latency_usd_per_s
-    w_load, w_turn, floors = objective.load_usd, objective.turn_usd, objective.floor
+    w_load, w_turn, w_spread, floors = objective.load_usd, objective.turn_usd, objective.spread_usd, objective.floor
     least_turn = min([one.turn for one in kept], default=0.0) if w_turn else 0.0
     for candidate, room in zip(kept, rooms, strict=True):
         stats, turn, quota = candidate.stats, candidate.turn, candidate.quota
@@ -83,38 +90,33 @@ def _by_score(
         load = candidate.record.in_flight * candidate.stride
         floor = p_failure + RELIABILITY_THRESHOLD - 1.0 if floors and p_failure > 1.0 - RELIABILITY_THRESHOLD else 0.0
         pressure = quota.pressure
-        if room == 1.0 and pressure <= 1.0:
-            scarce = 0.0
+        if room >= EDGE and pressure <= 1.0:
+            # as `scarcity` has it, without the call: most pools are neither near their end nor used up too fast
+            scarce = w_spread * (1.0 - room) * (1.0 - room)
         elif room >= 0.0:
             scarce = scarcity(objective, room, pressure)
         else:
             scarce = OVERSIZE_USD + scarcity(objective, room - OVERSIZE, pressure)
         cost, failure, latency = w_cost * expected_usd, w_failure * p_failure, w_latency * stats.ttft_s * (load + 1.0)
         burden, wait = w_load * load, w_turn * (turn - least_turn)
-        score = cost + failure + latency + burden + wait + floor + scarce
-        terms = (cost, failure, latency, burden, wait, floor, scarce, 0.0)
+        away = lost if lost and candidate.index not in home else 0.0
+        score = cost + failure + latency + burden + wait + floor + scarce + away
+        terms = (cost, failure, latency, burden, wait, floor, scarce, away)
         rows.append((0, int(score * _PICO + 0.5), turn, candidate.index, candidate, expected_usd, p_failure, terms))
     return rows
 
 
-def _with_affinity(rows: list[Row], prefix: Prefix, objective: Objective) -> list[Row]:
-    """The rows with what leaving the prompt's pool would cost. The same for all others, so their order stays."""
-    total = sum([row[4].record.in_flight * row[4].stride for row in rows])
-    home = [
-        row[4]
-        for row in rows
-        if row[4].quota.pool is prefix.pool and within_bound(row[4].record.in_flight * row[4].stride, total, len(rows))
-    ]
+def _home_of(kept: Sequence[Candidate], prefix: Prefix | None, objective: Objective) -> tuple[Collection[int], float]:
+    """Who has the beginning of the prompt and is not too loaded to get more of it, by registration number; and what
+    leaving them loses. That is the same for all others, so their order stays."""
+    if prefix is None or prefix.pool is None or not objective.affinity:
+        return (), 0.0
+    pool = prefix.pool
+    those = [one for one in kept if one.quota.pool is pool]
+    if not those:
+        return (), 0.0
+    total = sum([one.record.in_flight * one.stride for one in kept])
+    home = [one for one in those if within_bound(one.record.in_flight * one.stride, total, len(kept))]
     if not home:
-        return rows
-    lost = objective.affinity * saved_usd(home[0], prefix.tokens)
-    if lost <= 0.0:
-        return rows
-    at_home = {one.index for one in home}
-    pico = int(lost * _PICO + 0.5)
-    return [
-        row
-        if row[3] in at_home
-        else (row[0], row[1] + pico, row[2], row[3], row[4], row[5], row[6], (*row[7][:7], lost))
-        for row in rows
-    ]
+        return (), 0.0
+    return [one.index for one in home], objective.affinity * saved_usd(home[0], prefix.tokens)

@@ -50,8 +50,6 @@ _ABOUT_THE_REQUEST = frozenset(
 )
 """Codes that the next request may not get: nobody rests for them."""
 
-_NO_RULE = ChargeRule()
-
 
 class Sieve:
     """One decision's filters. `kept`, `rooms`: candidates that may serve, and the share of their pools that would be
@@ -84,7 +82,8 @@ class Sieve:
         abilities, tokens = self._needs
         objective, constrained = self._objective, self._selective or self._measured
         plain = self._selective and not self._measured and objective.ruling is None
-        rule, needs = _NO_RULE, self._demand.needs(_NO_RULE)
+        rule: ChargeRule | None = None
+        needs: Sequence[int] = ()
         calm = None
         for candidate in pool:
             record = candidate.record
