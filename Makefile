@@ -4,7 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test check lint types format bench bench-faults soak mutation build clean
+.PHONY: help run test check lint types format bench bench-faults simulate-ci soak mutation build clean
 
 help:            ## Show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -39,6 +39,9 @@ bench: $(VENV)/.dev-ready ## Benchmarks, side by side with the peers (see bench/
 
 bench-faults: $(VENV)/.dev-ready ## Fault scoreboard over HTTP
 	$(BIN)/python -m bench faults
+
+simulate-ci: $(VENV)/.dev-ready ## Two million simulated requests in 2,000 random worlds: laws, then figures (about 20 minutes)
+	$(BIN)/python -m bench.quota_grid --ci
 
 soak: $(VENV)/.dev-ready  ## Budgets while workers and servers are killed, at full size (about half an hour)
 	$(BIN)/python -m bench soak
