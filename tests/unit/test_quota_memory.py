@@ -152,6 +152,20 @@ async def test_a_configured_day_remembers_what_was_taken_when_and_a_new_limit_wi
     assert left(window, second.clock) == 20
 
 
+async def test_room_after_a_restart_comes_when_the_oldest_use_leaves() -> None:
+    store = KeptStore()
+    key = record(metadata={"rpd": 20})
+    first = await Process(store, ManualClock()).started()
+    first.serve(key, times=2)
+    first.clock.advance(18 * 3600.0)
+    first.serve(key, times=4)
+    second = await after_restart(first, store, 0.0)
+    account = second.view(key).pool.shared[Dimension.Requests, DAY_S].account
+    now_s = second.clock.monotonic_s()
+    account.adjust_used(5, now_s)
+    assert account.free_at_s(10, now_s) == pytest.approx(now_s + 6 * 3600.0, abs=0.05 * DAY_S)
+
+
 async def test_searched_limits_and_burst_horizons_are_not_learned_again() -> None:
     store = KeptStore()
     quiet, bursty = record("key_quiet"), record("key_bursty")
