@@ -77,7 +77,7 @@ def full_call(router: ApiKeyRouter) -> Call:
     wire = json.loads(body())
     wire["messages"][1]["content"] = " ".join(f"word{number}" for number in range(600))
     content = json.dumps(wire).encode()
-    return router.new_call(Operation.Chat, content, peek(content), tags={"session": "bench"})
+    return router.new_call(Operation.Chat, content, peek(content), session="bench")
 
 
 def full_objective(router: ApiKeyRouter) -> Objective:

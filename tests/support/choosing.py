@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from apikeyrouter import ApiKeyRouter, OpenAIAdapter
@@ -39,9 +40,9 @@ def call_of(text: str = "Hello!", *, max_tokens: int = 100, **fields: Any) -> Ca
     return Call("r", Operation.Chat, MODEL, body, peeked, started_s=0.0, deadline_s=600.0, **fields)
 
 
-def demand(text: str = "Hello!", *, tenant: str = "", **fields: Any) -> Demand:
+def demand(text: str = "Hello!", *, tenant: str = "", session: str = "", **fields: Any) -> Demand:
     """What such a call will probably use."""
-    return demand_of(call_of(text, **fields), _lengths, tenant=tenant)
+    return demand_of(replace(call_of(text, **fields), session=session), _lengths, tenant=tenant)
 
 
 def candidate(

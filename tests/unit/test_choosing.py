@@ -202,28 +202,28 @@ def test_a_conversation_stays_where_its_beginning_is_cached() -> None:
 def test_short_prompts_and_other_tenants_share_nothing() -> None:
     affinity = Affinity()
     home = candidate(0)
-    assert affinity.find(demand("short"), "session", 0.0) is None
-    mine = affinity.find(demand(LONG, tenant="a"), None, 0.0)
+    assert affinity.find(demand("short", session="session"), 0.0) is None
+    mine = affinity.find(demand(LONG, tenant="a"), 0.0)
     assert mine is not None
     affinity.sent(mine, home, 0.0)
-    again = affinity.find(demand(LONG, tenant="a"), None, 1.0)
-    theirs = affinity.find(demand(LONG, tenant="b"), None, 1.0)
+    again = affinity.find(demand(LONG, tenant="a"), 1.0)
+    theirs = affinity.find(demand(LONG, tenant="b"), 1.0)
     assert again is not None
     assert theirs is not None
     assert again.pool is home.quota.pool
     assert again.tokens >= 1024
     assert theirs.pool is None
-    late = affinity.find(demand(LONG, tenant="a"), None, KEPT_S + 1.0)
+    late = affinity.find(demand(LONG, tenant="a"), KEPT_S + 1.0)
     assert late is not None
     assert late.pool is None
 
 
 def test_a_session_named_by_the_caller_is_followed_whatever_its_text() -> None:
     affinity = Affinity()
-    first = affinity.find(demand(LONG), "chat-7", 0.0)
+    first = affinity.find(demand(LONG, session="chat-7"), 0.0)
     assert first is not None
     affinity.sent(first, candidate(3), 0.0)
-    later = affinity.find(demand("Quite another text. " * 400), "chat-7", 10.0)
+    later = affinity.find(demand("Quite another text. " * 400, session="chat-7"), 10.0)
     assert later is not None
     assert (later.index, later.tokens) == (3, first.length)
 
@@ -231,11 +231,11 @@ def test_a_session_named_by_the_caller_is_followed_whatever_its_text() -> None:
 def test_memory_of_prompts_is_bounded() -> None:
     affinity = Affinity(entries_max=10)
     for number in range(50):
-        prefix = affinity.find(demand(LONG), f"session-{number}", 0.0)
+        prefix = affinity.find(demand(LONG, session=f"session-{number}"), 0.0)
         assert prefix is not None
         affinity.sent(prefix, candidate(0), 0.0)
     assert len(affinity) == 10
-    newest = affinity.find(demand(LONG), "session-49", 0.0)
+    newest = affinity.find(demand(LONG, session="session-49"), 0.0)
     assert newest is not None
     assert newest.pool is not None
 

@@ -35,6 +35,7 @@ from apikeyrouter.domain.quota.pools import Pools
 from apikeyrouter.domain.routing.choose import Chooser
 from apikeyrouter.domain.routing.directory import Directory
 from apikeyrouter.domain.routing.objectives import Objective, compile_objective
+from apikeyrouter.domain.routing.shadow import Shadow
 from apikeyrouter.feed import ChangeFeed
 from apikeyrouter.housekeeping import Housekeeping
 from apikeyrouter.infrastructure.clock import SystemClock
@@ -95,6 +96,8 @@ class RouterParts:
             self.key_manager, costs.price_for, self.pools.view, self.settings.considered_max, self.deployments.book
         )
         self.chooser = Chooser(self.ledger, costs, self.settings.considered_max)
+        if self.settings.shadow_objective:
+            self.chooser.shadow = Shadow(compile_objective(self.settings.shadow_objective, "", self.settings.values))
         self.quota_awareness_engine = QuotaAwarenessEngine(self.key_manager, self.pools, self.foresight, self._clock)
         self.tenant_limits = TenantLimits(costs.book.lessee, self._clock)
         self.waiting_room = open_room(self.settings, self._clock)

@@ -191,6 +191,7 @@ class Pipeline:
             if other is None:
                 return None
             legs.append(other)
+            flow.record.hedges = [*flow.record.hedges, other.scored.label]
             return self._sender.send(self._order(flow, other))
 
         raced = await first_good(

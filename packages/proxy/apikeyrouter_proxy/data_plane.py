@@ -38,6 +38,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 OPERATIONS = {f"{prefix}/{operation.value}": operation for operation in Operation for prefix in ("/v1", "/openai/v1")}
 _WATCH_AFTER_S = 0.02
 _TAGS_MAX, _TAGS_LENGTH_MAX = 8, 512
+_SESSION_HEADERS = (b"x-session-affinity", b"x-session-id", b"session-id", b"x-claude-code-session-id")
+_SESSION_LENGTH_MAX = 128
 _LASTING_MAX = 1024
 _STORE_RETRY_S = 1.0
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
@@ -136,6 +138,7 @@ class DataPlane:
             headers=upstream_headers(raw_headers),
             request_id=given_id.decode() if given_id and _REQUEST_ID.fullmatch(given_id) else None,
             tags=_tags(headers, principal),
+            session=_session(headers),
             tenant=principal.tenant,
         )
         principal.check_model(call.model)
@@ -153,6 +156,15 @@ def _tags(headers: dict[bytes, bytes], principal: Principal) -> Mapping[str, Any
     for name in RESERVED_TAGS:
         tags.pop(name, None)
     return {**dict(list(tags.items())[:_TAGS_MAX]), **principal.tags}
+
+
+def _session(headers: Mapping[bytes, bytes]) -> str:
+    """The client's own name for a conversation, by the headers that clients really send; "" without one."""
+    for name in _SESSION_HEADERS:
+        value = headers.get(name)
+        if value:
+            return value[:_SESSION_LENGTH_MAX].decode("latin-1")
+    return ""
 
 
 def _store_down() -> WireError:

@@ -47,6 +47,7 @@ class Peek(msgspec.Struct, gc=False):
     prompt: msgspec.Raw = msgspec.Raw()
     prediction: msgspec.Raw = msgspec.Raw()
     service_tier: str | None = None
+    prompt_cache_key: str | None = None
     response_format: msgspec.Raw = msgspec.Raw()
 
     @property
@@ -98,7 +99,8 @@ class Call:
 
     `model`: without provider prefix. `provider_id`: serve from this provider only. `body`: JSON in OpenAI's shape of
     the operation, as the caller sent it. `started_s` and `deadline_s`: monotonic seconds. `headers`: the caller's
-    headers that may travel upstream, lower case. `tags`: free labels for policies and metrics. `tenant`: whose limits
+    headers that may travel upstream, lower case. `tags`: free labels for policies and metrics. `session`:
+    the caller's name for a conversation, whose prompt is best cached where it was before. `tenant`: whose limits
     and place in line it has; `admission`: what those limits hold for it.
     """
 
@@ -112,6 +114,7 @@ class Call:
     provider_id: str | None = None
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
     tags: Mapping[str, Any] = field(default_factory=dict)
+    session: str = ""
     tenant: Tenant | None = None
     admission: Admission | None = None
 

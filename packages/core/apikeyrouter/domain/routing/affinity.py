@@ -11,7 +11,6 @@ Sources: design notes 2.4, "Prefix affinity"; bounded loads: Mirrokni, Thorup an
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 from apikeyrouter.domain.quota.pools import QuotaPool
 from apikeyrouter.domain.routing.candidates import Candidate
@@ -55,13 +54,13 @@ class Affinity:
     def __len__(self) -> int:
         return len(self._seen)
 
-    def find(self, demand: Demand, session: object, now_s: float) -> Prefix | None:
-        """The request's beginning, with the pool that has it. `session`: the caller's own name for a conversation, if
-        it gave one. None for prompts that no provider caches. About 2 us."""
+    def find(self, demand: Demand, now_s: float) -> Prefix | None:
+        """The request's beginning, with the pool that has it: by the caller's own name for the conversation, if it gave
+        one. None for prompts that no provider caches. About 2 us."""
         if demand.input_expected < CACHED_MIN_TOKENS:
             return None
-        if session:
-            prefix = Prefix((demand.tenant, demand.model, session), demand.input_expected)
+        if demand.session:
+            prefix = Prefix((demand.tenant, demand.model, demand.session), demand.input_expected)
         else:
             digest, read = _beginning(demand)
             share = min(1.0, read / max(1, demand.bound.content_bytes))
@@ -112,8 +111,3 @@ def _beginning(demand: Demand) -> tuple[int, int]:
         if read >= _BEGINNING_BYTES:
             break
     return digest, read
-
-
-def session_of(tags: Mapping[str, object]) -> object:
-    """The caller's name for a conversation (`session`), None without one."""
-    return tags.get("session")

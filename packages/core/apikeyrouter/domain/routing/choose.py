@@ -20,7 +20,7 @@ from apikeyrouter.domain.ledger.holds import Hold, Refused
 from apikeyrouter.domain.ledger.ledger import Ledger
 from apikeyrouter.domain.quota.limits import QuotaWindow
 from apikeyrouter.domain.resilience.ejection import panic
-from apikeyrouter.domain.routing.affinity import Affinity, Prefix, session_of
+from apikeyrouter.domain.routing.affinity import Affinity, Prefix
 from apikeyrouter.domain.routing.candidates import Candidate, Group
 from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.domain.routing.explain import DecisionRecord, Rejection, Row, Scored
@@ -88,10 +88,10 @@ class Chooser:
     ) -> Taken | None:
         """The best candidate that could be held, or None; `record` receives candidates, scores and rejections.
 
-        `tags`: of the call; budgets per virtual key, team and tag go by them, and `session` names a conversation.
+        `tags`: of the call; budgets per virtual key, team and tag go by them.
         """
         self.money = []
-        prefix = self._affinity.find(demand, session_of(tags), now_s) if objective.affinity else None
+        prefix = self._affinity.find(demand, now_s) if objective.affinity else None
         sieve = Sieve(group, demand, objective, tried=tried, now_s=now_s)
         ahead = self._sift(group, objective, sieve, prefix, now_s)
         rejections = record.rejections = sieve.rejections

@@ -36,12 +36,13 @@ class Demand:
 
     `output_limit`: the caller's cap per choice, None when there is none. `choices`: how many replies it may be billed
     for; 0 for requests that generate nothing. `bound`: of the input. `tenant`, `template`: whose and which kind of
-    request it is, for the statistics of lengths. `tier`: the service tier that it asks for ("" for none).
+    request it is, for the statistics of lengths. `session`: the caller's name for a conversation, "" without one.
+    `tier`: the service tier that it asks for ("" for none).
     """
 
     __slots__ = (
         "_lengths", "_needs", "_ratios", "_template", "bound", "choices", "input_expected", "model", "operation",
-        "output_expected", "output_limit", "peek", "streams", "tenant", "tier",
+        "output_expected", "output_limit", "peek", "session", "streams", "tenant", "tier",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +53,7 @@ class Demand:
         self.operation = call.operation
         self.streams = bool(peek.stream)
         self.tenant = tenant
+        self.session = call.session or peek.prompt_cache_key or ""
         self.tier = tier_named(peek.service_tier) if peek.service_tier else ""
         self._lengths = lengths
         self._ratios = ratios
