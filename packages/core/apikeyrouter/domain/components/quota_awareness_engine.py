@@ -7,7 +7,7 @@ Law: looking never makes a pool watched: only what requests use is foreseen, or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -48,6 +48,8 @@ _PERIODS = {
 _CONSTRAINED_BELOW_RATIO = 0.5
 _CRITICAL_BELOW_RATIO = 0.2
 
+_RESTING = (KeyState.Throttled, KeyState.Exhausted)
+_CALM = (0, 0.0)
 _RENEWED_PER_LIST = 60
 """Outlooks that one list renews, about 100 us each; the others are some seconds old at the most, see `Foresight`."""
 
@@ -139,14 +141,25 @@ class QuotaAwarenessEngine:
         found = self._with_keys(provider_id, key_id)
         names = sorted(found, key=lambda name: found[name][0].provider_id)
         if order == "urgency":
-            pools = {name: self._pools.pool(found[name][0]) for name in names}
-            names.sort(key=lambda name: _urgency(pools[name], found[name]))
+            worst = self._urgencies(found)
+            names.sort(key=lambda name: worst.get(name, _CALM))
         page = names[offset : None if limit is None else offset + limit]
         shown = [view for name in page for view in self._views(self._pools.pool(found[name][0]), model)]
         due = [view for view in shown if view in self._pools.active and now_s - view.refreshed_at_s >= RENEW_S]
         for view in sorted(due, key=lambda view: view.refreshed_at_s)[:_RENEWED_PER_LIST]:
             self._foresight.renew(view, now_s)
         return [self._pool_state(name, found[name], model, now_s) for name in page], len(names)
+
+    def _urgencies(self, found: Mapping[str, list[KeyRecord]]) -> dict[str, tuple[int, float]]:
+        """Sorts the worst pools first, by what is known already; those that are missing here rest."""
+        worst: dict[str, tuple[int, float]] = {}
+        for view in self._pools.active:
+            name = view.pool.pool_id
+            worst[name] = min(worst.get(name, _CALM), (-SEVERITY[view.state], -view.pressure))
+        for name, records in found.items():
+            if records[0].state in _RESTING and all(record.state in _RESTING for record in records):
+                worst[name] = (-SEVERITY[CapacityState.Exhausted], worst.get(name, _CALM)[1])
+        return worst
 
     def labels_of(self, pool_id: str) -> list[str]:
         """The labels of a pool's keys. `pool_id`: "provider/pool"."""
@@ -206,7 +219,7 @@ class QuotaAwarenessEngine:
         return "not foreseen" if any(view in self._pools.active for view in views) else "not in use"
 
     def _state(self, record: KeyRecord, pool: QuotaPool, windows: Iterable[QuotaWindow], now_s: float) -> CapacityState:
-        resting = record.state in (KeyState.Throttled, KeyState.Exhausted) and blocked(record, None, now_s) is not None
+        resting = record.state in _RESTING and blocked(record, None, now_s) is not None
         if resting:
             return CapacityState.Exhausted
         known = [view.state for view in pool.views.values() if view.state is not CapacityState.Unknown]
@@ -246,14 +259,6 @@ def _windows(pool: QuotaPool, views: Iterable[PoolView], *, every: bool) -> dict
         found = dict.fromkeys(pool.shared.values(), "*")
     # one whose place another took only counts
     return {window: models for window, models in found.items() if window.limit == window.account.limit}
-
-
-def _urgency(pool: QuotaPool, records: Iterable[KeyRecord]) -> tuple[int, float]:
-    """Sorts the worst first, by what is known already."""
-    worst = max((SEVERITY[view.state] for view in pool.views.values()), default=0)
-    if all(record.state in (KeyState.Throttled, KeyState.Exhausted) for record in records):
-        worst = SEVERITY[CapacityState.Exhausted]
-    return -worst, -max((view.pressure for view in pool.views.values()), default=0.0)
 
 
 def _limit_state(window: QuotaWindow, models: str, now_s: float) -> LimitState:
