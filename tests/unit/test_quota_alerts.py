@@ -157,3 +157,23 @@ async def test_urgent_pools_come_first_and_pages_meet_without_overlap() -> None:
     assert [pool.key_ids[0] for page, _ in pages for pool in page] == ids
     assert {total for _, total in pages} == {6}
     assert world.engine.labels_of(urgent[0].pool_id) == urgent[0].key_labels
+
+
+async def test_steady_traffic_is_told_of_long_before_it_is_dry_once_and_then_all_clear() -> None:
+    world = Engine()
+    (key_id,) = await world.keys(1, rpm=120)
+    alerts: list[tuple[str | None, int]] = []
+    dry_at_s = None
+    for second in range(60 + 500):
+        if second < 60 and (world.view(key_id).windows[0].headroom(world.clock.monotonic_s()) or 0) >= 3:
+            world.use(key_id, 3)
+        elif dry_at_s is None:
+            dry_at_s = second
+        world.clock.advance(1.0)
+        world.foresight.tick(world.clock.monotonic_s())
+        alerts += [(one.alert, second) for one in world.told if one.alert is not None]
+        world.told.clear()
+    assert [alert for alert, _ in alerts] == ["runs_dry", "all_clear"]
+    assert dry_at_s == 40
+    assert dry_at_s - alerts[0][1] >= 10
+    assert alerts[1][1] >= 60 + 300
