@@ -288,6 +288,18 @@ class KeyManager:
             self._post([(record, moved)])
         return ticket
 
+    def accepted(self, ticket: Ticket, now_s: float) -> None:
+        """The provider let the attempt in; its reply goes on."""
+        record = ticket.record
+        if record.state is KeyState.Available:
+            return
+        probed = ticket.probe or ticket.model_limit is not None
+        moved = learning.accepted(ticket, now_s)
+        if moved is not None:
+            self._post([(record, moved)])
+        elif probed:
+            self._on_change(record, None)
+
     def succeed(self, ticket: Ticket, now_s: float) -> None:
         """The attempt was served."""
         self._writer.used(ticket.record)

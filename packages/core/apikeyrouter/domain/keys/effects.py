@@ -104,10 +104,12 @@ def effect_of(
     now_s: float,
     rng: Random,
     among: Among | None = None,
+    used_before_s: float | None = None,
 ) -> Effect | None:
     """What the failure of an attempt begun at `started_s` does; counts its strike. None: nothing (yet).
 
-    `among`: None: nobody knows its peers, and the key is judged alone.
+    `among`: None: nobody knows its peers, and the key is judged alone. `used_before_s`: when the key had been taken
+    before; others that were sent since a wait ended may have used up what it had promised, which proves no word false.
     """
     kind = failure.failure_class
     event, code, words = _EVENTS.get(kind, _FAILED)
@@ -125,7 +127,8 @@ def effect_of(
     strike = record.strikes.get(spot)
     running = record.until_s != 0.0 if spot_model is None else spot_model in record.limited_models
     fresh = strike is None or not running or started_s > strike.struck_s
-    strikes = (strike.count if strike else 0) + fresh
+    alone = strike is None or used_before_s is None or used_before_s <= strike.struck_s
+    strikes = (strike.count if strike else 0) + (fresh and (alone or not failure.retry_after_s or kind not in _HONEST))
     if not fresh and not failure.retry_after_s:
         return None
     record.strikes[spot] = Strike(strikes, now_s if fresh or strike is None else strike.struck_s)

@@ -25,7 +25,16 @@ from apikeyrouter.domain.resilience.cooldown import EJECTING
 from apikeyrouter.domain.resilience.ejection import Blame
 from apikeyrouter.domain.resilience.failures import Failure, FailureClass
 
-__all__ = ["LIMIT_FORGOTTEN_AFTER_S", "Transition", "begin", "fail", "forget_old_limits", "release", "succeed"]
+__all__ = [
+    "LIMIT_FORGOTTEN_AFTER_S",
+    "Transition",
+    "accepted",
+    "begin",
+    "fail",
+    "forget_old_limits",
+    "release",
+    "succeed",
+]
 
 LIMIT_FORGOTTEN_AFTER_S = 600.0
 """A model's limit that nobody has run into for so long is forgotten with its strikes."""
@@ -50,7 +59,7 @@ def begin(
         moved = _begin_with_care(ticket, now_s, ahead=ahead)
     record.in_flight += 1
     record.usage_count += 1
-    record.last_used_s = now_s
+    ticket.used_before_s, record.last_used_s = record.last_used_s, now_s
     return ticket, moved
 
 
@@ -86,6 +95,25 @@ def _probe(ticket: Ticket, now_s: float, cause: str) -> Transition | None:
     reason = "one request is finding out whether it serves again"
     evidence = {} if ticket.model is None else {"model": ticket.model}
     return move(record, KeyEvent.WaitElapsed, now_s, cause=cause, reason=reason, actor="clock", evidence=evidence)
+
+
+def accepted(ticket: Ticket, now_s: float) -> Transition | None:
+    """The provider let the attempt in, and its reply goes on: the limit that it was sent after is gone.
+
+    A reply takes seconds, in which a key that may serve would have stood still for its probe. An ejected key is not
+    judged by this: it may break off what it begins. The attempt is still to be closed.
+    """
+    record = ticket.record
+    recovers = record.state is KeyState.Recovering and ticket.probe
+    if ticket.model is None or record.code == EJECTED or not (recovers or record.state is KeyState.Throttled):
+        return None
+    _decided(ticket)
+    ticket.probe, ticket.model_limit = False, None
+    if not recovers:
+        _end_waits(record, ticket)
+    if recovers or (record.until_s == 0.0 and not record.limited_models):
+        return _recovered(record, ticket, now_s)
+    return None
 
 
 def succeed(ticket: Ticket, now_s: float) -> Transition | None:
@@ -166,7 +194,16 @@ def fail(
         if swapped is not None:
             return swapped, None
     started_s = ticket.started_s
-    effect = effect_of(record, failure, ticket.model, started_s=started_s, now_s=now_s, rng=rng, among=among)
+    effect = effect_of(
+        record,
+        failure,
+        ticket.model,
+        started_s=started_s,
+        now_s=now_s,
+        rng=rng,
+        among=among,
+        used_before_s=ticket.used_before_s,
+    )
     if effect is None:
         return None, None
     return impose(record, effect, now_s), effect
@@ -198,11 +235,16 @@ def _close(ticket: Ticket) -> bool:
     if not ticket.open:
         raise InvalidStateTransitionError(f"This attempt with key {ticket.record.key_id} was closed before.")
     ticket.open = False
-    record = ticket.record
-    record.in_flight -= 1
+    ticket.record.in_flight -= 1
+    return _decided(ticket)
+
+
+def _decided(ticket: Ticket) -> bool:
+    """It is no probe any more; whether it was one, of the key or of a model."""
+    probed = ticket.probe or ticket.model_limit is not None
     if ticket.probe:
-        record.probing = False
+        ticket.record.probing = False
     limit: ModelLimit | None = ticket.model_limit
     if limit is not None:
         limit.probing = False
-    return ticket.probe or limit is not None
+    return probed

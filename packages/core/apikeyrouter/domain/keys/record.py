@@ -109,7 +109,7 @@ class Ticket:
 
     `secret`: what this attempt sends, whatever is rotated meanwhile; `version`: its number. `model`: None for a request
     that generates nothing. `probe`: this attempt decides whether the key recovers; `model_limit`: the wait of a single
-    model that it decides about.
+    model that it decides about. `used_before_s`: when the key was last taken before it.
     """
 
     record: KeyRecord
@@ -120,6 +120,7 @@ class Ticket:
     probe: bool = False
     model_limit: ModelLimit | None = None
     open: bool = True
+    used_before_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
