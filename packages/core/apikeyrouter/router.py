@@ -115,12 +115,7 @@ class ApiKeyRouter(RouterParts):
                 sealer, note = await open_sealer(self.state_store, self._environ)
                 if note:
                     _log.warning(note)
-                await self.key_manager.open(sealer)
-                await self.prices.open()
-                await self.deployments.open()
-                await self.policy_engine.open()
-                await self.quota_memory.open()
-                await self.cost_controller.open()
+                await self._load(sealer)
                 self.directory.changed()
         except BaseException:
             self._loop = None

@@ -33,6 +33,12 @@ CONFIGURABLE: Mapping[str, tuple[Dimension, float]] = {
 """Metadata of a key that limits its pool."""
 
 TELL_EVERY_S = 0.005
+"""A view takes in at most 200 replies a second."""
+
+PLENTY_ROOM, LOOK_AGAIN_S = 0.5, 0.02
+"""With half of its tightest limit left, a pool is not looked at again for so long, but by requests that are large."""
+
+_ANY = 2**62
 
 _ALWAYS = ((Dimension.Requests, MINUTE_S), (Dimension.Tokens, MINUTE_S))
 
@@ -58,6 +64,9 @@ class PoolView:
         "pressure",
         "recalled",
         "refreshed_at_s",
+        "room",
+        "roomy_tokens",
+        "roomy_until_s",
         "state",
         "windows",
     )
@@ -74,6 +83,9 @@ class PoolView:
         self.state = CapacityState.Unknown
         self.pressure = 0.0
         self.refreshed_at_s = float("-inf")
+        self.room = 1.0
+        self.roomy_tokens = 0
+        self.roomy_until_s = float("-inf")
         self.exhaustion: Exhaustion | None = None
         self.admitted_at_s = float("-inf")
         self._told_at_s = float("-inf")
@@ -101,6 +113,15 @@ class PoolView:
     def lines(self, needs: Sequence[int]) -> list[tuple[Account, int]]:
         """What a request holds here; `needs` by dimension (`KINDS`)."""
         return [(window.account, needs[window.kind]) for window in self.windows]
+
+    def looked(self, room: float, now_s: float) -> None:
+        """Remembers for a moment that there is plenty: `room`, the share of its tightest limit that is left. Holds are
+        exact whatever this says."""
+        self.room = room
+        if room >= PLENTY_ROOM:
+            tokens = [w.account.limit for w in self.windows if w.account.limit and w.account.unit == "tokens"]
+            self.roomy_tokens = min(tokens, default=_ANY) // 16
+            self.roomy_until_s = now_s + LOOK_AGAIN_S
 
     def headroom_ratio(self, needs: Sequence[int], now_s: float) -> float:
         """The least share of a limit that is left after `needs`: 1.0 without limits, below zero if it does not fit."""

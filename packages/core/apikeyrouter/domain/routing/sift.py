@@ -37,6 +37,7 @@ _PARKED_S = 0.25
 sooner than its windows say."""
 
 _AVAILABLE = KeyState.Available
+_TOKENS = KINDS[Dimension.Tokens]
 _CLOSED = Phase.Closed
 _ADMIT = Verdict.Admit
 _REJECT = Verdict.Reject
@@ -85,6 +86,7 @@ class Sieve:
         rule: ChargeRule | None = None
         needs: Sequence[int] = ()
         calm = None
+        hurried = objective.turns_only  # where room does not weigh, it need not be known to the last unit
         for candidate in pool:
             record = candidate.record
             if tried and record.key_id in tried:
@@ -111,28 +113,30 @@ class Sieve:
             if quota.dialect.charges is not rule:
                 rule = quota.dialect.charges
                 needs = self._demand.needs(rule)
-            room, size = 1.0, 0.0
-            for window in quota.windows:
-                account = window.account
-                limit = account.limit
-                if limit is not None:
-                    if now_s >= account.rolls_at_s:
-                        account.roll(now_s)
-                    kind = window.kind
-                    need = needs[kind]
-                    left = (limit - account.used - account.held - need) / (limit or 1)
-                    if left < room:
-                        room = left
-                    if need + need > limit and kind in _SIZED:
-                        size = OVERSIZE
-            if room < 0.0:
-                block = headroom_block(quota, needs, now_s)
-                if block is not None:
-                    self._reject(candidate, block)
-                    continue
-                room = 0.0
+            room, size = quota.room, 0.0
+            if not hurried or now_s >= quota.roomy_until_s or needs[_TOKENS] > quota.roomy_tokens:
+                room = 1.0
+                for window in quota.windows:
+                    account = window.account
+                    limit = account.limit
+                    if limit is not None:
+                        if now_s >= account.rolls_at_s:
+                            account.roll(now_s)
+                        need = needs[window.kind]
+                        left = (limit - account.used - account.held - need) / (limit or 1)
+                        if left < room:
+                            room = left
+                        if need + need > limit and window.kind in _SIZED:
+                            size = OVERSIZE
+                if room < 0.0:
+                    block = headroom_block(quota, needs, now_s)
+                    if block is not None:
+                        self._reject(candidate, block)
+                        continue
+                elif hurried and not size:
+                    quota.looked(room, now_s)
             kept.append(candidate)
-            rooms.append(room + size)
+            rooms.append(max(room, 0.0) + size)
             if len(kept) >= keep_max:
                 break
 
