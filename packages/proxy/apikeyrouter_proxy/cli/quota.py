@@ -6,7 +6,6 @@ does not say; what is not known is said to be unknown, with what to do about it.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -86,6 +85,8 @@ def quota(
 
 def _watch(service: Service, path: str, every_s: float) -> None:
     """One picture after the other; on a terminal each takes the place of the one before."""
+    import asyncio
+
     from apikeyrouter.infrastructure.clock import SystemClock
 
     clock = SystemClock()
