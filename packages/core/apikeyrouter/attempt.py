@@ -26,6 +26,7 @@ from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.quota.charging import failed_charges, used_charges
 from apikeyrouter.domain.quota.facts import LimitFact
+from apikeyrouter.domain.resilience.durations import limit_in_text
 from apikeyrouter.domain.resilience.failures import LIMITED, RATES, Billing, Failure, FailureClass
 from apikeyrouter.domain.resilience.hedge import Hedger
 from apikeyrouter.domain.routing.choose import Taken
@@ -163,7 +164,15 @@ class Attempt:
         facts = quota.dialect.of_failure(failure, headers, body, utc_now=clock.utc_now())
         if failure.failure_class in RATES:
             needs = self._demand.needs(quota.dialect.charges)
-            quota.refused(facts, self._held(), needs, sent_at_s=self._started_s, now_s=clock.monotonic_s())
+            quota.refused(
+                facts,
+                self._held(),
+                needs,
+                sent_at_s=self._started_s,
+                now_s=clock.monotonic_s(),
+                numbers=limit_in_text(failure.message),
+                retry_s=failure.retry_after_s,
+            )
         else:
             self._tell(facts, clock.monotonic_s())
 

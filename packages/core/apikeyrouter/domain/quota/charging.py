@@ -51,6 +51,16 @@ class Charging:
         self._sums[0] += cap
         self._sums[1] += likely
 
+    @staticmethod
+    def asked(requested: int, cap: int, likely: int) -> bool | None:
+        """What a refusal said that its request asks for. As `observe`."""
+        if cap < 1.2 * likely + 1:
+            return None
+        by_cap, by_likely = abs(requested - cap), abs(requested - likely)
+        if by_likely < _CLEARLY * by_cap:
+            return True
+        return False if by_cap < _CLEARLY * by_likely else None
+
     def observe(self, remaining: int, limit: int, rate_per_s: float, at_s: float) -> bool | None:
         """What a reply said of the time `at_s`. True: by likely use; False: by the cap; None: nothing new."""
         elapsed_s = at_s - self._at_s

@@ -37,20 +37,35 @@ _SEARCHED: tuple[_Spot, ...] = ((Dimension.Requests, MINUTE_S), (Dimension.Token
 class RefusalLearner:
     """`bursts`: learned windows of a burst horizon, by dimension. `searched`: limits that are being searched."""
 
-    __slots__ = ("_exact", "_horizon", "_refused_at_s", "bursts", "name", "searched")
+    __slots__ = ("_exact", "_horizon", "_refused_at_s", "bursts", "horizon_s", "name", "searched")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.bursts: dict[Dimension, QuotaWindow] = {}
         self.searched: dict[_Spot, QuotaWindow] = {}
         self._exact: dict[_Spot, float] = {}
+        self.horizon_s: float | None = None
         self._horizon = -1
         self._refused_at_s = float("-inf")
 
     @property
     def burst_horizon_s(self) -> float:
         """Over how long the provider seems to count; 60 as long as nothing speaks against it."""
+        if self.horizon_s is not None:
+            return self.horizon_s
         return BURST_HORIZONS_S[self._horizon] if self._horizon >= 0 else MINUTE_S
+
+    def told_horizon(self, horizon_s: float, told: Mapping[_Spot, QuotaWindow], now_s: float) -> bool:
+        """A refusal said over how many seconds the provider counts: every limit of a minute holds that much at once.
+        Whether steps of the search are over."""
+        self._refused_at_s = now_s
+        self.horizon_s = horizon_s
+        for (_, period_s), window in told.items():
+            if horizon_s < period_s <= MINUTE_S and window.limit is not None and window.observed_at_s is not None:
+                window.hold_at_once(int(window.rate_per_s * horizon_s), now_s, hidden=True)
+        searched, self._horizon = bool(self.bursts), -1
+        self.bursts.clear()
+        return searched
 
     def refused(
         self,
@@ -66,7 +81,7 @@ class RefusalLearner:
         self._refused_at_s = now_s
         known = {spot: window for spot, window in told.items() if window.observed_at_s is not None and window.limit}
         if known:
-            return self._shrink_horizon(known, now_s)
+            return self.horizon_s is None and self._shrink_horizon(known, now_s)
         for spot in _SEARCHED:
             self._search(spot, counting[spot], needs, now_s)
         return True

@@ -13,10 +13,11 @@ Source: design notes 2.1 (header correction, asymmetric; foreign load).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from apikeyrouter.domain.ledger.accounts import Account, Unit, Window
 from apikeyrouter.domain.ledger.bucket import Bucket
+from apikeyrouter.domain.quota.bursts import SHORT_RATIO, CapacityWatch
 from apikeyrouter.domain.quota.capacity import CapacityTracker
 from apikeyrouter.domain.quota.charging import Charging
 from apikeyrouter.domain.quota.exhaustion import Exhaustion
@@ -69,19 +70,25 @@ class QuotaWindow:
     becomes its true use. `foreign_per_s`: what others take a second. `observed_at_s`: last word of the provider, None
     for none. `reset_at_s`: when everything is back, as told; monotonic. `forecast`, `tracker`, `exhaustion`: what is
     foreseen, where `Foresight` watches it. `usual_need`: units of a usual request. `lost`: units that
-    went beyond what was held here, in all."""
+    went beyond what was held here, in all. `burst`: what fits at once, where that is less than the limit (see
+    `domain.quota.bursts`). `hidden`: how much of what is told to remain can therefore not be taken."""
 
     __slots__ = (
+        "_against",
+        "_by_hint",
         "_gap",
         "_gap_from_s",
         "_seen_mark",
+        "_watch",
         "account",
+        "burst",
         "charging",
         "corrected",
         "dimension",
         "exhaustion",
         "forecast",
         "foreign_per_s",
+        "hidden",
         "kind",
         "limit",
         "lost",
@@ -126,6 +133,11 @@ class QuotaWindow:
         self.exhaustion: Exhaustion | None = None
         self.usual_need = 1.0
         self.lost = 0.0
+        self.burst: int | None = None
+        self.hidden = 0
+        self._watch: CapacityWatch | None = None
+        self._against = 0
+        self._by_hint = False
         self._seen_mark = -1
         self._gap = 0.0
         self._gap_from_s = now_s
@@ -150,6 +162,11 @@ class QuotaWindow:
         return 0.0 if self.limit is None or not self.period_s else self.limit / self.period_s
 
     @property
+    def capacity(self) -> int | None:
+        """Units that can be there at once; None without a limit."""
+        return self.limit if self.burst is None else self.burst
+
+    @property
     def confidence(self) -> float:
         """0..1."""
         return 0.0 if self.limit is None else CONFIDENCE[self.source]
@@ -163,7 +180,11 @@ class QuotaWindow:
             return
         account = self.account
         account.refresh(now_s)
-        self.limit = account.limit = limit
+        if self.burst is not None and self.limit:
+            self.burst = max(1, self.burst * limit // self.limit)
+            self.hidden = max(0, limit - self.burst) if self.hidden else 0
+        self.limit = limit
+        account.limit = self.capacity
         if isinstance(account, Bucket):
             account.rate_per_s = self.rate_per_s
 
@@ -182,23 +203,25 @@ class QuotaWindow:
         self._learn_refill(fact, now_s)
         if fact.remaining is None or (mark is not None and mark < self._seen_mark):
             return
-        account = self.account
+        account, capacity = self.account, self.capacity or self.limit
+        remaining = max(0, fact.remaining - self.hidden)
         account.refresh(now_s)
         # without a mark, what runs now is the best word on what was taken since
         ahead = account.held if mark is None else max(0, account.taken - mark)
         if mark is not None:
             self._seen_mark = mark
-        observed = fact.remaining - ahead
+        observed = remaining - ahead
         if self.refill is Refill.Continuous:
             observed += int((now_s - sent_at_s) * (self.rate_per_s - self.foreign_per_s))
-        observed = max(0, min(observed, self.limit))
-        gap = max(0, self.limit - account.used - account.held) - observed
+        observed = max(0, min(observed, capacity))
+        gap = max(0, capacity - account.used - account.held) - observed
         if gap < 0:
-            gap = min(-1, int(gap * RAISE_RATIO))
+            # what a sentence says of its limit is exact, and rare
+            gap = gap if fact.source is Source.ErrorBody else min(-1, int(gap * RAISE_RATIO))
         if gap:
             account.adjust_used(gap, now_s)
         if self.charging is not None and self.refill is Refill.Continuous and fact.source is Source.Header:
-            self._learn_charging(self.charging, fact.remaining, sent_at_s)
+            self._learn_charging(self.charging, remaining, sent_at_s)
         if self.observed_at_s is not None:
             withheld = 0.0
             if isinstance(account, Bucket):
@@ -209,14 +232,68 @@ class QuotaWindow:
             self._gap_from_s = now_s
         self.observed_at_s = now_s
 
+    def hold_at_once(self, capacity: int | None, now_s: float, *, hidden: bool) -> None:
+        """A bucket that flows back at the limit's rate holds only `capacity` units; None: the whole limit. `hidden`:
+        what is told to remain counts as if it held the limit."""
+        limit = self.limit
+        if limit is None:
+            return
+        burst = None if capacity is None or capacity >= limit else max(1, capacity)
+        before, self.hidden = self.hidden, limit - burst if hidden and burst is not None else 0
+        if burst == self.burst:
+            return
+        account = self.account
+        account.refresh(now_s)
+        # what was thought to be free rested on what was told
+        free = max(0, (self.capacity or 0) - account.used - account.held - max(0, self.hidden - before))
+        self.burst = burst
+        if self.refill is not Refill.Continuous:
+            self._become(Refill.Continuous, now_s)
+        account = self.account
+        account.limit = self.capacity
+        account.adjust_used((self.capacity or 0) - min(free, self.capacity or 0) - account.used - account.held, now_s)
+
+    def bucket_seen(self, now_s: float, *, agrees: bool) -> None:
+        """A refusal asked for the wait of a bucket, or for another one. Where nothing else tells, one that agrees is
+        believed, and two in a row that do not."""
+        self._against = 0 if agrees else self._against + 1
+        if agrees and self.refill is Refill.Rolling:
+            self._become(Refill.Continuous, now_s)
+            self._by_hint = True
+        elif self._by_hint and self._against >= 2 and self.refill is Refill.Continuous:
+            self._become(Refill.Rolling, now_s)
+            self._by_hint = False
+
     def _learn_charging(self, charging: Charging, remaining: int, at_s: float) -> None:
         """Whether output is charged by the cap or as it comes, by what `remaining` does."""
-        likely = charging.observe(remaining, self.limit or 0, self.rate_per_s, at_s)
+        self._charged(charging.observe(remaining, self.capacity or 0, self.rate_per_s, at_s))
+
+    def asked(self, requested: int, needs: Sequence[int]) -> None:
+        """A refusal said how much its request asks for; `needs`: what was thought."""
+        if self.charging is not None and self.source is not Source.Configured:
+            cap, likely = needs[KINDS[self.dimension]], needs[LIKELY[self.dimension]]
+            self._charged(self.charging.asked(requested, cap, likely))
+
+    def _charged(self, likely: bool | None) -> None:  # noqa: FBT001 - the answer of `Charging`
         if likely is not None:
             self.kind = LIKELY[self.dimension] if likely else KINDS[self.dimension]
 
+    def _learn_capacity(self, remaining: int, reset_s: float, now_s: float) -> None:
+        """Whether the bucket holds less than its limit, by what the reset says."""
+        watch = self._watch
+        if watch is None:
+            watch = self._watch = CapacityWatch()
+        limit = self.limit or 1
+        capacity = watch.observe(remaining, reset_s, limit, self.period_s, now_s)
+        if capacity is not None and capacity < SHORT_RATIO * limit:
+            self.hold_at_once(capacity, now_s, hidden=False)
+        elif capacity is not None and self.burst is not None and not self.hidden:
+            self.hold_at_once(None, now_s, hidden=False)
+
     def _learn_refill(self, fact: LimitFact, now_s: float) -> None:
         """Token bucket or window, by what the reset says."""
+        if fact.reset_means == "full" and fact.reset_s is not None and fact.remaining is not None and self.period_s:
+            self._learn_capacity(fact.remaining, fact.reset_s, now_s)
         told = fact.refill
         if told is None and fact.reset_means == "window" and fact.reset_s is not None:
             told = Refill.Fixed
@@ -245,7 +322,7 @@ class QuotaWindow:
         taken = old.used + old.held
         self.refill = refill
         if refill is Refill.Continuous:
-            self.account = Bucket(self.name, old.unit, self.limit, self.rate_per_s, now_s=now_s)
+            self.account = Bucket(self.name, old.unit, self.capacity, self.rate_per_s, now_s=now_s)
         else:
             self.account = Account(self.name, old.unit, self.limit, self._window(now_s), now_s=now_s)
         self.account.taken = old.taken

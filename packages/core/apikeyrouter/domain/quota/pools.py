@@ -14,10 +14,12 @@ from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.keys.record import KeyRecord
 from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.models.quota_state import CapacityState
+from apikeyrouter.domain.quota.bursts import agrees_with_a_bucket, horizon_of
 from apikeyrouter.domain.quota.exhaustion import Exhaustion
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, Dimension, LimitDialect, LimitFact, Source
 from apikeyrouter.domain.quota.learning import PLENTY_RATIO, RefusalLearner
 from apikeyrouter.domain.quota.limits import KINDS, LIKELY, QuotaWindow, period_name
+from apikeyrouter.domain.resilience.durations import LimitFacts
 
 __all__ = ["CONFIGURABLE", "PoolView", "Pools", "QuotaPool"]
 
@@ -190,9 +192,14 @@ class PoolView:
         *,
         sent_at_s: float,
         now_s: float,
+        numbers: LimitFacts | None = None,
+        retry_s: float | None = None,
     ) -> None:
-        """The provider refused for a rate: takes in what it said, and learns when that does not explain it."""
+        """The provider refused for a rate: takes in what it said, and learns when that does not explain it. `numbers`:
+        those of its sentence; `retry_s`: its hint."""
         self.told(facts, held, sent_at_s=sent_at_s, now_s=now_s)
+        if retry_s and self._learn_from_hint(facts, needs, numbers, retry_s, now_s):
+            return
         explained = any(_explains(fact, needs) for fact in facts) or any(
             window.limit is not None and (window.account.free(now_s) or 0) < needs[window.kind]
             for window in self.windows
@@ -200,6 +207,38 @@ class PoolView:
         )
         if not explained and self.learner.refused(self.own, self.pool.shared, needs, now_s):
             self.rebuild()
+
+    def _learn_from_hint(
+        self,
+        facts: Sequence[LimitFact],
+        needs: tuple[int, ...],
+        numbers: LimitFacts | None,
+        retry_s: float,
+        now_s: float,
+    ) -> bool:
+        """What the wait tells that a refusal asks for. Whether that explains it."""
+        named = next((fact for fact in facts if fact.source is Source.ErrorBody), None) if numbers is not None else None
+        horizons: list[float | None] = []
+        for fact in facts if named is None else (named,):
+            window = self.own.get((fact.dimension, fact.period_s))
+            if window is None or not fact.limit or fact.remaining is None or not 0 < fact.period_s <= MINUTE_S:
+                continue
+            if numbers is not None:
+                window.asked(numbers.requested, needs)
+            if numbers is not None and numbers.used is not None and fact.remaining < numbers.requested:
+                window.bucket_seen(now_s, agrees=agrees_with_a_bucket(numbers, fact.period_s, retry_s))
+                return True
+            need = needs[KINDS[fact.dimension]] if numbers is None else numbers.requested
+            if fact.remaining < need + (PLENTY_RATIO * fact.limit if numbers is None else 0):
+                return False
+            horizons.append(horizon_of(fact.limit, fact.period_s, fact.remaining, need, retry_s))
+        # the limit that was short explains the whole wait; by the others' rates the same wait means less
+        longest_s = max((one for one in horizons if one is not None), default=None)
+        if longest_s is None:
+            return False
+        if self.learner.told_horizon(longest_s, self.own, now_s):
+            self.rebuild()
+        return True
 
     def served(self, now_s: float) -> None:
         """A request was let in: what is being learned may grow."""

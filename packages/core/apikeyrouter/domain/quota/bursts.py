@@ -1,0 +1,74 @@
+"""How much a limit holds at once, where that is less than a whole period's worth.
+
+Providers that count in shorter stretches than they tell (Azure and Anthropic by the second) have buckets that flow back
+at limit / period but hold less than the limit. Two sources say how much. A reply's `reset` is the time until the bucket
+is full: capacity = remaining + reset x rate, every time (`CapacityWatch`). And a refusal that says when to come back
+tells how far short the request was, and so what was really left (`horizon_of`), even where `remaining` speaks of the
+whole period.
+Laws: nothing here assumes a bucket: in a window that ends as a whole the sum falls as time goes by, and in a rolling
+one it stands above the limit; neither is taken for one.
+"""
+
+from __future__ import annotations
+
+from apikeyrouter.domain.resilience.durations import LimitFacts
+
+__all__ = ["SHORT_RATIO", "CapacityWatch", "agrees_with_a_bucket", "horizon_of", "left_by"]
+
+SHORT_RATIO = 0.9
+"""A bucket is called short that holds less than this share of its limit: above, rounding may be the reason."""
+
+_SPREAD_RATIO = 0.02
+_SPREAD_UNITS = 2.0
+_WATCHED_PERIODS = 0.05
+"""So long the sum must stand still: a window that ends as a whole loses that share of its limit meanwhile."""
+
+_AGREES_RATIO = 0.05
+_AGREES_UNITS = 1.0
+
+
+class CapacityWatch:
+    """Watches remaining + reset x rate of one limit."""
+
+    __slots__ = ("_from_s", "_highest", "_limit", "_lowest")
+
+    def __init__(self) -> None:
+        self._limit = -1
+        self._from_s = 0.0
+        self._lowest = self._highest = 0.0
+
+    def observe(self, remaining: int, reset_s: float, limit: int, period_s: float, at_s: float) -> int | None:
+        """What a reply said at `at_s`. The capacity, once it has stood still for long enough; else None."""
+        capacity = remaining + reset_s * limit / period_s
+        lowest, highest = min(self._lowest, capacity), max(self._highest, capacity)
+        if limit != self._limit or highest - lowest > _SPREAD_RATIO * limit + _SPREAD_UNITS:
+            self._limit, self._from_s = limit, at_s
+            self._lowest = self._highest = capacity
+            return None
+        self._lowest, self._highest = lowest, highest
+        return None if at_s - self._from_s < _WATCHED_PERIODS * period_s else max(1, int(highest + 1e-6))
+
+
+def left_by(need: int, retry_s: float, rate_per_s: float) -> float:
+    """What was really left when a request of `need` was told to come back after `retry_s`; below zero: more is needed
+    than there will ever be, or the wait has another reason."""
+    return need - retry_s * rate_per_s
+
+
+def horizon_of(limit: int, period_s: float, remaining: int, need: int, retry_s: float) -> float | None:
+    """Over how many seconds a limit is counted that refused `need` although `remaining` was told; None when the refusal
+    does not say."""
+    rate_per_s = limit / period_s
+    left = left_by(need, retry_s, rate_per_s)
+    if left < 0:
+        return None
+    capacity = limit - (remaining - left)
+    return capacity / rate_per_s if 0 < capacity < SHORT_RATIO * limit else None
+
+
+def agrees_with_a_bucket(numbers: LimitFacts, period_s: float, retry_s: float) -> bool:
+    """Whether the wait that a refusal asks for is what a bucket of its numbers needs to hold enough again."""
+    if numbers.used is None or numbers.limit <= 0 or numbers.too_large:
+        return False
+    short = numbers.used + numbers.requested - numbers.limit  # whole units: rounded
+    return short >= 0 and abs(retry_s * numbers.limit / period_s - short) <= _AGREES_RATIO * short + _AGREES_UNITS

@@ -1,0 +1,239 @@
+"""What a limit holds at once, and how it flows back, as resets and refusals tell it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apikeyrouter.domain.quota.bursts import CapacityWatch, agrees_with_a_bucket, horizon_of
+from apikeyrouter.domain.quota.charging import Charging
+from apikeyrouter.domain.quota.facts import MINUTE_S, ChargeRule, Dimension, LimitFact, Refill, Source
+from apikeyrouter.domain.quota.limits import QuotaWindow
+from apikeyrouter.domain.quota.pools import PoolView, QuotaPool
+from apikeyrouter.domain.resilience.durations import LimitFacts
+
+NEEDS = (1, 300, 0, 300, 1, 0, 300, 0)
+
+
+class TellingDialect:
+    charges = ChargeRule(output_at_admission="cap", corrected=False)
+    header_limits = True
+
+    def models_sharing(self, model: str) -> str:
+        return model
+
+    def of_reply(self, *_: Any, **__: Any) -> list[LimitFact]:
+        return []
+
+    def of_failure(self, *_: Any, **__: Any) -> list[LimitFact]:
+        return []
+
+    def of_tier(self, *_: Any) -> list[LimitFact]:
+        return []
+
+
+class ShortBucket:
+    """A provider's bucket: `limit` a minute flow in, `capacity` fit. Says what is left of it, or of the minute."""
+
+    def __init__(self, limit: int, capacity: int) -> None:
+        self.limit, self.capacity, self.level = limit, capacity, float(capacity)
+
+    @property
+    def reset_s(self) -> float:
+        return (self.capacity - self.level) * MINUTE_S / self.limit
+
+    def later(self, elapsed_s: float) -> None:
+        self.level = min(float(self.capacity), self.level + elapsed_s * self.limit / MINUTE_S)
+
+    def fact(self) -> LimitFact:
+        return LimitFact(Dimension.Tokens, MINUTE_S, self.limit, int(self.level), self.reset_s)
+
+
+def tokens_window(limit: int | None = None) -> QuotaWindow:
+    return QuotaWindow("w", Dimension.Tokens, MINUTE_S, limit=limit, source=Source.Header, now_s=0.0)
+
+
+def a_view() -> PoolView:
+    pool = QuotaPool("p/k", "p", 0.0)
+    view = pool.views["m"] = PoolView(pool, "m", TellingDialect())
+    return view
+
+
+def refuse(view: PoolView, fact: LimitFact, numbers: LimitFacts | None, retry_s: float, now_s: float = 1.0) -> None:
+    view.refused([fact], [], NEEDS, sent_at_s=now_s, now_s=now_s, numbers=numbers, retry_s=retry_s)
+
+
+# -- by resets ---------------------------------------------------------------------------------------------------------
+
+
+def test_remaining_and_reset_together_tell_how_much_a_bucket_holds() -> None:
+    window, bucket = tokens_window(), ShortBucket(60_000, 6_000)
+    for step in range(20):
+        bucket.level -= 400 if step % 2 else 0
+        window.observe(bucket.fact(), mark=step, sent_at_s=step * 0.5, now_s=step * 0.5)
+        bucket.later(0.5)
+    assert (window.limit, window.refill) == (60_000, Refill.Continuous)
+    assert window.burst == pytest.approx(6_000, rel=0.02)
+    assert (window.headroom(1_000.0) or 0) <= 6_000
+    assert window.rate_per_s == 1_000.0
+
+
+def test_a_window_that_ends_as_a_whole_is_no_short_bucket() -> None:
+    watch = CapacityWatch()
+    told = [watch.observe(300, 59.0 - 0.5 * step, 1_000, MINUTE_S, 0.5 * step) for step in range(100)]
+    assert told == [None] * 100
+
+
+def test_a_rolling_window_in_steady_use_is_no_short_bucket() -> None:
+    window = tokens_window()
+    for step in range(40):
+        fact = LimitFact(Dimension.Tokens, MINUTE_S, 1_000, 400, 59.9)
+        window.observe(fact, mark=step, sent_at_s=0.5 * step, now_s=0.5 * step)
+    assert (window.burst, window.refill) == (None, Refill.Rolling)
+
+
+def test_a_bucket_that_grew_back_to_its_limit_holds_all_of_it() -> None:
+    window = tokens_window()
+    for capacity, begin_s in ((6_000, 0.0), (60_000, 100.0)):
+        bucket = ShortBucket(60_000, capacity)
+        for step in range(20):
+            now_s = begin_s + 0.5 * step
+            window.observe(bucket.fact(), mark=step, sent_at_s=now_s, now_s=now_s)
+    assert (window.burst, window.capacity) == (None, 60_000)
+
+
+def test_a_new_limit_scales_what_fits_at_once() -> None:
+    window = tokens_window(60_000)
+    window.hold_at_once(6_000, 0.0, hidden=True)
+    window.set_limit(30_000, Source.Header, 0.0)
+    assert (window.burst, window.hidden, window.account.limit) == (3_000, 27_000, 3_000)
+
+
+@given(
+    limit=st.integers(10, 10**7),
+    share=st.floats(0.001, 2.0),
+    remaining=st.integers(0, 10**7),
+    hidden=st.booleans(),
+)
+def test_nobody_believes_in_more_than_what_was_told_or_fits(
+    limit: int, share: float, remaining: int, hidden: bool
+) -> None:
+    window = tokens_window()
+    window.observe(LimitFact(Dimension.Tokens, MINUTE_S, limit, remaining), mark=0, sent_at_s=0.0, now_s=0.0)
+    window.hold_at_once(int(limit * share), 1.0, hidden=hidden)
+    free = window.headroom(1.0) or 0
+    assert window.capacity is not None
+    assert 1 <= window.capacity <= limit
+    assert free <= min(remaining, window.capacity)
+    window.observe(LimitFact(Dimension.Tokens, MINUTE_S, limit, remaining), mark=1, sent_at_s=1.0, now_s=1.0)
+    assert (window.headroom(1.0) or 0) <= max(free, remaining - window.hidden, 0)
+
+
+# -- by refusals -------------------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_while_plenty_is_told_says_what_really_fits() -> None:
+    view = a_view()
+    view.told([LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 59_000, 1.0)], [], sent_at_s=0.0, now_s=0.0)
+    # 6,000 fit, 100 are left: 54,100 are told to remain, and 300 must wait for 200 more
+    fact = LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 54_100, 5.9, source=Source.ErrorBody)
+    refuse(view, fact, LimitFacts(60_000, 5_900, 300, MINUTE_S), retry_s=0.2)
+    window = view.own[Dimension.Tokens, MINUTE_S]
+    assert view.learner.burst_horizon_s == pytest.approx(6.0, abs=0.01)
+    assert window.burst == pytest.approx(6_000, abs=2)
+    assert window.headroom(1.0) == pytest.approx(100, abs=3)
+    assert window.account.free_at_s(300, 1.0) == pytest.approx(1.2, abs=0.05)
+    assert not view.learner.bursts
+
+
+def test_without_numbers_the_horizon_that_explains_the_whole_wait_is_believed() -> None:
+    view = a_view()
+    facts = [
+        LimitFact(Dimension.Requests, MINUTE_S, 600, 595, 0.5),
+        LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 54_100, 5.9),
+    ]
+    view.told(facts, [], sent_at_s=0.0, now_s=0.0)
+    view.refused(facts, [], NEEDS, sent_at_s=0.0, now_s=1.0, retry_s=0.05)
+    assert view.learner.burst_horizon_s == pytest.approx(6.15, abs=0.02)
+    assert view.own[Dimension.Requests, MINUTE_S].burst == pytest.approx(61, abs=1)
+
+
+def test_a_wait_that_no_bucket_explains_teaches_no_horizon() -> None:
+    view = a_view()
+    fact = LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 54_100, 5.9)
+    view.told([fact], [], sent_at_s=0.0, now_s=0.0)
+    view.refused([fact], [], NEEDS, sent_at_s=0.0, now_s=1.0, retry_s=30.0)
+    assert view.learner.horizon_s is None
+    assert view.own[Dimension.Tokens, MINUTE_S].burst is None
+
+
+def test_the_wait_of_one_refusal_tells_a_bucket_from_a_window() -> None:
+    for retry_s, refill in ((0.5, Refill.Continuous), (31.0, Refill.Rolling)):
+        view = a_view()
+        fact = LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 100, source=Source.ErrorBody)
+        refuse(view, fact, LimitFacts(60_000, 59_900, 600, MINUTE_S), retry_s)
+        assert view.own[Dimension.Tokens, MINUTE_S].refill is refill
+
+
+def test_two_waits_that_no_bucket_asks_for_end_that_belief() -> None:
+    view = a_view()
+    fact = LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 100, source=Source.ErrorBody)
+    numbers = LimitFacts(60_000, 59_900, 600, MINUTE_S)
+    for retry_s, refill in ((0.5, Refill.Continuous), (20.0, Refill.Continuous), (20.0, Refill.Rolling)):
+        refuse(view, fact, numbers, retry_s)
+        assert view.own[Dimension.Tokens, MINUTE_S].refill is refill
+
+
+def test_what_a_refusal_says_was_requested_tells_how_output_is_charged() -> None:
+    view = a_view()
+    needs = (1, 300, 4_000, 4_300, 1, 0, 350, 50)
+    fact = LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 100, source=Source.ErrorBody)
+    numbers = LimitFacts(60_000, 59_900, 340, MINUTE_S)
+    view.refused([fact], [], needs, sent_at_s=0.0, now_s=0.0, numbers=numbers, retry_s=0.24)
+    assert view.lines(needs)[0][1] == 350
+
+
+@pytest.mark.parametrize(
+    ("requested", "cap", "likely", "by_likely"),
+    [(340, 4_300, 350, True), (4_200, 4_300, 350, False), (2_300, 4_300, 350, None), (340, 351, 350, None)],
+)
+def test_the_nearer_charge_is_believed_where_it_is_clearly_nearer(
+    requested: int, cap: int, likely: int, by_likely: bool | None
+) -> None:
+    assert Charging.asked(requested, cap, likely) is by_likely
+
+
+def test_what_was_used_and_is_left_comes_back_up_at_once_when_a_sentence_says_it() -> None:
+    window = tokens_window(1_000)
+    window.observe(LimitFact(Dimension.Tokens, MINUTE_S, 1_000, 0), mark=0, sent_at_s=0.0, now_s=0.0)
+    fact = LimitFact(Dimension.Tokens, MINUTE_S, 1_000, 500, source=Source.ErrorBody)
+    window.observe(fact, mark=1, sent_at_s=0.0, now_s=0.0)
+    assert window.headroom(0.0) == 500
+
+
+def test_numbers_that_do_not_add_up_agree_with_no_bucket() -> None:
+    assert not agrees_with_a_bucket(LimitFacts(1_000, None, 100, MINUTE_S), MINUTE_S, 1.0)
+    assert not agrees_with_a_bucket(LimitFacts(1_000, 100, 2_000, MINUTE_S), MINUTE_S, 66.0)
+    assert not agrees_with_a_bucket(LimitFacts(1_000, 100, 100, MINUTE_S), MINUTE_S, 0.0)
+    assert agrees_with_a_bucket(LimitFacts(60, 60, 1, MINUTE_S), MINUTE_S, 0.4)
+
+
+@given(
+    limit=st.integers(60, 10**7),
+    horizon_s=st.floats(1.0, 50.0),
+    level=st.floats(0.0, 1.0),
+    more=st.floats(0.001, 1.0),
+)
+def test_the_horizon_of_a_short_bucket_is_found_from_any_of_its_refusals(
+    limit: int, horizon_s: float, level: float, more: float
+) -> None:
+    rate = limit / MINUTE_S
+    capacity = rate * horizon_s
+    left = level * capacity
+    need = int(left + more * (capacity - left)) + 1
+    told = int(left + limit - capacity)
+    found = horizon_of(limit, MINUTE_S, told, need, (need - left) / rate)
+    assert found == pytest.approx(horizon_s, abs=1.0 / rate + 1e-6)
