@@ -63,6 +63,7 @@ def open_pipeline(router: ApiKeyRouter, transport: Transport, learners: Learners
         transport,
         funding=_open_funding(router.cost_controller, clock, chosen),
         patience=Patience(router.waiting_room, clock),
+        shares=router.pool_shares,
         tenants=router.tenant_limits,
         learners=learners,
         journal=router.journal,

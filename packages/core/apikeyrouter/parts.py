@@ -17,6 +17,7 @@ from apikeyrouter.domain.components.deployment_keeper import DeploymentKeeper
 from apikeyrouter.domain.components.foresight import Foresight
 from apikeyrouter.domain.components.key_manager import KeyManager
 from apikeyrouter.domain.components.policy_engine import PolicyEngine
+from apikeyrouter.domain.components.pool_shares import PoolShares
 from apikeyrouter.domain.components.price_keeper import PriceKeeper
 from apikeyrouter.domain.components.quota_awareness_engine import QuotaAwarenessEngine
 from apikeyrouter.domain.components.quota_memory import QuotaMemory
@@ -101,6 +102,7 @@ class RouterParts:
         self.quota_awareness_engine = QuotaAwarenessEngine(self.key_manager, self.pools, self.foresight, self._clock)
         self.tenant_limits = TenantLimits(costs.book.lessee, self._clock)
         self.waiting_room = open_room(self.settings, self._clock)
+        self.pool_shares = self._open_pool_shares()
         self._learners = learners_of(self.key_manager, costs, self._clock, rng, self.waiting_room.freed)
         self.feed = ChangeFeed(self.state_store, self._clock)
         self.prices.follow(self.feed.subscribe, self.directory.changed)
@@ -108,6 +110,14 @@ class RouterParts:
         self.policy_engine.follow(self.feed.subscribe)
         self._house = Housekeeping(self._clock, self._post, costs.book, self.key_manager, self.quota_memory, self.feed)
         self._objectives: dict[str | None, Objective] = {}
+
+    def _open_pool_shares(self) -> PoolShares | None:
+        """Pools' limits are shared where other processes may use the same keys: over a store that outlives this one."""
+        if not self.state_store.persistent:
+            return None
+        self.pools.lend = self.tenant_limits.account_for
+        self.tenant_limits.on_room = self.waiting_room.freed
+        return PoolShares(self.tenant_limits, self._clock)
 
     async def _load(self, sealer: Sealer) -> None:
         """What the store keeps. Raises StateStoreError or SealError."""

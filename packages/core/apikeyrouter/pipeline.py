@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from apikeyrouter.attempt import Learners
 from apikeyrouter.domain.components.cost_controller import CostController
+from apikeyrouter.domain.components.pool_shares import Asking, PoolShares
 from apikeyrouter.domain.errors import ErrorCategory, NoEligibleKeysError, RouterError, StateStoreError, SystemError
 from apikeyrouter.domain.interfaces.transport import Transport
 from apikeyrouter.domain.models.call import Admission, Call, Tenant
@@ -55,6 +56,7 @@ class _Flow:
     group: Group
     money: Money
     waiting: Waiting
+    asking: Asking | None = None
     tried: set[str] = field(default_factory=set)
     sends: int = 0
     fallbacks: list[Group] | None = None
@@ -83,6 +85,7 @@ class Pipeline:
         *,
         funding: Funding,
         patience: Patience,
+        shares: PoolShares | None = None,
         tenants: Tenants | None = None,
         learners: Learners,
         journal: Journal,
@@ -95,6 +98,7 @@ class Pipeline:
         self._sender = Sender(transport, learners, journal, limits)
         self._funding = funding
         self._patience = patience
+        self._shares = shares
         self._tenants = tenants
         self._learners = learners
         self._clock = learners.clock
@@ -152,6 +156,8 @@ class Pipeline:
                     flow.refusals = self._chooser.money
                     if flow.refusals and await self._find_money(flow):
                         continue
+                    if self._shares is not None and await self._find_share(flow, self._shares):
+                        continue
                     if self._fall_back(flow, reason_of_refusals([one.code for one in flow.record.rejections])):
                         continue
                     if await self._wait(flow):
@@ -175,7 +181,8 @@ class Pipeline:
             raise self._too_late(flow)
         finally:
             self._patience.left(waiting)
-            flow.record.waited_s = waiting.waited_s + flow.money.waited_s
+            asked_s = flow.asking.waited_s if flow.asking is not None else 0.0
+            flow.record.waited_s = waiting.waited_s + flow.money.waited_s + asked_s
 
     async def _send(self, flow: _Flow, taken: Taken) -> tuple[Reply | Failed, Taken]:
         """Step 6; with hedging, a second send to another place if the first is silent for too long."""
@@ -271,6 +278,12 @@ class Pipeline:
         found = await self._funding.help(flow.money, flow.refusals)
         self._take_over(flow)
         return found
+
+    async def _find_share(self, flow: _Flow, shares: PoolShares) -> bool:
+        """A pool has room but for this worker's share of a limit that workers keep together: asks for more."""
+        asking = flow.asking = flow.asking or Asking()
+        call, demand = flow.call, flow.money.demand
+        return await shares.help(asking, flow.group, demand, flow.record.rejections, deadline_s=call.deadline_s)
 
     def _cap_unknown(self, flow: _Flow, taken: Taken) -> None:
         """A hard budget holds for a request whose longest reply nobody knows: it is asked for no more than is held."""

@@ -12,7 +12,7 @@ second. A request that fits this worker's shares (`domain.ledger.shares`) waits 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from apikeyrouter.domain.components.lessee import Lessee, wait_for_lines
@@ -112,7 +112,8 @@ class Ticket:
 
 
 class TenantLimits:
-    """Admits requests. `lessee`: the worker's; it must be running for limits to be shared. One event loop only."""
+    """Admits requests. `lessee`: the worker's; it must be running for limits to be shared. `on_room`: is told when a
+    share of `account_for` has more to take than before. One event loop only."""
 
     def __init__(self, lessee: Lessee, clock: Clock) -> None:
         self._lessee = lessee
@@ -122,6 +123,7 @@ class TenantLimits:
         self._shares: dict[str, Share] = {}
         self._numbers = itertools.count(1)
         self._look_again_at = GATES_MAX
+        self.on_room: Callable[[], None] | None = None
 
     @property
     def at_rest(self) -> bool:
@@ -199,7 +201,14 @@ class TenantLimits:
         """The account on which this worker's share of a rate is held: `limit` in any `period_s` whole seconds, 0 for
         what is under way at once. Windows roll by themselves. Ask for it anew each time, since a share that was idle
         for long gives way to another; a refused hold is worth a `wait_for`."""
-        return self._share(limit_id, unit, limit, period_s).account
+        share = self._share(limit_id, unit, limit, period_s)
+        share.on_room = self.on_room
+        return share.account
+
+    def share_of(self, account: Account) -> Share | None:
+        """The share behind an account of `account_for`; None for one that has ended, and for any other account."""
+        share = self._shares.get(account.id)
+        return share if share is not None and share.account is account and not share.draining else None
 
     async def wait_for(
         self, lines: Sequence[tuple[Account, int]], *, wait_s: float, patient: bool = True

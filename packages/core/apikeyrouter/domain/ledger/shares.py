@@ -15,7 +15,7 @@ another worker keeps something idle. While the store is down for longer than a l
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from apikeyrouter.domain.errors import StateStoreError
@@ -37,6 +37,9 @@ REPORT_ALONE_S = 2.0
 
 FRESH_S = 0.1
 """For so long after an answer the store is not asked again whether a full rate is still full."""
+
+SOON_S = 0.25
+"""What other workers keep idle comes within this time, once it was asked for."""
 
 _SCARCE = 8
 """A worker that is alone takes all that is left once it is less than limit / 8, and half of it before."""
@@ -62,14 +65,31 @@ class Peers(Protocol):
         ...
 
 
+class _ShareAccount(Account):
+    """What a share holds on. When something fits is known over all workers, not from this one's part alone."""
+
+    __slots__ = ("frees_in_s",)
+
+    def __init__(self, line_id: str, unit: Unit, window: Window, *, now_s: float) -> None:
+        super().__init__(line_id, unit, 0, window, now_s=now_s)
+        self.frees_in_s: Callable[[int, float], float | None] = lambda _need, _now_s: None
+
+    def free_at_s(self, need: int, now_s: float) -> float | None:
+        """When `need` fits the rate; soon, when it merely lies in other hands; None: nobody knows, or never."""
+        wait_s = self.frees_in_s(need, now_s)
+        return None if wait_s is None else now_s + (wait_s or SOON_S)
+
+
 class Share(Lease):
     """One worker's share of a rate.
 
     `period_s`: whole seconds. `heard_at_s`: monotonic time of the last answer. `numbers`: gives each ask a higher
-    number than all before it, of this line's earlier shares too.
+    number than all before it, of this line's earlier shares too. `on_room`: told when there is more to take.
     """
 
-    __slots__ = ("_numbers", "_peers", "_quiet_until_s", "_taken_seen", "_told_use", "heard_at_s", "period_s")
+    __slots__ = (
+        "_numbers", "_peers", "_quiet_until_s", "_taken_seen", "_told_use", "heard_at_s", "on_room", "period_s",
+    )  # fmt: skip
 
     boxed = False
 
@@ -87,7 +107,10 @@ class Share(Lease):
         line_id = rate_id(name, period_s)
         super().__init__(line_id, 0, 0, limit=limit, hard=True, now_s=now_s)
         window: Window = Rolling(period_s, SUB_BUCKETS) if period_s else Concurrent()
-        self.account = Account(line_id, unit, 0, window, now_s=now_s)
+        account = _ShareAccount(line_id, unit, window, now_s=now_s)
+        account.frees_in_s = self.frees_in_s
+        self.account = account
+        self.on_room: Callable[[], None] | None = None
         self.period_s = period_s
         self.heard_at_s = -math.inf
         self._peers = peers
@@ -199,6 +222,7 @@ class Share(Lease):
         self._told_use = ask.held
         self.granted = grant.granted
         self.totals, self.counted = grant.totals, grant.counted
+        before = account.limit or 0
         account.limit = min(grant.granted, self.limit)  # no more, even if more is in use: that will leave
         if grant.totals.calls != self._calls_seen:
             self._calls_seen = grant.totals.calls
@@ -209,6 +233,8 @@ class Share(Lease):
         self._tell(answered=True)
         if self.waiters and not self.waiters[0].patient:
             self._peers.hurry()
+        elif self.on_room is not None and account.limit > before:
+            self.on_room()
 
     def redefine(self, limit: int, *, hard: bool = True) -> None:  # noqa: ARG002 - rates are hard
         """The rate has a new limit; what is in use stays."""

@@ -28,8 +28,15 @@ _Lines = Sequence[tuple[Account, int]]
 class Counted(Protocol):
     """A quota window, as far as charges go."""
 
-    kind: int
-    corrected: bool
+    @property
+    def kind(self) -> int:
+        """Index into needs."""
+        ...
+
+    @property
+    def corrected(self) -> bool:
+        """Whether a request's charge becomes its true use."""
+        ...
 
 
 class Charging:

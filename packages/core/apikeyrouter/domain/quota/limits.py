@@ -67,11 +67,12 @@ def period_name(period_s: float) -> str:
 class QuotaWindow:
     """One limit. `kind`: index into needs (`KINDS`, `LIKELY`). `period_s`: 0 for concurrency. `models`: as in a fact.
     `limit`: as told or configured, None while unknown: then it only counts. `corrected`: whether a request's charge
-    becomes its true use. `foreign_per_s`: what others take a second. `observed_at_s`: last word of the provider, None
-    for none. `reset_at_s`: when everything is back, as told; monotonic. `forecast`, `tracker`, `exhaustion`: what is
-    foreseen, where `Foresight` watches it. `usual_need`: units of a usual request. `lost`: units that
-    went beyond what was held here, in all. `burst`: what fits at once, where that is less than the limit (see
-    `domain.quota.bursts`). `hidden`: how much of what is told to remain can therefore not be taken."""
+    becomes its true use. `counted`: whether a reply to this process said what is left. `foreign_per_s`: what others
+    take a second. `observed_at_s`: last word of the provider, None for none. `reset_at_s`: when everything is back, as
+    told; monotonic. `forecast`, `tracker`, `exhaustion`: what is foreseen, where `Foresight` watches it. `usual_need`:
+    units of a usual request. `lost`: units that went beyond what was held here, in all. `burst`: what fits at once,
+    where that is less than the limit (see `domain.quota.bursts`). `hidden`: how much of what is told to remain can
+    therefore not be taken."""
 
     __slots__ = (
         "_against",
@@ -84,6 +85,7 @@ class QuotaWindow:
         "burst",
         "charging",
         "corrected",
+        "counted",
         "dimension",
         "exhaustion",
         "forecast",
@@ -124,6 +126,7 @@ class QuotaWindow:
         self.source = source
         self.models = models
         self.corrected = corrected
+        self.counted = False
         self.refill = Refill.Rolling
         self.foreign_per_s = 0.0
         self.observed_at_s: float | None = None
@@ -203,6 +206,7 @@ class QuotaWindow:
         self._learn_refill(fact, now_s)
         if fact.remaining is None or (mark is not None and mark < self._seen_mark):
             return
+        self.counted = True
         account, capacity = self.account, self.capacity or self.limit
         remaining = max(0, fact.remaining - self.hidden)
         account.refresh(now_s)
@@ -274,7 +278,7 @@ class QuotaWindow:
             cap, likely = needs[KINDS[self.dimension]], needs[LIKELY[self.dimension]]
             self._charged(self.charging.asked(requested, cap, likely))
 
-    def _charged(self, likely: bool | None) -> None:  # noqa: FBT001 - the answer of `Charging`
+    def _charged(self, likely: bool | None) -> None:
         if likely is not None:
             self.kind = LIKELY[self.dimension] if likely else KINDS[self.dimension]
 

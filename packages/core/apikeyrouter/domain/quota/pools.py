@@ -19,6 +19,7 @@ from apikeyrouter.domain.quota.exhaustion import Exhaustion
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, Dimension, LimitDialect, LimitFact, Source
 from apikeyrouter.domain.quota.learning import PLENTY_RATIO, RefusalLearner
 from apikeyrouter.domain.quota.limits import KINDS, LIKELY, QuotaWindow, period_name
+from apikeyrouter.domain.quota.shared_limits import Lend, SharedLimit, shared_of
 from apikeyrouter.domain.resilience.durations import LimitFacts
 
 __all__ = ["CONFIGURABLE", "PoolView", "Pools", "QuotaPool"]
@@ -34,8 +35,8 @@ CONFIGURABLE: Mapping[str, tuple[Dimension, float]] = {
 }
 """Metadata of a key that limits its pool."""
 
-TELL_EVERY_S = 0.005
-"""A view takes in at most 200 replies a second."""
+TELL_EVERY_S, TELL_ROOMY_S = 0.005, 0.05
+"""A view takes in at most 200 replies a second, with plenty of room 20."""
 
 PLENTY_ROOM, LOOK_AGAIN_S = 0.5, 0.02
 """With half of its tightest limit left, a pool is not looked at again for so long, but by requests that are large."""
@@ -50,7 +51,8 @@ class PoolView:
 
     `windows`: what every request of the group counts in; replaced as a whole when limits become known. `state` and
     `pressure` (0: plenty; 1: it lasts exactly until it comes back; more: it will not) are renewed about once a second.
-    `recalled`: made from memory, and nobody asked for it yet.
+    `recalled`: made from memory, and nobody asked for it yet. `shared`: this worker's shares of limits that workers
+    keep together; `held`: `windows` and `shared`, the lines of a hold.
     """
 
     __slots__ = (
@@ -59,6 +61,7 @@ class PoolView:
         "dialect",
         "dialect_name",
         "exhaustion",
+        "held",
         "learner",
         "models",
         "own",
@@ -69,6 +72,7 @@ class PoolView:
         "room",
         "roomy_tokens",
         "roomy_until_s",
+        "shared",
         "state",
         "windows",
     )
@@ -82,6 +86,8 @@ class PoolView:
         self.own: dict[tuple[Dimension, float], QuotaWindow] = {}
         self.learner = RefusalLearner(f"{pool.pool_id} {models}")
         self.windows: tuple[QuotaWindow, ...] = ()
+        self.shared: tuple[SharedLimit, ...] = ()
+        self.held: tuple[QuotaWindow | SharedLimit, ...] = ()
         self.state = CapacityState.Unknown
         self.pressure = 0.0
         self.refreshed_at_s = float("-inf")
@@ -111,10 +117,13 @@ class PoolView:
             *learned.bursts.values(),
             *self.pool.shared.values(),
         )
+        lend = self.pool.lend
+        self.shared = () if lend is None else shared_of(self.pool.shared, self.own, lend)
+        self.held = (*self.windows, *self.shared)
 
     def lines(self, needs: Sequence[int]) -> list[tuple[Account, int]]:
         """What a request holds here; `needs` by dimension (`KINDS`)."""
-        return [(window.account, needs[window.kind]) for window in self.windows]
+        return [(window.account, needs[window.kind]) for window in self.held]
 
     def looked(self, room: float, now_s: float) -> None:
         """Remembers for a moment that there is plenty: `room`, the share of its tightest limit that is left. Holds are
@@ -137,7 +146,7 @@ class PoolView:
                 least = min(least, left)
         return least
 
-    def admitted(self, windows: Sequence[QuotaWindow], needs: Sequence[int], now_s: float) -> None:
+    def admitted(self, windows: Sequence[QuotaWindow | SharedLimit], needs: Sequence[int], now_s: float) -> None:
         """A request was taken in: what is foreseen goes by it."""
         self.admitted_at_s = now_s
         self.pool.active[self] = None
@@ -152,7 +161,7 @@ class PoolView:
 
     def listens(self, now_s: float) -> bool:
         """Whether another reply's headers are worth reading: at thousands a second, most say nothing new."""
-        return now_s - self._told_at_s >= TELL_EVERY_S
+        return now_s - self._told_at_s >= (TELL_EVERY_S if now_s >= self.roomy_until_s else TELL_ROOMY_S)
 
     def told(
         self, facts: Iterable[LimitFact], held: Iterable[tuple[Account, int]], *, sent_at_s: float, now_s: float
@@ -178,9 +187,9 @@ class PoolView:
                     window.account.taken = twin.account.taken
                     window.observe(fact, mark=mark, sent_at_s=sent_at_s, now_s=now_s)
                     continue
-            before = window.limit, window.kind
+            before = window.limit, window.kind, window.counted, window.refill
             window.observe(fact, mark=marks.get(id(window.account)), sent_at_s=sent_at_s, now_s=now_s)
-            added = added or before != (window.limit, window.kind)
+            added = added or before != (window.limit, window.kind, window.counted, window.refill)
         if added:
             self.pool.rebuild()
 
@@ -265,13 +274,20 @@ class PoolView:
 
 class QuotaPool:
     """`pool_id`: "provider/pool". `shared`: windows that count whatever the model. `views`: by group of models.
-    `active`: views in use, of all pools. `suspected_same`: pools that seem to be this one under another name."""
+    `active`: views in use, of all pools. `suspected_same`: pools that seem to be this one under another name. `lend`:
+    see `Pools`."""
 
-    __slots__ = ("active", "pool_id", "provider_id", "shared", "suspected_same", "views")
+    __slots__ = ("active", "lend", "pool_id", "provider_id", "shared", "suspected_same", "views")
 
     def __init__(
-        self, pool_id: str, provider_id: str, now_s: float, active: dict[PoolView, None] | None = None
+        self,
+        pool_id: str,
+        provider_id: str,
+        now_s: float,
+        active: dict[PoolView, None] | None = None,
+        lend: Lend | None = None,
     ) -> None:
+        self.lend = lend
         self.active = {} if active is None else active
         self.suspected_same: set[str] = set()
         self.pool_id = pool_id
@@ -301,7 +317,8 @@ class QuotaPool:
 
 class Pools:
     """Pools and views, made on first use. `active`: views that requests use. `recall`: is given each new pool, to fill
-    it with what is remembered of it."""
+    it with what is remembered of it. `lend`: gives this worker's shares of limits, where other workers may use the same
+    pools; None: there are none. Both are set before the first pool is asked for."""
 
     def __init__(self, clock: Clock, dialects: Callable[[str], LimitDialect]) -> None:
         self._clock = clock
@@ -309,6 +326,7 @@ class Pools:
         self._pools: dict[str, QuotaPool] = {}
         self.active: dict[PoolView, None] = {}
         self.recall: Callable[[QuotaPool], None] = lambda _: None
+        self.lend: Lend | None = None
 
     def all(self) -> Iterable[QuotaPool]:
         """Every pool that was ever asked for."""
@@ -321,7 +339,7 @@ class Pools:
         now_s = self._clock.monotonic_s()
         new = pool is None
         if pool is None:
-            pool = self._pools[pool_id] = QuotaPool(pool_id, record.provider_id, now_s, self.active)
+            pool = self._pools[pool_id] = QuotaPool(pool_id, record.provider_id, now_s, self.active, self.lend)
         for name, spot in CONFIGURABLE.items():
             value = record.metadata.get(name)
             if value is not None:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.errors import UnboundedCostError
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
-from apikeyrouter.domain.keys.eligibility import EJECTED
+from apikeyrouter.domain.keys.eligibility import EJECTED, Block
 from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.ledger.holds import Hold, Refused
 from apikeyrouter.domain.ledger.ledger import Ledger
 from apikeyrouter.domain.quota.limits import QuotaWindow
+from apikeyrouter.domain.quota.shared_limits import SharedLimit
 from apikeyrouter.domain.resilience.ejection import panic
 from apikeyrouter.domain.routing.affinity import Affinity, Prefix
 from apikeyrouter.domain.routing.candidates import Candidate, Group
@@ -27,7 +28,7 @@ from apikeyrouter.domain.routing.explain import DecisionRecord, Rejection, Row, 
 from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.domain.routing.scoring import rank
 from apikeyrouter.domain.routing.shadow import Shadow
-from apikeyrouter.domain.routing.sift import HEADROOM, Sieve
+from apikeyrouter.domain.routing.sift import HEADROOM, PARKED_S, Sieve
 
 __all__ = ["Chooser", "MoneyRefusal", "Taken"]
 
@@ -36,14 +37,14 @@ _NO_TAGS: Mapping[str, object] = {}
 
 @dataclass(slots=True)
 class Taken:
-    """A candidate that is ours: its hold is open and its turn is counted. `quota`: the windows of its pool in the hold,
-    one line each, before those of budgets, of which there are `money_lines`. `ahead`: an ejected key, taken before its
-    time since nobody else is left."""
+    """A candidate that is ours: its hold is open and its turn is counted. `quota`: what its pool has in the hold
+    (`PoolView.held`), one line each, before those of budgets, of which there are `money_lines`. `ahead`: an ejected
+    key, taken before its time since nobody else is left."""
 
     candidate: Candidate
     hold: Hold
     scored: Scored
-    quota: tuple[QuotaWindow, ...]
+    quota: tuple[QuotaWindow | SharedLimit, ...]
     money_lines: int
     ahead: bool = False
 
@@ -119,6 +120,8 @@ class Chooser:
                         self._affinity.sent(prefix, candidate, now_s)
                 return taken
             rejections.append(_refusal(candidate, taken))
+            if rejections[-1].code == HEADROOM:  # a share of this worker: the filters do not know of them
+                group.park(candidate, Block(HEADROOM, rejections[-1].reason, now_s + PARKED_S))
         record.kept = ()
         record.chosen = None
         return None
@@ -154,7 +157,7 @@ class Chooser:
         self, candidate: Candidate, row: Row, demand: Demand, tags: Mapping[str, object], *, now_s: float
     ) -> Taken | Refused:
         quota = candidate.quota
-        windows = quota.windows
+        windows = quota.held
         lines = quota.lines(demand.needs(quota.dialect.charges))
         accounts: tuple[Account, ...] = ()
         book = self._costs.book

@@ -24,7 +24,7 @@ from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.domain.routing.preflight import needs_of, preflight
 from apikeyrouter.domain.routing.scoring import OVERSIZE
 
-__all__ = ["HEADROOM", "OVER_LIMIT", "Sieve", "headroom_block"]
+__all__ = ["HEADROOM", "OVER_LIMIT", "PARKED_S", "Sieve", "headroom_block"]
 
 HEADROOM = "headroom"
 """The code of a pool without room now; `until_s` is when it will have, if nothing more is taken."""
@@ -32,7 +32,7 @@ HEADROOM = "headroom"
 OVER_LIMIT = "over_limit"
 """The code of a pool that such a request never fits into."""
 
-_PARKED_S = 0.25
+PARKED_S = 0.25
 """How long a pool without room is left alone in a large group: requests that settle below what they held make room
 sooner than its windows say."""
 
@@ -208,7 +208,7 @@ class Sieve:
             return
         self.resting.append(candidate)
         if code == HEADROOM:
-            soon_s = self._now_s + _PARKED_S
+            soon_s = self._now_s + PARKED_S
             block = Block(code, reason, soon_s if until_s is None else min(until_s, soon_s))
         self._group.park(candidate, block)
 
