@@ -136,7 +136,7 @@ class Sieve:
                 elif hurried and not size:
                     quota.looked(room, now_s)
             kept.append(candidate)
-            rooms.append(max(room, 0.0) + size)
+            rooms.append(room + size if room > 0.0 else size)
             if len(kept) >= keep_max:
                 break
 
