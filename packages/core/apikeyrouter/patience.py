@@ -24,9 +24,10 @@ _WAITED_FOR = frozenset({"headroom", "rate_limited", "throttled"})
 
 
 class Waiting:
-    """One request's waiting. `waited_s`: so far."""
+    """One request's waiting. `waited_s`: so far. `again`: it had its turn; should it have to wait once more, then not
+    behind those who came after it. `charged`: what its tenant paid for that turn."""
 
-    __slots__ = ("call", "demand", "line", "place", "waited_s")
+    __slots__ = ("again", "call", "charged", "demand", "line", "place", "waited_s")
 
     def __init__(self, call: Call, demand: Demand) -> None:
         self.call = call
@@ -34,6 +35,8 @@ class Waiting:
         self.line: Hashable = (call.provider_id, call.model)
         self.place: Place | None = None
         self.waited_s = 0.0
+        self.again = False
+        self.charged = 0
 
     @property
     def cost(self) -> int:
@@ -80,7 +83,9 @@ class Patience:
     def served(self, waiting: Waiting) -> None:
         """It found a key: the next in line may try."""
         place, waiting.place = waiting.place, None
+        waiting.again = True
         if place is not None:
+            waiting.charged = place.cost
             place.served()
 
     def left(self, waiting: Waiting) -> None:
@@ -90,6 +95,8 @@ class Patience:
             place.leave()
 
     def _enter(self, waiting: Waiting, feasible_at_s: float | None) -> bool:
+        self.room.correct(waiting.line, tenant=waiting.tenant, weight=waiting.weight, difference=-waiting.charged)
+        waiting.charged = 0
         waiting.place = self.room.enter(
             waiting.line,
             tenant=waiting.tenant,
@@ -97,6 +104,7 @@ class Patience:
             cost=waiting.cost,
             deadline_s=waiting.call.deadline_s,
             feasible_at_s=feasible_at_s,
+            again=waiting.again,
         )
         return waiting.place is not None
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
-from itertools import islice, zip_longest
+from heapq import heappop, heapreplace
 
 from apikeyrouter.domain.quota.drain import Drain
 from apikeyrouter.domain.quota.vtc import TokenCounters
@@ -135,8 +135,8 @@ class Line:
         newest = next((ticket for ticket in reversed(found.tickets) if ticket.asking), None)
         return None if newest is None else (len(found.tickets) / found.weight, newest)
 
-    def enter(self, ticket: Ticket, weight: float, now_s: float) -> None:
-        """Takes the last place of its tenant. Raises ValueError for a weight that is not above 0."""
+    def enter(self, ticket: Ticket, weight: float, now_s: float, *, first: bool = False) -> None:
+        """Takes the last place of its tenant, or the first. Raises ValueError for a weight that is not above 0."""
         self.counters.join(ticket.tenant, weight)
         queue = self._queues.get(ticket.tenant)
         if queue is None:
@@ -145,6 +145,8 @@ class Line:
         queue.weight = weight
         queue.cost += ticket.cost
         queue.tickets[ticket] = None
+        if first:
+            queue.tickets.move_to_end(ticket, last=False)
         ticket.epoch = self.epoch
 
     def asks(self, ticket: Ticket, try_at_s: float | None, now_s: float) -> None:
@@ -255,14 +257,23 @@ class Line:
         return max(0.0, self.counters.count_of(tenant) - self.counters.counts(1)[0][0])
 
     def _candidates(self) -> Iterator[Ticket]:
-        """The first of each tenant in order, then the second of each, `_LOOK` in all at the most."""
-        queues = [self._queues[tenant] for tenant in self.counters.in_order(_LOOK)]
-        for queue in queues:
-            yield next(iter(queue.tickets))
-        depth = _LOOK // max(1, len(queues))
-        if depth > 1:
-            rows = zip_longest(*(islice(queue.tickets, 1, depth) for queue in queues))
-            yield from (ticket for row in rows for ticket in row if ticket is not None)
+        """`_LOOK` at the most, in the order in which they would be served if each had what it asks for: the second of a
+        tenant that is far below its share comes before the first of one that is above."""
+        counters = self.counters
+        heap = []
+        for turn, tenant in enumerate(counters.in_order(_LOOK)):
+            queue = self._queues[tenant]
+            heap.append((counters.count_of(tenant), turn, queue.weight, iter(queue.tickets)))  # sorted: a heap already
+        for _ in range(_LOOK):
+            count, turn, weight, tickets = heap[0]
+            ticket = next(tickets, None)
+            if ticket is not None:
+                yield ticket
+                heapreplace(heap, (count + ticket.cost / weight, turn, weight, tickets))
+            else:
+                heappop(heap)
+                if not heap:
+                    return
 
     def _kind_of(self, ticket: Ticket, at_s: float) -> int:
         """Asking for no less and getting no earlier time than one before it, it seems to need the same."""

@@ -161,11 +161,13 @@ class WaitingRoom:
         cost: int,
         deadline_s: float,
         feasible_at_s: float | None = None,
+        again: bool = False,
     ) -> Place | None:
         """A place in `line`; None: the room is full, or the request would not be served in time.
 
         `cost`: weighed tokens (see `weighed_tokens`). `deadline_s` and `feasible_at_s` (when it could be served if it
-        stood alone; None: unknown): monotonic. Raises ValueError for a weight that is not above 0.
+        stood alone; None: unknown): monotonic. `again`: it had its turn, and the provider refused it: it stands before
+        all others of its tenant. Raises ValueError for a weight that is not above 0.
         """
         now_s = self.now_s()
         patience_s = min(deadline_s - now_s, self._rules.wait_s)
@@ -173,7 +175,7 @@ class WaitingRoom:
         if patience_s <= 0 or lead_s > patience_s:
             return None
         found = self._busy.get(line)
-        if found is not None:
+        if found is not None and not again:
             queue_s = found.wait_s(now_s, cost, feasible_at_s, tenant, weight) - lead_s
             if lead_s + self._rules.doubt * queue_s > patience_s:
                 return None
@@ -183,7 +185,7 @@ class WaitingRoom:
             found = self._open(line)
         place = Place(self, line, found, (tenant, max(1, cost), now_s + patience_s))
         try:
-            found.enter(place, weight, now_s)
+            found.enter(place, weight, now_s, first=again)
         except ValueError:
             self._close_if_empty(line, found)
             raise
