@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from apikeyrouter.domain.ledger.bucket import Bucket
 from apikeyrouter.domain.quota.bursts import CapacityWatch, agrees_with_a_bucket, horizon_of
 from apikeyrouter.domain.quota.charging import Charging
 from apikeyrouter.domain.quota.facts import MINUTE_S, ChargeRule, Dimension, LimitFact, Refill, Source
@@ -224,8 +225,8 @@ def test_numbers_that_do_not_add_up_agree_with_no_bucket() -> None:
 @given(
     limit=st.integers(60, 10**7),
     horizon_s=st.floats(1.0, 50.0),
-    level=st.floats(0.0, 1.0),
-    more=st.floats(0.001, 1.0),
+    level=st.floats(0.0, 0.9),
+    more=st.floats(0.001, 0.9),
 )
 def test_the_horizon_of_a_short_bucket_is_found_from_any_of_its_refusals(
     limit: int, horizon_s: float, level: float, more: float
@@ -234,6 +235,37 @@ def test_the_horizon_of_a_short_bucket_is_found_from_any_of_its_refusals(
     capacity = rate * horizon_s
     left = level * capacity
     need = int(left + more * (capacity - left)) + 1
+    assume(need <= capacity)  # what is larger never fits, and teaches no horizon
     told = int(left + limit - capacity)
     found = horizon_of(limit, MINUTE_S, told, need, (need - left) / rate)
     assert found == pytest.approx(horizon_s, abs=1.0 / rate + 1e-6)
+
+
+# -- fractions ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_reset_says_what_whole_units_leave_out() -> None:
+    window, bucket = QuotaWindow("w", Dimension.Requests, MINUTE_S, limit=None, source=Source.Header, now_s=0.0), None
+    level = 30.0
+    for step in range(60):
+        level = min(30.0, level + 0.25) - (1.0 if step < 40 else 0.0)
+        fact = LimitFact(Dimension.Requests, MINUTE_S, 30, max(0, int(level)), (30 - level) * 2.0)
+        if level >= 0:
+            window.observe(fact, mark=step, sent_at_s=step * 0.5, now_s=step * 0.5)
+            bucket = window.account
+    assert isinstance(bucket, Bucket)
+    assert bucket.exact(29.5) == pytest.approx(level, abs=0.35)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(-50.0, 50.0)), max_size=40), st.integers(0, 20))
+def test_a_bucket_corrected_by_parts_never_owes_less_than_nothing(steps: list[tuple[int, float]], held: int) -> None:
+    bucket = Bucket("b", "requests", 40, 1.0, now_s=0.0)
+    bucket.held = held
+    now_s = 0.0
+    for seconds, delta in steps:
+        now_s += seconds
+        before = bucket.exact(now_s)
+        bucket.adjust_exact(delta, now_s)
+        assert bucket.used + bucket.held >= 0
+        assert bucket.exact(now_s) == pytest.approx(min(40.0, before - delta), abs=1e-6)
+        assert (bucket.free(now_s) or 0) <= max(0.0, bucket.exact(now_s))

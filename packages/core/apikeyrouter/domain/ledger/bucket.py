@@ -63,6 +63,19 @@ class Bucket(Account):
         self.roll(now_s)
         self.used += max(delta, -(self.used + self.held))
 
+    def exact(self, now_s: float) -> float:
+        """What is free, with its fraction; negative where more is held than fits. 0.0 without a limit."""
+        self.roll(now_s)
+        return 0.0 if self.limit is None else self.limit - self.used - self.held + self._fraction
+
+    def adjust_exact(self, delta: float, now_s: float) -> None:
+        """As `adjust_used`, by a part of a unit too."""
+        self.roll(now_s)
+        debt = max(0.0, self.used + self.held - self._fraction + delta)
+        whole = math.ceil(debt)
+        self.used = whole - self.held
+        self._fraction = whole - debt
+
     def free_at_s(self, need: int, now_s: float) -> float | None:
         """When `need` would fit if nothing more were taken; None: never."""
         self.roll(now_s)

@@ -37,6 +37,11 @@ class CapacityWatch:
         self._from_s = 0.0
         self._lowest = self._highest = 0.0
 
+    @property
+    def capacity(self) -> float:
+        """The sum as it stands, with its fraction: `remaining` is told in whole units, so the highest is the truest."""
+        return self._highest
+
     def observe(self, remaining: int, reset_s: float, limit: int, period_s: float, at_s: float) -> int | None:
         """What a reply said at `at_s`. The capacity, once it has stood still for long enough; else None."""
         capacity = remaining + reset_s * limit / period_s
@@ -60,9 +65,9 @@ def horizon_of(limit: int, period_s: float, remaining: int, need: int, retry_s: 
     does not say."""
     rate_per_s = limit / period_s
     left = left_by(need, retry_s, rate_per_s)
-    if left < 0:
+    if left < -_AGREES_UNITS - _AGREES_RATIO * need:  # hints are rounded
         return None
-    capacity = limit - (remaining - left)
+    capacity = limit - (remaining - max(0.0, left))
     return capacity / rate_per_s if 0 < capacity < SHORT_RATIO * limit else None
 
 

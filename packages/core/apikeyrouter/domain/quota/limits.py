@@ -214,16 +214,18 @@ class QuotaWindow:
         ahead = account.held if mark is None else max(0, account.taken - mark)
         if mark is not None:
             self._seen_mark = mark
-        observed = remaining - ahead
-        if self.refill is Refill.Continuous:
-            observed += int((now_s - sent_at_s) * (self.rate_per_s - self.foreign_per_s))
-        observed = max(0, min(observed, capacity))
-        gap = max(0, capacity - account.used - account.held) - observed
-        if gap < 0:
-            # what a sentence says of its limit is exact, and rare
-            gap = gap if fact.source is Source.ErrorBody else min(-1, int(gap * RAISE_RATIO))
-        if gap:
-            account.adjust_used(gap, now_s)
+        # what a sentence says of its limit is exact, and rare
+        raised = 1.0 if fact.source is Source.ErrorBody else RAISE_RATIO
+        observed: float = remaining - ahead
+        gap: float
+        if isinstance(account, Bucket):
+            observed += self._fraction(fact, remaining) + (now_s - sent_at_s) * (self.rate_per_s - self.foreign_per_s)
+            gap = max(0.0, account.exact(now_s)) - max(0.0, min(observed, capacity))
+            account.adjust_exact(gap if gap > 0 else gap * raised, now_s)
+        else:
+            gap = max(0, capacity - account.used - account.held) - max(0, min(observed, capacity))
+            gap = gap if gap >= 0 or raised == 1.0 else min(-1, int(gap * raised))
+            account.adjust_used(int(gap), now_s)
         if self.charging is not None and self.refill is Refill.Continuous and fact.source is Source.Header:
             self._learn_charging(self.charging, remaining, sent_at_s)
         if self.observed_at_s is not None:
@@ -267,6 +269,14 @@ class QuotaWindow:
         elif self._by_hint and self._against >= 2 and self.refill is Refill.Continuous:
             self._become(Refill.Rolling, now_s)
             self._by_hint = False
+
+    def _fraction(self, fact: LimitFact, remaining: int) -> float:
+        """What `remaining` leaves out, being whole: the reset is exact."""
+        if fact.reset_s is None or fact.reset_means != "full" or self._watch is None:
+            return 0.0
+        short = self.burst is not None and not self.hidden
+        capacity = self._watch.capacity if short else self.capacity or 0
+        return max(0.0, min(0.999, capacity - fact.reset_s * self.rate_per_s - remaining))
 
     def _learn_charging(self, charging: Charging, remaining: int, at_s: float) -> None:
         """Whether output is charged by the cap or as it comes, by what `remaining` does."""
