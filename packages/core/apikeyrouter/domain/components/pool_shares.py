@@ -89,7 +89,12 @@ class PoolShares:
             return False
         try:
             # where nothing was left, it is the next look that says for how long
-            return await self._ask(options, wait_s) is not Answer.Failed
+            if await self._ask(options, wait_s) is not Answer.Failed:
+                return True
+            for option in options:
+                for share in option.shares:
+                    share.go_on_alone()
+            return any(one.fits for one in options)
         finally:
             asking.waited_s += self._clock.monotonic_s() - started_s
 

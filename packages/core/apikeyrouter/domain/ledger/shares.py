@@ -251,6 +251,11 @@ class Share(Lease):
         self.account.limit = self.limit // max(1, self._peers.workers) if self._peers.failure is not None else 0
         self.heard = False
 
+    def go_on_alone(self) -> None:
+        """While the store is down: a worker that was the only one takes nothing from anybody."""
+        if self._peers.failure is not None and self._peers.workers <= 1:
+            self.freeze()
+
     def retire(self) -> None:
         """Nothing more is taken here: another share stands in its place."""
         self.draining = True
