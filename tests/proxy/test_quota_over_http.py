@@ -107,6 +107,24 @@ def test_what_does_not_fit_is_refused_here_and_told_when_to_come_back(tmp_path: 
                 assert one.retry_after_s == pytest.approx(back_at_s - one.at_s, rel=0.2)
 
 
+@pytest.mark.parametrize("typed_in", [True, False])
+def test_what_does_not_fit_a_rolling_minute_is_told_to_come_back_when_that_is_over(
+    tmp_path: Path, typed_in: bool
+) -> None:
+    """The headers have OpenAI's names, the provider does not count as OpenAI does: its resets tell."""
+    more = 12
+    with told(tmp_path, {"refill": "rolling"}, wait_s=0) as story:
+        if typed_in:
+            story.type_in_limits()
+        answers = story.offer(ACCOUNTS * RPM + more)
+        assert Counter(one.status for one in answers) == {200: ACCOUNTS * RPM, 429: more}
+        assert story.upstream == {"200": ACCOUNTS * RPM}
+        back_at_s = story.first_at_s + 60.0
+        for one in answers:
+            if one.status == 429:
+                assert one.retry_after_s == pytest.approx(back_at_s - one.at_s, rel=0.2)
+
+
 def test_what_does_not_fit_waits_for_what_flows_in(tmp_path: Path) -> None:
     """Every 2 s an account takes another request: four more than fit at once are served a moment later."""
     rpm = 30

@@ -23,6 +23,7 @@ from apikeyrouter.domain.quota.charging import Charging
 from apikeyrouter.domain.quota.exhaustion import Exhaustion
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, MONTH_S, Dimension, LimitFact, Refill, Source
 from apikeyrouter.domain.quota.forecast import DemandForecast
+from apikeyrouter.domain.quota.refills import shown_refill
 from apikeyrouter.domain.quota.windows import Anchored, Concurrent, Rolling
 
 __all__ = ["KINDS", "LIKELY", "QuotaWindow", "period_name"]
@@ -54,8 +55,6 @@ RAISE_RATIO = 0.3
 FOREIGN_TAU_S = 20.0
 FOREIGN_SHARE_MAX = 0.9
 _PARTS = 60
-_BUCKET_SLACK_S = 1.5
-_BUCKET_BELOW, _WINDOW_ABOVE = 1.5, 3.0
 
 
 def period_name(period_s: float) -> str:
@@ -80,6 +79,7 @@ class QuotaWindow:
         "_gap",
         "_gap_from_s",
         "_seen_mark",
+        "_shown",
         "_watch",
         "account",
         "burst",
@@ -142,6 +142,7 @@ class QuotaWindow:
         self._against = 0
         self._by_hint = False
         self._seen_mark = -1
+        self._shown: Refill | None = None
         self._gap = 0.0
         self._gap_from_s = now_s
         self.account = Account(name, UNITS[dimension], limit, self._window(now_s), now_s=now_s)
@@ -306,20 +307,22 @@ class QuotaWindow:
 
     def _learn_refill(self, fact: LimitFact, now_s: float) -> None:
         """Token bucket or window, by what the reset says."""
-        if fact.reset_means == "full" and fact.reset_s is not None and fact.remaining is not None and self.period_s:
-            self._learn_capacity(fact.remaining, fact.reset_s, now_s)
         told = fact.refill
         if told is None and fact.reset_means == "window" and fact.reset_s is not None:
             told = Refill.Fixed
-        if told is None and fact.reset_means == "full" and fact.reset_s is not None and fact.remaining is not None:
-            limit = self.limit or 1
-            full_after_s = max(0, limit - fact.remaining) / limit * self.period_s
-            if fact.reset_s <= _BUCKET_BELOW * full_after_s + _BUCKET_SLACK_S:
-                # near empty a window looks the same as a bucket
-                if fact.remaining * 2 > limit:
-                    told = Refill.Continuous
-            elif fact.reset_s > _WINDOW_ABOVE * full_after_s + 2 * _BUCKET_SLACK_S:
-                told = Refill.Rolling
+        if fact.reset_means == "full" and fact.reset_s is not None and fact.remaining is not None and self.period_s:
+            if fact.source is Source.Header:
+                self._shown = shown_refill(
+                    self._shown,
+                    limit=self.limit or 1,
+                    remaining=fact.remaining,
+                    period_s=self.period_s,
+                    reset_s=fact.reset_s,
+                    bucket=told is Refill.Continuous,
+                )
+            told = self._shown or told
+            if told in (None, Refill.Continuous):
+                self._learn_capacity(fact.remaining, fact.reset_s, now_s)
         if told is not None and told is not self.refill:
             self._become(told, now_s)
         if self.refill in (Refill.Fixed, Refill.Calendar) and fact.reset_s is not None:

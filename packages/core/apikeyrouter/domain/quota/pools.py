@@ -374,11 +374,12 @@ class Pools:
 
 
 def _explains(fact: LimitFact, needs: Sequence[int]) -> bool:
-    """Whether what a refusal says of a limit is reason enough: the one that was named, or little of it is left."""
-    if fact.source is Source.ErrorBody:
-        return True
-    if fact.remaining is None:
-        return False
+    """Whether what a refusal says of a limit is reason enough: it was named, or little of it is left. Of tokens, only
+    the provider knows how many it wanted; a request is one, so a named limit of which plenty is left is judged over a
+    shorter time than told."""
+    named = fact.source is Source.ErrorBody
+    if fact.remaining is None or (named and fact.dimension is not Dimension.Requests):
+        return named
     plenty = fact.limit is not None and fact.remaining > PLENTY_RATIO * fact.limit
     return not plenty or fact.remaining < needs[KINDS[fact.dimension]]
 
