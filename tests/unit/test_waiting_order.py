@@ -7,7 +7,8 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from apikeyrouter.patience import Patience, Waiting
+from apikeyrouter.domain.routing.explain import Rejection
+from apikeyrouter.patience import Patience, Waiting, waitable_at, wanted_key
 from apikeyrouter.testing import run_virtual
 from apikeyrouter.testing.virtual_time import ManualClock
 from apikeyrouter.waiting_line import Line, Ticket
@@ -90,3 +91,33 @@ def test_whoever_was_refused_after_its_turn_is_not_judged_once_more_by_the_lengt
         assert entered(room, again=True) is not None
 
     run_virtual(story())
+
+
+def test_whoever_overtakes_leaves_alone_what_the_first_in_line_waits_for() -> None:
+    async def story() -> None:
+        clock = ManualClock()
+        patience = Patience(WaitingRoom(clock, WaitingRules(credit_s=0.0)), clock)
+        first, second = waiting_of(1), waiting_of(2)
+        large = asyncio.ensure_future(patience.until(first, 5.0, "key_large"))
+        small = asyncio.ensure_future(patience.until(second, 0.0, "key_small"))
+        await asyncio.sleep(0)
+        assert await small
+        assert patience.spared(second) == {"key_large": 5.0}
+        assert patience.spared(first) == {}
+        large.cancel()
+        await asyncio.gather(large, return_exceptions=True)
+        assert second.place is not None
+        second.place.leave()
+
+    run_virtual(story())
+
+
+def test_the_key_that_is_waited_for_is_the_first_that_time_mends() -> None:
+    refused = [
+        Rejection("key_out", "out", "p", "breaker_open", "it fails", 1.0),
+        Rejection("key_late", "late", "p", "headroom", "no room", 9.0),
+        Rejection("key_soon", "soon", "p", "rate_limited", "no room", 3.0),
+    ]
+    assert waitable_at(refused) == 3.0
+    assert wanted_key(refused) == "key_soon"
+    assert wanted_key(refused[:1]) == ""

@@ -8,16 +8,18 @@ is given up.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import math
+from collections.abc import Collection, Hashable, Mapping, Sequence
 
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.quota.vtc import weighed_tokens
+from apikeyrouter.domain.routing.candidates import Group
 from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.domain.routing.explain import Rejection
 from apikeyrouter.waiting_room import Place, WaitingRoom
 
-__all__ = ["Patience", "Waiting", "waitable_at"]
+__all__ = ["Patience", "Waiting", "spared_rejections", "waitable_at", "wanted_key"]
 
 _WAITED_FOR = frozenset({"headroom", "rate_limited", "throttled"})
 """Refusals that time mends: quota that flows back. An outage is told at once (fail fast)."""
@@ -70,11 +72,22 @@ class Patience:
             return True
         return self._enter(waiting, None) and await self._turn(waiting, self._clock.monotonic_s())
 
-    async def until(self, waiting: Waiting, at_s: float) -> bool:
-        """Waits until `at_s`, or until an event gives hope before. False: not in time."""
+    async def until(self, waiting: Waiting, at_s: float, key_id: str = "") -> bool:
+        """Waits until `at_s`, when that key is expected to have room, or until an event gives hope before. False: not
+        in time."""
         if waiting.place is None and not self._enter(waiting, at_s):
             return False
+        if waiting.place is not None:
+            waiting.place.wants = key_id
         return await self._turn(waiting, at_s)
+
+    def spared(self, waiting: Waiting) -> dict[str, float]:
+        """Keys that requests before this one wait for, and until when (monotonic): it overtakes them, and would put
+        them off if it took the same."""
+        place = waiting.place
+        if place is None or not place.passed:
+            return {}
+        return {one.wants: one.try_at_s for one in place.passed if one.wants}
 
     def retry_after_s(self, waiting: Waiting, at_s: float | None) -> float:
         """When such a request would be served if it came again, in seconds."""
@@ -124,5 +137,30 @@ class Patience:
 
 def waitable_at(rejections: Sequence[Rejection]) -> float | None:
     """The earliest time (monotonic) at which one of the refused could serve; None: waiting does not help."""
-    times = [one.until_s for one in rejections if one.until_s is not None and one.code in _WAITED_FOR]
-    return min(times, default=None)
+    found = _first_with_room(rejections)
+    return None if found is None else found.until_s
+
+
+def wanted_key(rejections: Sequence[Rejection]) -> str:
+    """The key that `waitable_at` speaks of; empty: none."""
+    found = _first_with_room(rejections)
+    return "" if found is None else found.key_id
+
+
+def spared_rejections(group: Group, spared: Mapping[str, float], tried: Collection[str]) -> list[Rejection]:
+    """Why a request that overtakes others did not take what they wait for."""
+    reason = "requests before it in line wait for it"
+    records = [one.record for one in group.candidates if one.record.key_id in spared]
+    return [
+        Rejection(record.key_id, record.label, record.provider_id, "headroom", reason, spared[record.key_id])
+        for record in records
+        if record.key_id not in tried
+    ]
+
+
+def _first_with_room(rejections: Sequence[Rejection]) -> Rejection | None:
+    found, least_s = None, math.inf
+    for one in rejections:
+        if one.until_s is not None and one.until_s < least_s and one.code in _WAITED_FOR:
+            found, least_s = one, one.until_s
+    return found

@@ -37,7 +37,7 @@ from apikeyrouter.domain.routing.refusals import failed_error, refused_error
 from apikeyrouter.funding import Funding, Money
 from apikeyrouter.hedging import first_good
 from apikeyrouter.journal import Journal
-from apikeyrouter.patience import Patience, Waiting, waitable_at
+from apikeyrouter.patience import Patience, Waiting, spared_rejections, waitable_at, wanted_key
 from apikeyrouter.sending import Failed, Limits, Order, Reply, Sender
 
 __all__ = ["Pipeline", "Tenants"]
@@ -243,8 +243,8 @@ class Pipeline:
 
     async def _wait(self, flow: _Flow) -> bool:
         """Every key refused: waits for the first that has room, if time will bring it."""
-        at_s = waitable_at(flow.record.rejections)
-        if at_s is None or flow.sends >= _SENDS_MAX or not await self._patience.until(flow.waiting, at_s):
+        at_s, key_id = waitable_at(flow.record.rejections), wanted_key(flow.record.rejections)
+        if at_s is None or flow.sends >= _SENDS_MAX or not await self._patience.until(flow.waiting, at_s, key_id):
             return False
         if flow.fallbacks is not None:  # from the first model on
             flow.group = self._directory.group_for(flow.call.provider_id, flow.call.model)
@@ -255,15 +255,20 @@ class Pipeline:
     def _take(self, flow: _Flow) -> Taken | None:
         """Steps 2 to 5 in one go: see `Chooser`."""
         now_s = self._clock.monotonic_s()
+        tried, spared = flow.tried, self._patience.spared(flow.waiting)
+        if spared and len(spared) + len(tried) < len(flow.group.candidates):
+            tried = tried.union(spared)
         taken = self._chooser.choose(
             flow.group,
             flow.money.demand,
             flow.objective,
             flow.record,
-            tried=flow.tried,
+            tried=tried,
             now_s=now_s,
             tags=flow.call.tags,
         )
+        if taken is None and tried is not flow.tried:
+            flow.record.rejections += spared_rejections(flow.group, spared, flow.tried)
         if taken is not None:
             flow.tried.add(taken.scored.key_id)
             flow.sends += 1

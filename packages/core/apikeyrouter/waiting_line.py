@@ -53,6 +53,7 @@ class Ticket:
         "recheck",
         "tenant",
         "try_at_s",
+        "wants",
     )
 
     def __init__(self, tenant: str, cost: int, limit_s: float) -> None:
@@ -72,6 +73,8 @@ class Ticket:
         self.passed: list[Ticket] = []
         """Those who stood before it when it was told to try."""
         self.pauses = 0
+        self.wants = ""
+        """What it waits for, if that has a name: who overtakes it may not take that."""
 
     def due(self, now_s: float) -> bool:
         """Whether its time has come."""
