@@ -1,8 +1,7 @@
 """Keys from registration to retirement: the component that the router, the pipeline and operators talk to.
 
 Main entries: `register`, `rotate_key`, `revoke_key`, `enable`, `disable` for operators (async: durable when they
-return); `begin`, `succeed`, `fail`, `release` for the pipeline (sync: they change memory at once and post the rows,
-which a crash may lose for a fraction of a second); `refresh` for what other processes on the store did. What happens to
+return); what the pipeline calls is in `key_attempts`; `refresh` for what other processes on the store did. What happens to
 a key is decided in `domain.keys`; here it is stored, announced and spread over the quota pool.
 Laws: key material enters by `register` and `rotate_key`, is sealed before it is stored, and leaves only as a `Secret`.
 A change by an operator counts in this process at once; if the store fails, StateStoreError says that it is not durable,
@@ -13,51 +12,44 @@ unguessable, not replayable.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from random import Random
 from typing import Any
 
+from apikeyrouter.domain.components.key_attempts import KeyAttempts, OnChange
 from apikeyrouter.domain.errors import InvalidStateTransitionError, KeyRegistrationError, RouterError, StateStoreError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.sealer import Sealer
 from apikeyrouter.domain.interfaces.state_store import StateQuery, StateStore, StoredEvent
-from apikeyrouter.domain.keys import learning, operators, rotation
+from apikeyrouter.domain.keys import operators, rotation
 from apikeyrouter.domain.keys.counting import KeyCounts
-from apikeyrouter.domain.keys.effects import Among, impose
 from apikeyrouter.domain.keys.eligibility import blocked
 from apikeyrouter.domain.keys.joining import take_in
 from apikeyrouter.domain.keys.merging import twins
 from apikeyrouter.domain.keys.metadata import clean_label, clean_material, clean_metadata, key_terms
-from apikeyrouter.domain.keys.record import KeyRecord, Ticket, Transition
+from apikeyrouter.domain.keys.record import KeyRecord, Transition
 from apikeyrouter.domain.keys.ring import KeyRing
 from apikeyrouter.domain.keys.rows import api_key_view, seal_context, transition_of
 from apikeyrouter.domain.keys.saving import KeyWriter
 from apikeyrouter.domain.keys.secret import Secret
-from apikeyrouter.domain.keys.states import KeyEvent
 from apikeyrouter.domain.keys.unsealing import does_not_open, unseal_rows
 from apikeyrouter.domain.models.api_key import APIKey, KeyState, StateTransition
-from apikeyrouter.domain.resilience.failures import Failure, Scope
 
 __all__ = ["KeyManager"]
 
 _HISTORY_MAX = 1000
 _KEY_ID_BYTES = 8
 
-OnChange = Callable[[KeyRecord, Transition | None], None]
 
-
-class KeyManager:
+class KeyManager(KeyAttempts):
     """Owns every `KeyRecord`. `on_change` hears of each transition, and gets None for the transition when keys came,
     went or got other terms, or when a probe ended without an outcome."""
 
     def __init__(self, store: StateStore, clock: Clock, rng: Random, *, on_change: OnChange) -> None:
+        super().__init__(KeyRing(), KeyWriter(store, clock, secrets.randbits(16)), rng, on_change)
         self._store = store
         self._clock = clock
-        self._rng = rng
-        self._on_change = on_change
         self._sealer: Sealer | None = None
-        self._ring = KeyRing()
-        self._writer = KeyWriter(store, clock, secrets.randbits(16))
         self._counts = KeyCounts(store, clock)
         self._registering: set[tuple[str, bytes]] = set()
 
@@ -280,57 +272,6 @@ class KeyManager:
 
     # -- the pipeline -----------------------------------------------------------------------------------------------
 
-    def begin(self, record: KeyRecord, model: str | None, now_s: float, *, ahead: bool = False) -> Ticket:
-        """Takes the key for one attempt, which sends `ticket.secret`; see `keys.learning.begin`."""
-        ticket, moved = learning.begin(record, model, now_s, ahead=ahead)
-        self._writer.used(record)
-        if moved is not None:
-            self._post([(record, moved)])
-        return ticket
-
-    def accepted(self, ticket: Ticket, now_s: float) -> None:
-        """The provider let the attempt in; its reply goes on."""
-        record = ticket.record
-        if record.state is KeyState.Available:
-            return
-        probed = ticket.probe or ticket.model_limit is not None
-        moved = learning.accepted(ticket, now_s)
-        if moved is not None:
-            self._post([(record, moved)])
-        elif probed:
-            self._on_change(record, None)
-
-    def succeed(self, ticket: Ticket, now_s: float) -> None:
-        """The attempt was served."""
-        self._writer.used(ticket.record)
-        moved = learning.succeed(ticket, now_s)
-        if moved is not None:
-            self._post([(ticket.record, moved)])
-        elif ticket.probe or ticket.model_limit is not None:
-            self._on_change(ticket.record, None)
-
-    def fail(self, ticket: Ticket, failure: Failure, now_s: float, among: Among | None = None) -> None:
-        """The attempt failed, `among` those keys (None: its provider's). What concerns its pool reaches all of that."""
-        record = ticket.record
-        among = among or Among(self._ring.of_provider(record.provider_id))
-        moved, effect = learning.fail(ticket, failure, now_s, self._rng, among)
-        touched, news = [record], [] if moved is None else [(record, moved)]
-        if moved is not None and moved.event is KeyEvent.RotationUndone:
-            record.fingerprint = self._fingerprint(record.provider_id, record.secret.reveal())
-        if effect is not None and failure.scope is Scope.Pool:
-            touched += (mates := [mate for mate in self._ring.pool_of(record) if mate is not record])
-            news += [(mate, change) for mate in mates if (change := impose(mate, effect, now_s)) is not None]
-        self._post(news)
-        self._writer.used(record)
-        self._writer.post_changes(touched)  # a deadline that only moved is news too
-        if moved is None and (ticket.probe or ticket.model_limit is not None):
-            self._on_change(record, None)
-
-    def release(self, ticket: Ticket) -> None:
-        """The attempt ended and told nothing: cancelled, or the caller's own fault."""
-        if learning.release(ticket):
-            self._on_change(ticket.record, None)
-
     def flush_counters(self, *, closing: bool = False) -> None:
         """Posts the rows that changed since the last call, counters every 10 s or when `closing`, and forgets secrets
         and limits whose time is over."""
@@ -364,13 +305,6 @@ class KeyManager:
         self._writer.ordered(surplus)
         self._ring.reindex()
         return surplus, moved
-
-    def _post(self, news: Sequence[tuple[KeyRecord, Transition]]) -> None:
-        if not news:
-            return
-        self._writer.post([record for record, _ in news], [moved for _, moved in news])
-        for record, moved in news:
-            self._on_change(record, moved)
 
     async def _announce(self, record: KeyRecord, moved: Transition) -> APIKey:
         """An operator's order: it counts here at once, and is durable when this returns."""
