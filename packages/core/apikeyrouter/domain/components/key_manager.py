@@ -1,8 +1,8 @@
 """Keys from registration to retirement: the component that the router, the pipeline and operators talk to.
 
 Main entries: `register`, `rotate_key`, `revoke_key`, `enable`, `disable` for operators (async: durable when they
-return); what the pipeline calls is in `key_attempts`; `refresh` for what other processes on the store did. What happens to
-a key is decided in `domain.keys`; here it is stored, announced and spread over the quota pool.
+return); what the pipeline calls is in `key_attempts`; `refresh` for what other processes on the store did. What happens
+to a key is decided in `domain.keys`; here it is stored and announced.
 Laws: key material enters by `register` and `rotate_key`, is sealed before it is stored, and leaves only as a `Secret`.
 A change by an operator counts in this process at once; if the store fails, StateStoreError says that it is not durable,
 and the next flush tries again. Key ids come from the system's random source and not from `rng`: they must be
