@@ -191,7 +191,7 @@ class Attempt:
         candidate, learners = self._taken.candidate, self._learners
         candidate.breaker.succeed(now_s, self._breaker_ticket, self.fact.key_id)
         self._breaker_ticket = _TOLD
-        learners.keys.succeed(self._ticket, now_s, begun=True)
+        learners.keys.accepted(self._ticket, now_s)
         learners.heard(self.fact.provider_id, ok=True, now_s=now_s)
         if learners.hedger is not None and self.fact.ttft_s is not None:
             learners.hedger.record(self.fact.provider_id, candidate.model, self.fact.ttft_s)
