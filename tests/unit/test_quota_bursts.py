@@ -269,3 +269,37 @@ def test_a_bucket_corrected_by_parts_never_owes_less_than_nothing(steps: list[tu
         assert bucket.used + bucket.held >= 0
         assert bucket.exact(now_s) == pytest.approx(min(40.0, before - delta), abs=1e-6)
         assert (bucket.free(now_s) or 0) <= max(0.0, bucket.exact(now_s))
+
+
+def test_limits_that_differ_by_a_rounding_do_not_wear_down_what_fits() -> None:
+    window = tokens_window(68)
+    window.observe(LimitFact(Dimension.Tokens, MINUTE_S, 68, 60), mark=0, sent_at_s=0.0, now_s=0.0)
+    window.hold_at_once(6, 0.0)
+    for limit in (69, 68) * 20:
+        window.set_limit(limit, Source.Header, 0.0)
+    assert (window.burst, window.hidden) == (6, 62)
+
+
+def test_a_sentence_that_counts_from_the_whole_limit_is_understood_in_a_short_bucket() -> None:
+    view = a_view()
+    bucket = ShortBucket(60_000, 6_000)
+    for step in range(12):
+        view.told([bucket.fact()], [], sent_at_s=0.5 * step, now_s=0.5 * step)
+        bucket.later(0.5)
+    window = view.own[Dimension.Tokens, MINUTE_S]
+    assert (window.burst, window.hidden) == (6_000, 0)
+    fact = LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 54_100, 5.9, source=Source.ErrorBody)
+    refuse(view, fact, LimitFacts(60_000, 5_900, 300, MINUTE_S), retry_s=0.2, now_s=6.0)
+    assert (window.burst, window.hidden) == (6_000, 0)
+    assert window.headroom(6.0) == 100
+
+
+def test_the_sharpest_refusal_sets_the_horizon() -> None:
+    view = a_view()
+    view.told([LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 59_000, 1.0)], [], sent_at_s=0.0, now_s=0.0)
+    learner = view.learner
+    for horizon_s, blur_s, believed_s in ((7.0, 1.0, 7.0), (6.0, 0.001, 6.0), (6.9, 1.0, 6.0), (6.001, 0.001, 6.0003)):
+        learner.told_horizon(horizon_s, blur_s, view.own, 0.0)
+        assert learner.horizon_s == pytest.approx(believed_s, abs=1e-6)
+    learner.told_horizon(1.0, 0.001, view.own, 0.0)
+    assert learner.horizon_s == 1.0

@@ -19,7 +19,6 @@ SHORT_RATIO = 0.9
 """A bucket is called short that holds less than this share of its limit: above, rounding may be the reason."""
 
 _SPREAD_RATIO = 0.02
-_SPREAD_UNITS = 2.0
 _WATCHED_PERIODS = 0.05
 """So long the sum must stand still: a window that ends as a whole loses that share of its limit meanwhile."""
 
@@ -45,13 +44,17 @@ class CapacityWatch:
     def observe(self, remaining: int, reset_s: float, limit: int, period_s: float, at_s: float) -> int | None:
         """What a reply said at `at_s`. The capacity, once it has stood still for long enough; else None."""
         capacity = remaining + reset_s * limit / period_s
+        rate_per_s = limit / period_s
         lowest, highest = min(self._lowest, capacity), max(self._highest, capacity)
-        if limit != self._limit or highest - lowest > _SPREAD_RATIO * limit + _SPREAD_UNITS:
+        # whole units and whole milliseconds are all that may blur it
+        slack = _SPREAD_RATIO * highest + 1.0 + rate_per_s * 0.001
+        if limit != self._limit or highest - lowest > slack:
             self._limit, self._from_s = limit, at_s
             self._lowest = self._highest = capacity
             return None
         self._lowest, self._highest = lowest, highest
-        return None if at_s - self._from_s < _WATCHED_PERIODS * period_s else max(1, int(highest + 1e-6))
+        watched_s = max(_WATCHED_PERIODS * period_s, 2.0 * slack / rate_per_s)
+        return None if at_s - self._from_s < watched_s else max(1, int(highest + 1e-6))
 
 
 def left_by(need: int, retry_s: float, rate_per_s: float) -> float:

@@ -26,6 +26,7 @@ DECREASE, INCREASE = 0.85, 0.004
 NEAR_RATIO = 0.8
 """A limit grows by successes only while more than this share of it is used: else they prove nothing."""
 
+_SHARPENED = 0.3
 PAUSE_S = 1.0
 PROBE_AFTER_S = 300.0
 """After so long without a refusal the searched limit is doubled, and the burst horizon goes up a step."""
@@ -37,7 +38,7 @@ _SEARCHED: tuple[_Spot, ...] = ((Dimension.Requests, MINUTE_S), (Dimension.Token
 class RefusalLearner:
     """`bursts`: learned windows of a burst horizon, by dimension. `searched`: limits that are being searched."""
 
-    __slots__ = ("_exact", "_horizon", "_refused_at_s", "bursts", "horizon_s", "name", "searched")
+    __slots__ = ("_blur_s", "_exact", "_horizon", "_refused_at_s", "bursts", "horizon_s", "name", "searched")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -45,6 +46,7 @@ class RefusalLearner:
         self.searched: dict[_Spot, QuotaWindow] = {}
         self._exact: dict[_Spot, float] = {}
         self.horizon_s: float | None = None
+        self._blur_s = 0.0
         self._horizon = -1
         self._refused_at_s = float("-inf")
 
@@ -55,14 +57,21 @@ class RefusalLearner:
             return self.horizon_s
         return BURST_HORIZONS_S[self._horizon] if self._horizon >= 0 else MINUTE_S
 
-    def told_horizon(self, horizon_s: float, told: Mapping[_Spot, QuotaWindow], now_s: float) -> bool:
-        """A refusal said over how many seconds the provider counts: every limit of a minute holds that much at once.
-        Whether steps of the search are over."""
+    def told_horizon(self, horizon_s: float, blur_s: float, told: Mapping[_Spot, QuotaWindow], now_s: float) -> bool:
+        """A refusal said over how many seconds the provider counts, give or take `blur_s`: every limit of a minute
+        holds that much at once. The sharpest is believed, of equal ones the mean. Whether steps of the search are
+        over."""
         self._refused_at_s = now_s
-        self.horizon_s = horizon_s
+        before_s = self.horizon_s
+        if before_s is not None and abs(horizon_s - before_s) <= 2.0 * (blur_s + self._blur_s):
+            if blur_s > self._blur_s:
+                return False
+            if blur_s == self._blur_s:
+                horizon_s = before_s + _SHARPENED * (horizon_s - before_s)
+        self.horizon_s, self._blur_s = horizon_s, blur_s
         for (_, period_s), window in told.items():
             if horizon_s < period_s <= MINUTE_S and window.limit is not None and window.observed_at_s is not None:
-                window.hold_at_once(int(window.rate_per_s * horizon_s), now_s, hidden=True)
+                window.hold_at_once(int(window.rate_per_s * horizon_s), now_s)
         searched, self._horizon = bool(self.bursts), -1
         self.bursts.clear()
         return searched

@@ -79,7 +79,9 @@ class QuotaWindow:
         "_gap",
         "_gap_from_s",
         "_seen_mark",
+        "_share",
         "_shown",
+        "_told_most",
         "_watch",
         "account",
         "burst",
@@ -143,6 +145,8 @@ class QuotaWindow:
         self._by_hint = False
         self._seen_mark = -1
         self._shown: Refill | None = None
+        self._told_most = 0
+        self._share = 1.0
         self._gap = 0.0
         self._gap_from_s = now_s
         self.account = Account(name, UNITS[dimension], limit, self._window(now_s), now_s=now_s)
@@ -184,8 +188,10 @@ class QuotaWindow:
             return
         account = self.account
         account.refresh(now_s)
-        if self.burst is not None and self.limit:
-            self.burst = max(1, self.burst * limit // self.limit)
+        if self.limit:
+            self._told_most = math.ceil(self._told_most * limit / self.limit)
+        if self.burst is not None:
+            self.burst = max(1, int(self._share * limit + 1e-6))
             self.hidden = max(0, limit - self.burst) if self.hidden else 0
         self.limit = limit
         account.limit = self.capacity
@@ -209,7 +215,9 @@ class QuotaWindow:
             return
         self.counted = True
         account, capacity = self.account, self.capacity or self.limit
-        remaining = max(0, fact.remaining - self.hidden)
+        remaining = self.left_of(fact.remaining)
+        if fact.source is Source.Header:
+            self._told_most = max(self._told_most, fact.remaining)
         account.refresh(now_s)
         # without a mark, what runs now is the best word on what was taken since
         ahead = account.held if mark is None else max(0, account.taken - mark)
@@ -239,13 +247,22 @@ class QuotaWindow:
             self._gap_from_s = now_s
         self.observed_at_s = now_s
 
-    def hold_at_once(self, capacity: int | None, now_s: float, *, hidden: bool) -> None:
+    def left_of(self, remaining: int) -> int:
+        """What can be taken when `remaining` is told: what is more than fits at once speaks of the whole limit."""
+        hidden = self.hidden
+        if self.burst is not None and not hidden and remaining > self.burst + 1:
+            hidden = (self.limit or 0) - self.burst
+        return max(0, remaining - hidden)
+
+    def hold_at_once(self, capacity: int | None, now_s: float, *, hidden: bool | None = None) -> None:
         """A bucket that flows back at the limit's rate holds only `capacity` units; None: the whole limit. `hidden`:
-        what is told to remain counts as if it held the limit."""
+        what is told to remain counts as if it held the limit; None: by what was told before."""
         limit = self.limit
         if limit is None:
             return
         burst = None if capacity is None or capacity >= limit else max(1, capacity)
+        if hidden is None:
+            hidden = burst is not None and self._told_most > burst + 1
         before, self.hidden = self.hidden, limit - burst if hidden and burst is not None else 0
         if burst == self.burst:
             return
@@ -253,7 +270,7 @@ class QuotaWindow:
         account.refresh(now_s)
         # what was thought to be free rested on what was told
         free = max(0, (self.capacity or 0) - account.used - account.held - max(0, self.hidden - before))
-        self.burst = burst
+        self.burst, self._share = burst, (burst or limit) / limit
         if self.refill is not Refill.Continuous:
             self._become(Refill.Continuous, now_s)
         account = self.account
@@ -273,7 +290,7 @@ class QuotaWindow:
 
     def _fraction(self, fact: LimitFact, remaining: int) -> float:
         """What `remaining` leaves out, being whole: the reset is exact."""
-        if fact.reset_s is None or fact.reset_means != "full" or self._watch is None:
+        if fact.reset_s is None or fact.reset_means != "full" or fact.source is not Source.Header or not self._watch:
             return 0.0
         short = self.burst is not None and not self.hidden
         capacity = self._watch.capacity if short else self.capacity or 0
@@ -281,17 +298,14 @@ class QuotaWindow:
 
     def _learn_charging(self, charging: Charging, remaining: int, at_s: float) -> None:
         """Whether output is charged by the cap or as it comes, by what `remaining` does."""
-        self._charged(charging.observe(remaining, self.capacity or 0, self.rate_per_s, at_s))
+        likely = charging.observe(remaining, self.capacity or 0, self.rate_per_s, at_s)
+        self.kind = _kind(self.dimension, likely, self.kind)
 
     def asked(self, requested: int, needs: Sequence[int]) -> None:
         """A refusal said how much its request asks for; `needs`: what was thought."""
         if self.charging is not None and self.source is not Source.Configured:
             cap, likely = needs[KINDS[self.dimension]], needs[LIKELY[self.dimension]]
-            self._charged(self.charging.asked(requested, cap, likely))
-
-    def _charged(self, likely: bool | None) -> None:
-        if likely is not None:
-            self.kind = LIKELY[self.dimension] if likely else KINDS[self.dimension]
+            self.kind = _kind(self.dimension, self.charging.asked(requested, cap, likely), self.kind)
 
     def _learn_capacity(self, remaining: int, reset_s: float, now_s: float) -> None:
         """Whether the bucket holds less than its limit, by what the reset says."""
@@ -311,7 +325,8 @@ class QuotaWindow:
         if told is None and fact.reset_means == "window" and fact.reset_s is not None:
             told = Refill.Fixed
         if fact.reset_means == "full" and fact.reset_s is not None and fact.remaining is not None and self.period_s:
-            if fact.source is Source.Header:
+            exact = fact.source is Source.Header
+            if exact:
                 self._shown = shown_refill(
                     self._shown,
                     limit=self.limit or 1,
@@ -321,7 +336,7 @@ class QuotaWindow:
                     bucket=told is Refill.Continuous,
                 )
             told = self._shown or told
-            if told in (None, Refill.Continuous):
+            if exact and told in (None, Refill.Continuous):
                 self._learn_capacity(fact.remaining, fact.reset_s, now_s)
         if told is not None and told is not self.refill:
             self._become(told, now_s)
@@ -338,6 +353,8 @@ class QuotaWindow:
         old.refresh(now_s)
         taken = old.used + old.held
         self.refill = refill
+        if refill is not Refill.Continuous:
+            self.burst, self.hidden = None, 0
         if refill is Refill.Continuous:
             self.account = Bucket(self.name, old.unit, self.capacity, self.rate_per_s, now_s=now_s)
         else:
@@ -370,3 +387,8 @@ class QuotaWindow:
 
     def __repr__(self) -> str:
         return f"<QuotaWindow {self.account!r} {self.refill} {self.source}>"
+
+
+def _kind(dimension: Dimension, likely: bool | None, kind: int) -> int:
+    """The place in needs of what the provider charges, by an answer of `Charging`."""
+    return kind if likely is None else LIKELY[dimension] if likely else KINDS[dimension]

@@ -172,6 +172,8 @@ class PoolView:
         marks = {id(account): taken for account, taken in held}
         added = False
         for fact in facts:
+            if fact.dimension is Dimension.Spend and fact.limit is None:
+                continue  # a spent account rests by its keys' state; without a limit there is nothing to count
             spot = (fact.dimension, fact.period_s)
             target = self.pool.shared if fact.models == "*" else self.own
             window = target.get(spot)
@@ -227,25 +229,28 @@ class PoolView:
     ) -> bool:
         """What the wait tells that a refusal asks for. Whether that explains it."""
         named = next((fact for fact in facts if fact.source is Source.ErrorBody), None) if numbers is not None else None
-        horizons: list[float | None] = []
+        horizons: list[tuple[float, float]] = []
         for fact in facts if named is None else (named,):
             window = self.own.get((fact.dimension, fact.period_s))
             if window is None or not fact.limit or fact.remaining is None or not 0 < fact.period_s <= MINUTE_S:
                 continue
             if numbers is not None:
                 window.asked(numbers.requested, needs)
-            if numbers is not None and numbers.used is not None and fact.remaining < numbers.requested:
-                window.bucket_seen(now_s, agrees=agrees_with_a_bucket(numbers, fact.period_s, retry_s))
-                return True
             need = needs[KINDS[fact.dimension]] if numbers is None else numbers.requested
-            if fact.remaining < need + (PLENTY_RATIO * fact.limit if numbers is None else 0):
-                return False
-            horizons.append(horizon_of(fact.limit, fact.period_s, fact.remaining, need, retry_s))
-        # the limit that was short explains the whole wait; by the others' rates the same wait means less
-        longest_s = max((one for one in horizons if one is not None), default=None)
-        if longest_s is None:
+            short = window.burst is not None and not window.hidden
+            left = window.left_of(fact.remaining) if short else fact.remaining
+            if left < need + (PLENTY_RATIO * fact.limit if numbers is None else 0):
+                if numbers is not None and numbers.used is not None and window.burst is None:
+                    window.bucket_seen(now_s, agrees=agrees_with_a_bucket(numbers, fact.period_s, retry_s))
+                return numbers is not None
+            horizon_s = horizon_of(fact.limit, fact.period_s, fact.remaining, need, retry_s)
+            if horizon_s is not None:
+                horizons.append((horizon_s, fact.period_s / fact.limit))
+        if not horizons:
             return False
-        if self.learner.told_horizon(longest_s, self.own, now_s):
+        # the limit that was short explains the whole wait; by the others' rates the same wait means less
+        longest_s, blur_s = max(horizons)
+        if self.learner.told_horizon(longest_s, blur_s, self.own, now_s):
             self.rebuild()
         return True
 
