@@ -303,3 +303,26 @@ def test_the_sharpest_refusal_sets_the_horizon() -> None:
         assert learner.horizon_s == pytest.approx(believed_s, abs=1e-6)
     learner.told_horizon(1.0, 0.001, view.own, 0.0)
     assert learner.horizon_s == 1.0
+
+
+def test_a_horizon_is_given_up_bit_by_bit_when_nothing_speaks_for_it_any_more() -> None:
+    view = a_view()
+    view.told([LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 59_000, 1.0)], [], sent_at_s=0.0, now_s=0.0)
+    view.learner.told_horizon(20.0, 0.001, view.own, 0.0)
+    window = view.own[Dimension.Tokens, MINUTE_S]
+    view.served(299.0)
+    assert window.burst == 20_000
+    view.served(300.0)
+    assert (view.learner.burst_horizon_s, window.burst) == (40.0, 40_000)
+    view.served(301.0)
+    assert window.burst == 40_000
+    view.served(600.0)
+    assert (view.learner.burst_horizon_s, window.burst, window.hidden) == (60.0, None, 0)
+
+
+def test_a_horizon_outlives_the_process_that_learned_it() -> None:
+    view = a_view()
+    view.told([LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 59_000, 1.0)], [], sent_at_s=0.0, now_s=0.0)
+    view.learner.recall(6.0, {}, view.own, 0.0)
+    assert view.learner.burst_horizon_s == 6.0
+    assert view.own[Dimension.Tokens, MINUTE_S].burst == 6_000

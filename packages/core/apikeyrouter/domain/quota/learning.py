@@ -69,12 +69,28 @@ class RefusalLearner:
             if blur_s == self._blur_s:
                 horizon_s = before_s + _SHARPENED * (horizon_s - before_s)
         self.horizon_s, self._blur_s = horizon_s, blur_s
-        for (_, period_s), window in told.items():
-            if horizon_s < period_s <= MINUTE_S and window.limit is not None and window.observed_at_s is not None:
-                window.hold_at_once(int(window.rate_per_s * horizon_s), now_s)
+        self._apply(told, now_s)
         searched, self._horizon = bool(self.bursts), -1
         self.bursts.clear()
         return searched
+
+    def _apply(self, told: Mapping[_Spot, QuotaWindow], now_s: float) -> None:
+        """Every limit of a minute holds what comes back within the horizon."""
+        horizon_s = self.horizon_s
+        for (_, period_s), window in told.items():
+            if (horizon_s or 0.0) < period_s <= MINUTE_S and window.limit is not None:
+                if horizon_s is None:
+                    window.hold_at_once(None, now_s)
+                elif window.observed_at_s is not None:
+                    window.hold_at_once(int(window.rate_per_s * horizon_s), now_s)
+
+    def widen(self, told: Mapping[_Spot, QuotaWindow], now_s: float) -> None:
+        """After long without a refusal the horizon that a refusal told is doubled, and in the end forgotten."""
+        if self.horizon_s is not None and now_s - self._refused_at_s >= PROBE_AFTER_S:
+            self._refused_at_s = now_s
+            self.horizon_s = self.horizon_s * 2.0 if self.horizon_s * 2.0 < MINUTE_S else None
+            self._blur_s = self.horizon_s or 0.0  # whatever is told next is sharper
+            self._apply(told, now_s)
 
     def refused(
         self,
@@ -111,6 +127,9 @@ class RefusalLearner:
     ) -> None:
         """Begins with what an earlier process had learned: the burst horizon, and limits that were being searched.
         `told`: the group's own windows."""
+        if 0.0 < burst_horizon_s < MINUTE_S and burst_horizon_s not in BURST_HORIZONS_S:
+            self.horizon_s = self._blur_s = burst_horizon_s
+            self._apply(told, now_s)
         if burst_horizon_s in BURST_HORIZONS_S:
             self._horizon = BURST_HORIZONS_S.index(burst_horizon_s) - 1
             self._shrink_horizon({spot: window for spot, window in told.items() if window.limit}, now_s)
@@ -121,7 +140,7 @@ class RefusalLearner:
                 self._exact[spot] = float(limit)
                 self.searched[spot] = self._new_search(spot, now_s)
                 self._set(spot, self.searched[spot], now_s)
-        if self.bursts or self.searched:
+        if self.bursts or self.searched or self.horizon_s is not None:
             self._refused_at_s = now_s
 
     def forget(self, spot: _Spot) -> bool:

@@ -257,6 +257,8 @@ class PoolView:
     def served(self, now_s: float) -> None:
         """A request was let in: what is being learned may grow."""
         learner = self.learner
+        if learner.horizon_s is not None:
+            learner.widen(self.own, now_s)
         if learner.searched or learner.bursts:
             before = len(learner.bursts)
             learner.succeeded(now_s)
