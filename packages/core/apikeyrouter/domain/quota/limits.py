@@ -203,7 +203,7 @@ class QuotaWindow:
         held elsewhere; `sent_at_s`: when it was sent, about the time to which `fact.remaining` belongs."""
         limit = fact.limit
         if limit is None and fact.remaining is not None:
-            limit = max(self.limit or 0, fact.remaining)
+            limit = max(self.limit or 0, fact.remaining) or None  # that nothing is left says nothing of a limit
         if limit is not None:
             self.set_limit(limit, fact.source, now_s)
         if self.limit is None:

@@ -211,7 +211,9 @@ class PoolView:
         self.told(facts, held, sent_at_s=sent_at_s, now_s=now_s)
         if retry_s and self._learn_from_hint(facts, needs, numbers, retry_s, now_s):
             return
-        explained = any(_explains(fact, needs) for fact in facts) or any(
+        # a limit that was only named, its size unknown, explains nothing that could be kept to
+        sized = [fact for fact in facts if (window := self.own.get((fact.dimension, fact.period_s))) and window.limit]
+        explained = any(_explains(fact, needs) for fact in sized) or any(
             window.limit is not None and (window.account.free(now_s) or 0) < needs[window.kind]
             for window in self.windows
             if window.source is not Source.Configured
