@@ -66,46 +66,20 @@ def period_name(period_s: float) -> str:
 class QuotaWindow:
     """One limit. `kind`: index into needs (`KINDS`, `LIKELY`). `period_s`: 0 for concurrency. `models`: as in a fact.
     `limit`: as told or configured, None while unknown: then it only counts. `corrected`: whether a request's charge
-    becomes its true use. `counted`: whether a reply to this process said what is left. `foreign_per_s`: what others
-    take a second. `observed_at_s`: last word of the provider, None for none. `reset_at_s`: when everything is back, as
-    told; monotonic. `forecast`, `tracker`, `exhaustion`: what is foreseen, where `Foresight` watches it. `usual_need`:
-    units of a usual request. `lost`: units that went beyond what was held here, in all. `burst`: what fits at once,
-    where that is less than the limit (see `domain.quota.bursts`). `hidden`: how much of what is told to remain can
-    therefore not be taken."""
+    becomes its true use. `counted`: whether a reply to this process said what is left. `lent`: whether what was
+    taken before the limit was known is in its share (`domain.quota.shared_limits`). `foreign_per_s`: what others take a
+    second. `observed_at_s`: last word of the provider, None for none. `reset_at_s`: when everything is back, as told;
+    monotonic. `forecast`, `tracker`, `exhaustion`: what is foreseen, where `Foresight` watches it. `usual_need`: units
+    of a usual request. `lost`: units that went beyond what was held here, in all. `burst`: what fits at once, where
+    that is less than the limit (see `domain.quota.bursts`). `hidden`: how much of what is told to remain can therefore
+    not be taken."""
 
     __slots__ = (
-        "_against",
-        "_by_hint",
-        "_gap",
-        "_gap_from_s",
-        "_seen_mark",
-        "_share",
-        "_shown",
-        "_told_most",
-        "_watch",
-        "account",
-        "burst",
-        "charging",
-        "corrected",
-        "counted",
-        "dimension",
-        "exhaustion",
-        "forecast",
-        "foreign_per_s",
-        "hidden",
-        "kind",
-        "limit",
-        "lost",
-        "models",
-        "name",
-        "observed_at_s",
-        "period_s",
-        "refill",
-        "reset_at_s",
-        "source",
-        "tracker",
-        "usual_need",
-    )
+        "_against", "_by_hint", "_gap", "_gap_from_s", "_seen_mark", "_share", "_shown", "_told_most", "_watch",
+        "account", "burst", "charging", "corrected", "counted", "dimension", "exhaustion", "forecast",
+        "foreign_per_s", "hidden", "kind", "lent", "limit", "lost", "models", "name", "observed_at_s", "period_s",
+        "refill", "reset_at_s", "source", "tracker", "usual_need",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -129,6 +103,7 @@ class QuotaWindow:
         self.models = models
         self.corrected = corrected
         self.counted = False
+        self.lent = False
         self.refill = Refill.Rolling
         self.foreign_per_s = 0.0
         self.observed_at_s: float | None = None

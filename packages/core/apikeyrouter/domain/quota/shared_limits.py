@@ -1,9 +1,10 @@
 """Limits that several workers keep together: what a request holds beside its pool's windows.
 
-A window counts what this process takes. Where other processes take from the same pool and nothing tells of it, each
-request also holds on this worker's leased share of the limit (`domain.ledger.shares`), so that all of them together
-stay within it in any stretch of its period. `shared_of` says which windows need that: those that the operator
-configured, and those known from a tier or from memory until a reply has said what is left.
+A window counts what this process takes, and replies correct it, each a moment after what it tells of. So that several
+processes do not take the same units in that moment, or ever where replies tell nothing, each request also holds on this
+worker's leased share of the limit (`domain.ledger.shares`): all of them together stay within it in any stretch of its
+period. `shared_of` says which windows have one: those that look back over a rolling period, and any other until a reply
+has said what is left of it; a share that looks back would be too strict for a bucket or for a minute of the clock.
 
 Laws: a request holds on the window and on the share, or on neither; a share is never wider than its window's limit.
 Windows above an hour are not shared: a share that a restart leaves behind counts for a whole period more, and a day
@@ -12,7 +13,8 @@ without quota is worse than the one refusal by which every worker learns that a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping
 from typing import Protocol
 
 from apikeyrouter.domain.ledger.accounts import Account, Unit
@@ -36,19 +38,21 @@ class Lend(Protocol):
 
 class SharedLimit:
     """A worker's share of one window's limit, as a line of holds. It is charged as its window is; what is foreseen and
-    learned is the window's alone."""
+    learned is the window's alone. `counting`: has counted what this process takes, since before the limit was known."""
 
     __slots__ = ("_lend", "_limit_id", "_period_s", "usual_need", "window")
 
     charging = None
     forecast = None
 
-    def __init__(self, window: QuotaWindow, lend: Lend) -> None:
+    def __init__(self, window: QuotaWindow, lend: Lend, counting: Account) -> None:
         self.window = window
         self._lend = lend
         self._limit_id = f"pool:{window.name}"
         self._period_s = round(window.period_s)
         self.usual_need = 1.0
+        if counting.taken and not window.lent:
+            self._begin(self.account, counting)
 
     @property
     def kind(self) -> int:
@@ -66,30 +70,26 @@ class SharedLimit:
         window = self.window
         return self._lend(self._limit_id, window.account.unit, window.limit or 0, self._period_s)
 
+    def _begin(self, account: Account, counting: Account) -> None:
+        """What was taken here before the limit was known counts in the share as well, and the store hears of it soon;
+        what others took does not: that is in their shares."""
+        window = self.window.account
+        self.window.lent = True
+        taken = min(counting.used + counting.held, counting.taken, window.used + window.held)
+        if taken > 0 and self._period_s:
+            account.adjust_used(taken, -math.inf)  # the account is new: no time has passed for it
+
 
 def shared_of(pool: _Windows, own: _Windows, lend: Lend) -> tuple[SharedLimit, ...]:
-    """The limits of a pool and of a group of models that workers keep together.
-
-    A configured limit that replies confirm for the group is left to them once they show that capacity comes back in
-    another way than a rolling window's: then the share would be too strict.
-    """
-    found = [window for spot, window in pool.items() if _blind(window) and not _told_better(own.get(spot))]
-    found += [window for window in own.values() if _blind(window)]
-    return tuple([SharedLimit(window, lend) for window in _shareable(found)])
+    """The limits of a pool and of a group of models that workers keep together; those that only count are not."""
+    found = [(window, pool.get(spot, window)) for spot, window in own.items()]
+    found += [(window, window) for window in pool.values()]
+    return tuple([SharedLimit(window, lend, counting.account) for window, counting in found if _is_shared(window)])
 
 
-def _blind(window: QuotaWindow) -> bool:
-    """Whether no reply to this process has said yet what is left of it."""
-    return window.limit is not None and not window.counted
-
-
-def _told_better(own: QuotaWindow | None) -> bool:
-    return own is not None and own.counted and own.refill is not Refill.Rolling
-
-
-def _shareable(windows: Iterable[QuotaWindow]) -> Iterable[QuotaWindow]:
-    for window in windows:
-        if window.source is Source.Learned or window.dimension is Dimension.Spend:
-            continue
-        if window.period_s <= SHARED_PERIOD_MAX_S and window.period_s == round(window.period_s):
-            yield window
+def _is_shared(window: QuotaWindow) -> bool:
+    if window.account.limit is None or window.source is Source.Learned or window.dimension is Dimension.Spend:
+        return False
+    if window.period_s > SHARED_PERIOD_MAX_S or window.period_s != round(window.period_s):
+        return False
+    return window.refill is Refill.Rolling or not window.counted
