@@ -54,6 +54,11 @@ CONFIDENCE: Mapping[Source, float] = {
 RAISE_RATIO = 0.3
 FOREIGN_TAU_S = 20.0
 FOREIGN_SHARE_MAX = 0.9
+FOREIGN_AHEAD_S, FOREIGN_AHEAD_SHARE = 1.0, 0.1
+"""What others usually take in so long is left to them, up to this share of what fits at once. Measured with a quarter
+of the load unseen (`python -m bench.quota_grid`): 4.0 -> 3.2 refusals per 100 requests of the chat trace at 80 % load,
+7.1 -> 6.2 where 6 s fit at once; success as before. More (2 s: 2.9, 5.8) costs 0.8 points at 95 % load."""
+
 _PARTS = 60
 
 
@@ -204,6 +209,8 @@ class QuotaWindow:
         gap: float
         if isinstance(account, Bucket):
             observed += self._fraction(fact, remaining) + (now_s - sent_at_s) * (self.rate_per_s - self.foreign_per_s)
+            # others come in lumps, and by now one may have
+            observed -= min(FOREIGN_AHEAD_S * self.foreign_per_s, FOREIGN_AHEAD_SHARE * capacity)
             gap = max(0.0, account.exact(now_s)) - max(0.0, min(observed, capacity))
             account.adjust_exact(gap if gap > 0 else gap * raised, now_s)
         else:
