@@ -8,13 +8,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from apikeyrouter.domain.cost.lengths import OutputLengths
 from apikeyrouter.domain.ledger.bucket import Bucket
+from apikeyrouter.domain.models.call import Call, Operation, peek
 from apikeyrouter.domain.quota.bursts import CapacityWatch, agrees_with_a_bucket, horizon_of
 from apikeyrouter.domain.quota.charging import Charging
 from apikeyrouter.domain.quota.facts import MINUTE_S, ChargeRule, Dimension, LimitFact, Refill, Source
-from apikeyrouter.domain.quota.limits import QuotaWindow
+from apikeyrouter.domain.quota.limits import KINDS, LIKELY, QuotaWindow
 from apikeyrouter.domain.quota.pools import PoolView, QuotaPool
 from apikeyrouter.domain.resilience.durations import LimitFacts
+from apikeyrouter.domain.routing.demand import demand_of
 
 NEEDS = (1, 300, 0, 300, 1, 0, 300, 0)
 
@@ -337,3 +340,17 @@ def test_a_little_is_left_to_others_who_take_from_the_same_pool() -> None:
         window.account.adjust_used(-10_000, 0.0)
         window.observe(LimitFact(Dimension.Tokens, MINUTE_S, 6_000, 1_000, 50.0), mark=0, sent_at_s=0.0, now_s=0.0)
         assert window.headroom(0.0) == free
+
+
+def test_the_next_try_asks_for_what_the_provider_counted() -> None:
+    body = b'{"model":"m","max_tokens":4000,"messages":[{"role":"user","content":"' + b"a" * 400 + b'"}]}'
+    demand = demand_of(Call("r", Operation.Chat, "m", body, peek(body), started_s=0.0, deadline_s=9.0), OutputLengths())
+    rule = TellingDialect.charges
+    before = demand.needs(rule)
+    tokens, likely = KINDS[Dimension.Tokens], LIKELY[Dimension.Tokens]
+    demand.counted_as(rule, (tokens, likely), 777)
+    after = demand.needs(rule)
+    assert (after[tokens], after[likely]) == (777, 777)
+    assert [n for i, n in enumerate(after) if i not in (tokens, likely)] == [
+        n for i, n in enumerate(before) if i not in (tokens, likely)
+    ]

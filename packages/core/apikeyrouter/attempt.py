@@ -25,7 +25,8 @@ from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.quota.charging import failed_charges, used_charges
-from apikeyrouter.domain.quota.facts import LimitFact
+from apikeyrouter.domain.quota.facts import LimitFact, Source
+from apikeyrouter.domain.quota.limits import KINDS, LIKELY
 from apikeyrouter.domain.resilience.durations import limit_in_text
 from apikeyrouter.domain.resilience.failures import LIMITED, RATES, Billing, Failure, FailureClass
 from apikeyrouter.domain.resilience.hedge import Hedger
@@ -164,15 +165,19 @@ class Attempt:
         facts = quota.dialect.of_failure(failure, headers, body, utc_now=clock.utc_now())
         if failure.failure_class in RATES:
             needs = self._demand.needs(quota.dialect.charges)
+            numbers = limit_in_text(failure.message)
             quota.refused(
                 facts,
                 self._held(),
                 needs,
                 sent_at_s=self._started_s,
                 now_s=clock.monotonic_s(),
-                numbers=limit_in_text(failure.message),
+                numbers=numbers,
                 retry_s=failure.retry_after_s,
             )
+            named = next((fact.dimension for fact in facts if fact.source is Source.ErrorBody), None)
+            if numbers is not None and numbers.requested > 0 and named is not None and named in LIKELY:
+                self._demand.counted_as(quota.dialect.charges, (KINDS[named], LIKELY[named]), numbers.requested)
         else:
             self._tell(facts, clock.monotonic_s())
 

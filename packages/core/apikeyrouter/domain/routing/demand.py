@@ -8,6 +8,8 @@ cannot be bounded.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from apikeyrouter.domain.cost.estimate import (
@@ -98,6 +100,13 @@ class Demand:
         needs = (1, tokens_in, output, tokens_in + output, 1, 0, tokens_in + likely, likely)
         self._needs = (rule, needs)
         return needs
+
+    def counted_as(self, rule: ChargeRule, places: Iterable[int], amount: int) -> None:
+        """A provider that charges by `rule` said how much this very call is to it: the next try need not guess."""
+        needs = list(self.needs(rule))
+        for place in places:
+            needs[place] = amount
+        self._needs = (rule, tuple(needs))
 
     # -- input ------------------------------------------------------------------------------------------------------
 
