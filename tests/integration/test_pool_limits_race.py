@@ -126,3 +126,23 @@ async def test_what_a_tier_or_replies_say_is_shared_as_well(url: str, rpm: int, 
                 answers += await asyncio.gather(*(send(routers[n % ROUTERS]) for n in range(60)))
             assert answers.count(None) == rpm
             assert upstream(sim) == {"200": rpm}
+
+
+async def test_of_many_keys_those_that_others_used_up_do_not_hide_the_rest(tmp_path: Path) -> None:
+    """More keys than one decision looks at."""
+    names = [f"sim-many-{number}" for number in range(24)]
+    limits = {"rpm": 1, "tpm": None, "refill": "rolling", "headers": "none"}
+    config = {"quota_wait_s": 0, "considered_max": 8}
+    url = f"sqlite:///{tmp_path}/state.sqlite"
+    with sim_process({"accounts": [{"name": key, "keys": [key], "limits": limits} for key in names]}) as sim:
+        async with ApiKeyRouter(open_store(url), config=config, environ=SEALED) as one:
+            await one.register_provider("openai", OpenAIAdapter(sim.base_url))
+            for key in names:
+                await one.register_key(key, "openai", metadata={"rpm": 1})
+            async with ApiKeyRouter(open_store(url), config=config, environ=SEALED) as other:
+                await other.register_provider("openai", OpenAIAdapter(sim.base_url))
+                assert [await send(one) for _ in range(20)] == [None] * 20
+                assert [await send(other) for _ in range(4)] == [None] * 4
+                assert await send(other) is not None
+                assert await send(one) is not None
+                assert upstream(sim) == {"200": 24}

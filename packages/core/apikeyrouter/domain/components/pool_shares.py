@@ -12,15 +12,16 @@ store.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from apikeyrouter.domain.components.tenant_limits import ASK_FOR_PLACE_S, ASK_S, TenantLimits
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.ledger.leases import Answer
 from apikeyrouter.domain.ledger.shares import Share
+from apikeyrouter.domain.models.api_key import KeyState
 from apikeyrouter.domain.quota.pools import PoolView
-from apikeyrouter.domain.routing.candidates import Group
+from apikeyrouter.domain.routing.candidates import Candidate, Group
 from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.domain.routing.explain import Rejection
 from apikeyrouter.domain.routing.sift import HEADROOM, headroom_block
@@ -31,21 +32,31 @@ _TRIES_MAX = 50
 """How often one request looks again, whatever the answers are."""
 
 
+_LOOKED_MAX = 512
+"""Keys of a large group that are looked at in one go."""
+
+_OPTIONS_MAX = 64
+"""Pools that one call asks for; of more, others are asked for next time."""
+
+
 @dataclass(slots=True)
 class Asking:
-    """One request's asking. `since_s`: when it began, monotonic; None before. `waited_s`: so far."""
+    """One request's asking. `since_s`: when it began, monotonic; None before. `waited_s`: so far. `refused`: keys of
+    large groups that had no room."""
 
     since_s: float | None = None
     waited_s: float = 0.0
     tries: int = 0
+    refused: set[str] = field(default_factory=set)
 
 
 class _Option:
     """A pool that has room but for the shares. `lines`: what the request needs of each."""
 
-    __slots__ = ("lines", "places_only", "shares")
+    __slots__ = ("candidate", "lines", "places_only", "shares")
 
-    def __init__(self, lines: Sequence[tuple[Account, int]], shares: Sequence[Share]) -> None:
+    def __init__(self, candidate: Candidate, lines: Sequence[tuple[Account, int]], shares: Sequence[Share]) -> None:
+        self.candidate = candidate
         self.lines = lines
         self.shares = shares
         short = [share for share, (_, need) in zip(shares, lines, strict=True) if share.free < need]
@@ -62,6 +73,7 @@ class PoolShares:
 
     def __init__(self, limits: TenantLimits, clock: Clock) -> None:
         self._limits = limits
+        self._next = 0
         self._clock = clock
 
     async def help(
@@ -71,17 +83,19 @@ class PoolShares:
         refused = {one.key_id for one in rejections if one.code == HEADROOM}
         if not refused:
             return False
-        if not group.small and any(not one.parked for one in group.candidates):
-            asking.tries += 1  # those that were refused have left the front: others may have room
-            return asking.tries < _TRIES_MAX
+        if not group.small:
+            known = len(asking.refused)
+            asking.refused |= refused
+            if len(asking.refused) > known and any(not one.parked for one in group.candidates):
+                return True  # those that were refused have left the front: others may have room
         started_s = self._clock.monotonic_s()
         if asking.since_s is None:
             asking.since_s = started_s
         asking.tries += 1
-        options = self._options(group, demand, refused, started_s)
+        options = self._options(group, demand, refused if group.small else None, started_s)
         if not options or asking.tries > _TRIES_MAX:
             return False
-        if any(one.fits for one in options):
+        if _show(options, group):
             return True
         ask_s = ASK_FOR_PLACE_S if all(one.places_only for one in options) else ASK_S
         wait_s = min(deadline_s, asking.since_s + ask_s) - started_s
@@ -89,12 +103,12 @@ class PoolShares:
             return False
         try:
             # where nothing was left, it is the next look that says for how long
-            if await self._ask(options, wait_s) is not Answer.Failed:
-                return True
-            for option in options:
-                for share in option.shares:
-                    share.go_on_alone()
-            return any(one.fits for one in options)
+            answer = await self._ask(options, wait_s)
+            if answer is Answer.Failed:
+                for option in options:
+                    for share in option.shares:
+                        share.go_on_alone()
+            return _show(options, group) or answer is not Answer.Failed
         finally:
             asking.waited_s += self._clock.monotonic_s() - started_s
 
@@ -106,12 +120,20 @@ class PoolShares:
                 share.heard = share.heard and option is best
         return await self._limits.wait_for(best.lines, wait_s=wait_s, patient=False)
 
-    def _options(self, group: Group, demand: Demand, refused: set[str], now_s: float) -> list[_Option]:
-        """Pools of the refused keys that only shares stand in the way of, and may have more than was last heard."""
+    def _options(self, group: Group, demand: Demand, refused: set[str] | None, now_s: float) -> list[_Option]:
+        """Pools of the refused keys (None: of a part of all, another one each time) that only shares stand in the way
+        of, and may have more than was last heard."""
         found: dict[PoolView, _Option] = {}
-        for candidate in group.candidates:
-            quota = candidate.quota
-            if not quota.shared or candidate.record.key_id not in refused or quota in found:
+        candidates = group.candidates
+        if refused is None:
+            start = self._next % len(candidates)
+            candidates = (candidates[start:] + candidates[:start])[:_LOOKED_MAX]
+            self._next += _LOOKED_MAX
+        for candidate in candidates:
+            quota, record = candidate.quota, candidate.record
+            if not quota.shared or quota in found or record.state is not KeyState.Available:
+                continue
+            if refused is not None and record.key_id not in refused:
                 continue
             needs = demand.needs(quota.dialect.charges)
             lines = [(one.account, needs[one.kind]) for one in quota.shared]
@@ -122,5 +144,15 @@ class PoolShares:
                 if share is not None and not share.is_full(need, now_s):
                     shares.append(share)
             if len(shares) == len(lines) and headroom_block(quota, needs, now_s) is None:
-                found[quota] = _Option(lines, shares)
+                found[quota] = _Option(candidate, lines, shares)
+                if len(found) >= _OPTIONS_MAX:
+                    break
         return list(found.values())
+
+
+def _show(options: Iterable[_Option], group: Group) -> bool:
+    """Whether one of them fits now; those that do are put back in a large group's front."""
+    fit = [one for one in options if one.fits]
+    for one in fit:
+        group.unpark(one.candidate)
+    return bool(fit)
