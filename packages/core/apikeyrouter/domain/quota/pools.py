@@ -325,9 +325,8 @@ class QuotaPool:
 
 
 class Pools:
-    """Pools and views, made on first use. `active`: views that requests use. `recall`: is given each new pool, to fill
-    it with what is remembered of it. `lend`: gives this worker's shares of limits, where other workers may use the same
-    pools; None: there are none. Both are set before the first pool is asked for."""
+    """Pools and views, made on first use. `active`: views that requests use. Set before: `recall` fills each new pool
+    with what is remembered of it; `lend` gives this worker's shares of limits, None where it is alone."""
 
     def __init__(self, clock: Clock, dialects: Callable[[str], LimitDialect]) -> None:
         self._clock = clock
