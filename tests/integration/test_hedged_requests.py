@@ -71,4 +71,7 @@ def test_the_send_that_lost_is_charged_as_well() -> None:
     assert {tuple(sorted(attempt.outcome for attempt in one.attempts)) for one in decisions} == {("cancelled", "ok")}
     charged = sum((one.cost_usd or Decimal(0)) + one.presumed_usd for one in router.journal.newest(5_000))
     assert spent == charged
+    for one in decisions:
+        winner = next(attempt for attempt in one.attempts if attempt.outcome == "ok")
+        assert one.selected_key_id == winner.key_id, "the decision names whoever answered"
     assert all(one.presumed_usd > 0 for one in decisions), "a send that was cut off may be billed"

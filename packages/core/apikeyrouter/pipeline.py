@@ -137,6 +137,8 @@ class Pipeline:
             self._journal.unavailable(call, record)
             raise
         except RouterError:
+            if call.admission is not None:
+                call.admission.close(None, sent=bool(record.attempts))
             raise
         except BaseException:
             self._journal.cancelled(call, record)
@@ -190,6 +192,8 @@ class Pipeline:
         if after_s is None:
             return await self._sender.send(self._order(flow, taken)), taken
         legs = [taken]
+        record = flow.record
+        first_choice = (record.chosen, record.kept, record.rejections)
 
         def second() -> Coroutine[Any, Any, Reply | Failed] | None:
             if self._hedger is None or not self._hedger.fire(self._clock.monotonic_s()):
@@ -197,8 +201,10 @@ class Pipeline:
             other = self._take(flow)
             if other is None:
                 return None
+            if other.money_lines:
+                self._cap_unknown(flow, other)
             legs.append(other)
-            flow.record.hedges = [*flow.record.hedges, other.scored.label]
+            record.hedges = [*record.hedges, other.scored.label]
             return self._sender.send(self._order(flow, other))
 
         raced = await first_good(
@@ -209,6 +215,8 @@ class Pipeline:
             good=lambda outcome: isinstance(outcome, Reply),
             discard=lambda outcome: outcome.discard() if isinstance(outcome, Reply) else None,
         )
+        if raced.leg == 0:
+            record.chosen, record.kept, record.rejections = first_choice
         return raced.outcome, legs[raced.leg]
 
     def _order(self, flow: _Flow, taken: Taken) -> Order:

@@ -55,9 +55,9 @@ RAISE_RATIO = 0.3
 FOREIGN_TAU_S = 20.0
 FOREIGN_SHARE_MAX = 0.9
 FOREIGN_AHEAD_S, FOREIGN_AHEAD_SHARE = 1.0, 0.1
-"""What others usually take in so long is left to them, up to this share of what fits at once. Measured with a quarter
-of the load unseen (`python -m bench.quota_grid`): 4.0 -> 3.2 refusals per 100 requests of the chat trace at 80 % load,
-7.1 -> 6.2 where 6 s fit at once; success as before. More (2 s: 2.9, 5.8) costs 0.8 points at 95 % load."""
+"""What others usually take in so long is left to them, up to this share of what fits at once: they come in lumps, and a
+reply is old when it is read. More refuses less upstream and serves less: 2 s cost 0.8 points of success on the code
+trace at 95 % load with a quarter of it unseen (`python -m bench.quota_grid`, one seed)."""
 
 _PARTS = 60
 
