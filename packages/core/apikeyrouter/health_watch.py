@@ -25,6 +25,8 @@ from apikeyrouter.inspection import check_key
 if TYPE_CHECKING:
     from apikeyrouter.router import ApiKeyRouter
 
+from apikeyrouter.telling import tell_all
+
 __all__ = ["HealthWatch", "Look", "ProviderHealth", "look_at"]
 
 _log = logging.getLogger("apikeyrouter")
@@ -163,14 +165,7 @@ class HealthWatch:
 
     def _tell(self, event: ProviderHealthChanged) -> None:
         _log.warning("Provider %s is %s (it was %s). %s", event.provider_id, event.after, event.before, event.detail)
-        for observer in self._observers:
-            tell = getattr(observer, "provider_health", None)
-            if tell is None:
-                continue
-            try:
-                tell(event)
-            except Exception:  # noqa: BLE001 - whatever an observer raises is its own trouble
-                _log.exception("An observer failed on a health event; requests are not affected.")
+        tell_all(self._observers, "provider_health", event)
 
 
 async def look_at(router: ApiKeyRouter, provider_id: str) -> Look | None:

@@ -22,6 +22,7 @@ from apikeyrouter.domain.models.events import KeyMoved, Observer, QuotaChanged, 
 from apikeyrouter.domain.models.routing_decision import RoutingDecision
 from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord, decode, encode, render
 from apikeyrouter.meter import Meter
+from apikeyrouter.telling import tell_all
 
 __all__ = ["Journal"]
 
@@ -92,11 +93,7 @@ class Journal:
 
     def key_moved(self, event: KeyMoved) -> None:
         """Passes a key's change of state to the observers."""
-        for observer in self.observers:
-            try:
-                observer.key_moved(event)
-            except Exception:  # noqa: BLE001 - whatever an observer raises is its own trouble
-                _log.exception("An observer failed on a key event; requests are not affected.")
+        tell_all(self.observers, "key_moved", event)
 
     def render(self, record: DecisionRecord) -> RoutingDecision:
         """A decision as users read it."""
@@ -127,28 +124,14 @@ class Journal:
         if isinstance(event, PriceUnknown):
             return
         name = "budget_alert" if isinstance(event, BudgetThresholdReached) else "budget_overrun"
-        for observer in self.observers:
-            tell = getattr(observer, name, None)
-            if tell is None:
-                continue
-            try:
-                tell(event)
-            except Exception:  # noqa: BLE001 - whatever an observer raises is its own trouble
-                _log.exception("An observer failed on a budget alert; requests are not affected.")
+        tell_all(self.observers, name, event)
 
     def quota_changed(self, event: QuotaChanged) -> None:
         """Tells of a pool that will run dry, or does so no more: observers that care (`quota_changed`), and the log
         for alerts."""
         if event.alert is not None:
             _log.warning("Quota %s (%s, %s): %s.", event.pool_id, event.models, event.window, event.outlook)
-        for observer in self.observers:
-            tell = getattr(observer, "quota_changed", None)
-            if tell is None:
-                continue
-            try:
-                tell(event)
-            except Exception:  # noqa: BLE001 - whatever an observer raises is its own trouble
-                _log.exception("An observer failed on a quota event; requests are not affected.")
+        tell_all(self.observers, "quota_changed", event)
 
     def flush(self) -> None:
         """Posts finished decisions and usage to the store."""
@@ -206,11 +189,7 @@ class Journal:
             cost_nano_usd=record.cost_nano_usd or 0,
             attempts=tuple((a.label, a.outcome) for a in record.attempts),
         )
-        for observer in self.observers:
-            try:
-                observer.request_ended(event)
-            except Exception:  # noqa: BLE001 - whatever an observer raises is its own trouble
-                _log.exception("An observer failed on a request event; the request is not affected.")
+        tell_all(self.observers, "request_ended", event)
 
 
 def _stored(records: Iterable[DecisionRecord]) -> Iterable[StoredDecision]:
