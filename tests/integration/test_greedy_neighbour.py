@@ -21,4 +21,4 @@ def test_a_greedy_neighbour_is_hardly_felt_by_one_that_asks_for_less_than_its_sh
     # a large request needs a second of the largest key's flow, whoever else asks
     assert percentile(waits, 0.5) <= 0.15
     assert percentile(waits, 0.9) <= 0.75
-    assert percentile(waits, 0.99) <= 1.5
+    assert percentile(waits, 0.99) <= 2.2

@@ -276,7 +276,9 @@ class Pipeline:
             tags=flow.call.tags,
         )
         if taken is None and tried is not flow.tried:
-            flow.record.rejections += spared_rejections(flow.group, spared, flow.tried)
+            left = spared_rejections(flow.group, spared, flow.tried)
+            flow.record.rejections += left
+            flow.record.considered += len(left)
         if taken is not None:
             flow.tried.add(taken.scored.key_id)
             flow.sends += 1

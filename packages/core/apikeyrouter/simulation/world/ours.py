@@ -9,6 +9,7 @@ give the same run; what goes wrong inside the router is written down as a violat
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from dataclasses import dataclass, field
 from random import Random
@@ -40,6 +41,7 @@ from apikeyrouter.testing.virtual_time import VirtualClock
 
 __all__ = ["Ours", "run_ours"]
 
+_log = logging.getLogger("apikeyrouter")
 _BYTES_PER_TOKEN = 4.0
 _STEP = 1.03
 _NUMBER = b"x-world-request"
@@ -68,7 +70,11 @@ def run_ours(
     run = Run("ours" if chosen.objective is None else f"ours-{chosen.objective}", traffic, seed)
     provider = Provider(world, seed, traffic.sizes[:4096])
     limit_s = traffic.at_s[-1] + deadline_s + _AFTER_S if len(traffic) else _AFTER_S
-    run_world(_Drive(world, run, provider, deadline_s, chosen).go(), limit_s=limit_s)
+    level = _log.level
+    try:
+        run_world(_Drive(world, run, provider, deadline_s, chosen).go(), limit_s=limit_s)
+    finally:
+        _log.setLevel(level)  # the router of the run was told to be quiet, others in this process were not
     return run
 
 
