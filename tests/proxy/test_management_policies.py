@@ -73,6 +73,30 @@ def test_a_policy_blocks_says_why_and_is_gone_when_it_is_deleted(served: Served,
     assert chat(served, "gpt-4o-mini").status == 200
 
 
+def test_a_request_may_name_one_more_policy_which_only_narrows(served: Served, sim: Sim) -> None:
+    served.ask("PUT", "/api/v1/policies/no-openai", {"blocked_providers": ["openai"], "scope": "team", "scope_id": "t"})
+    served.ask("PUT", "/api/v1/policies/all", {"allowed_providers": ["*"], "scope": "team", "scope_id": "t"})
+    assert chat(served, "gpt-4o-mini").status == 200
+    for _ in range(2):
+        refused = chat(served, "gpt-4o-mini", **{"x-akr-policy": "no-openai"})
+        assert (refused.status, refused.code) == (403, "not_allowed")
+    assert chat(served, "gpt-4o-mini", **{"x-akr-policy": "all"}).status == 200
+    served.ask("PUT", "/api/v1/policies/nobody", {"blocked_providers": ["*"]})
+    for name in ("all", "all"):  # what is known of a name follows what is set
+        assert chat(served, "gpt-4o-mini", **{"x-akr-policy": name}).status == 403
+    assert sim.seen() == 2
+
+
+def test_a_policy_that_nobody_set_is_refused_with_the_names_of_those_that_exist(served: Served, sim: Sim) -> None:
+    served.ask("PUT", "/api/v1/policies/cheap", {"max_cost": "0.01"})
+    refused = chat(served, "gpt-4o-mini", **{"x-akr-policy": "chaep"})
+    assert refused.status == 400
+    assert refused.json["error"]["type"] == "invalid_request_error"
+    assert "there is no policy 'chaep'; known are: cheap" in refused.json["error"]["message"]
+    assert chat(served, "gpt-4o-mini", **{"x-akr-policy": " "}).status == 200
+    assert sim.seen() == 1
+
+
 def test_a_policy_of_a_virtual_key_is_set_by_its_name_and_holds_for_it_alone(served: Served) -> None:
     issued = {name: served.post("/api/v1/virtual-keys", {"name": name}).json for name in ("red", "blue")}
     made = served.ask(

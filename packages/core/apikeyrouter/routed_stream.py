@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from apikeyrouter.domain.components.policy_engine import Given
 from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.models.request_intent import RequestIntent
 from apikeyrouter.domain.models.routing_decision import RoutingObjective
@@ -35,9 +36,10 @@ class RoutedStream:
         intent: RequestIntent | Mapping[str, Any],
         objective: RoutingObjective | str | None,
         metadata: Mapping[str, Any] | None,
+        policy: Given | None = None,
     ) -> None:
         self._router = router
-        self._ask = (intent, objective, metadata)
+        self._ask = (intent, objective, metadata, policy)
         self._reply: Reply | None = None
         self._events = self._run()
         self.response: SystemResponse | None = None
@@ -67,10 +69,10 @@ class RoutedStream:
 
     async def _run(self) -> AsyncIterator[StreamChunk]:
         router = self._router
-        intent, objective, metadata = self._ask
+        intent, objective, metadata, policy = self._ask
         await router.start()
         call = call_of(router, intent, stream=True, tags=metadata)
-        self._reply = reply = await router.serve(call, router.objective(objective))
+        self._reply = reply = await router.serve(call, router.objective(objective), policy)
         if reply.stream is None:
             self.response = self._finish(call, reply, _object(reply.body))
             yield StreamChunk(self.response.content, self.response.raw, self.response)

@@ -226,7 +226,8 @@ class ApiKeyRouter(RouterParts):
         metadata: Mapping[str, Any] | None = None,
     ) -> SystemResponse:
         """Serves one request. `objective`: "fairness" (default), "cost", "reliability", "latency", "quality",
-        "balanced", or a RoutingObjective. `metadata`: labels for policies and metrics; never sent upstream.
+        "balanced", or a RoutingObjective. `policy`: one more policy for this request, by its id or written out; it only
+        narrows. `metadata`: labels for policies and metrics; never sent upstream.
 
         Raises NoEligibleKeysError, BudgetExceededError, ProviderNotRegisteredError, or SystemError with its category.
         """
@@ -239,13 +240,14 @@ class ApiKeyRouter(RouterParts):
         intent: RequestIntent | Mapping[str, Any],
         objective: RoutingObjective | str | None = None,
         *,
+        policy: Given | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> RoutedStream:
         """Serves one request as a stream: `async for chunk in router.route_stream(intent)`; chunks are strings.
 
         Raises, at the first chunk, what `route` raises; a stream that breaks off later raises SystemError.
         """
-        return RoutedStream(self, intent, objective, metadata)
+        return RoutedStream(self, intent, objective, metadata, policy)
 
     async def embed(
         self, model: str, texts: str | Sequence[Any], *, provider_id: str | None = None, **parameters: Any

@@ -70,7 +70,7 @@ class DataPlane:
             call = self._call(operation, body, scope["headers"], headers, principal)
             objective = self._objective(headers, principal)
             with ClientWatch(receive) as watch:
-                reply = await self._router.serve(call, objective)
+                reply = await self._router.serve(call, objective, _policy(headers))
                 if reply.stream is None:
                     await _send_body(send, reply, self._explaining(call, reply))
                 else:
@@ -156,6 +156,12 @@ def _tags(headers: dict[bytes, bytes], principal: Principal) -> Mapping[str, Any
     for name in RESERVED_TAGS:
         tags.pop(name, None)
     return {**dict(list(tags.items())[:_TAGS_MAX]), **principal.tags}
+
+
+def _policy(headers: Mapping[bytes, bytes]) -> str | None:
+    """`x-akr-policy` names one more policy for this request; it only ever narrows who may serve."""
+    name = headers.get(b"x-akr-policy")
+    return name.decode("latin-1").strip() or None if name else None
 
 
 def _session(headers: Mapping[bytes, bytes]) -> str:

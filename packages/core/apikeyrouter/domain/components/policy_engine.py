@@ -78,6 +78,7 @@ class PolicyEngine:
         self._objectives: dict[str, Objective] = {}
         self._matched: dict[_Key, _Matched | None] = {}
         self._by_policies: dict[tuple[str, ...], _Matched] = {}
+        self._named: dict[tuple[str, _Key], Ruled] = {}
         self._keeper = DocumentKeeper(
             store,
             clock,
@@ -174,10 +175,21 @@ class PolicyEngine:
         one = self._understood(given)
         if one.objective is not None and (one.override or not objective.asked):
             objective = replace(with_terms(objective, self._compiled(one.objective)), asked=True)
+        ruled = self._named.get((given, key)) if isinstance(given, str) else None
+        if ruled is None:
+            ruled = self._together(one, key)
+            if isinstance(given, str):
+                if len(self._named) >= _CACHE_MAX:
+                    self._named.clear()
+                self._named[given, key] = ruled
+        return laid_over(objective, ruled)
+
+    def _together(self, one: Policy, key: _Key) -> Ruled:
+        """What one more policy says beside those that match."""
         found = [policy for policy in self._all.values() if matches(policy, *key)]
         if one not in found:
             found.append(replace(one, objective=None, override=False))
-        return laid_over(objective, rule(found, self._objectives))
+        return rule(found, self._objectives)
 
     def _understood(self, given: Given) -> Policy:
         """A named policy applies to whom its scope leaves out, too."""
@@ -201,7 +213,7 @@ class PolicyEngine:
             for policy in self._all.values()
             if policy.objective is not None
         }
-        self._matched, self._by_policies = {}, {}
+        self._matched, self._by_policies, self._named = {}, {}, {}
 
 
 def _unusable(why: str) -> SystemError:
