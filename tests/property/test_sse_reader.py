@@ -8,7 +8,7 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apikeyrouter.infrastructure.adapters.sse import OpenAIStreamReader
+from apikeyrouter.wire.chat.reader import ChatStreamReader
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 
@@ -38,7 +38,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
     return [data[a:b] for a, b in itertools.pairwise(at) if b > a]
 
 
-def run(reader: OpenAIStreamReader, pieces: list[bytes]) -> bytes:
+def run(reader: ChatStreamReader, pieces: list[bytes]) -> bytes:
     return b"".join(reader.feed(p) for p in pieces) + reader.finish()
 
 
@@ -55,7 +55,7 @@ def test_without_stripping_every_byte_passes_and_usage_is_read(
     said: list[str], newline: str, usage: bool, comments: bool, where: list[int]
 ) -> None:
     data = b"".join(chat_stream(said, newline=newline, usage=usage, comments=comments))
-    reader = OpenAIStreamReader(strip_usage=False)
+    reader = ChatStreamReader(strip_usage=False)
     assert run(reader, cut(data, where)) == data
     assert reader.done
     assert reader.error is None
@@ -72,7 +72,7 @@ def test_stripping_removes_the_usage_event_and_nothing_else(
 ) -> None:
     wanted = b"".join(chat_stream(said, newline=newline, usage=False, comments=comments))
     data = b"".join(chat_stream(said, newline=newline, usage=True, comments=comments))
-    reader = OpenAIStreamReader(strip_usage=True)
+    reader = ChatStreamReader(strip_usage=True)
     assert run(reader, cut(data, where)) == wanted
     assert reader.usage is not None
     assert reader.usage.output_tokens == 3
@@ -81,7 +81,7 @@ def test_stripping_removes_the_usage_event_and_nothing_else(
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.binary(max_size=60), max_size=10), st.booleans())
 def test_garbage_never_raises(pieces: list[bytes], strip: bool) -> None:
-    reader = OpenAIStreamReader(strip_usage=strip)
+    reader = ChatStreamReader(strip_usage=strip)
     for piece in pieces:
         reader.feed(piece)
     reader.finish()
@@ -89,14 +89,14 @@ def test_garbage_never_raises(pieces: list[bytes], strip: bool) -> None:
 
 def test_a_forgotten_done_is_added_after_a_finish_reason() -> None:
     data = b"".join(chat_stream(["hi"], newline="\n", usage=False, comments=False)[:-1])
-    reader = OpenAIStreamReader(strip_usage=False)
+    reader = ChatStreamReader(strip_usage=False)
     assert run(reader, [data]) == data + b"data: [DONE]\n\n"
     assert reader.done
 
 
 def test_a_cut_stream_is_not_done() -> None:
     data = b"".join(chat_stream(["hi", "there"], newline="\n", usage=False, comments=False)[:2])
-    reader = OpenAIStreamReader(strip_usage=False)
+    reader = ChatStreamReader(strip_usage=False)
     run(reader, [data])
     assert not reader.done
     assert reader.deltas == 2
@@ -109,7 +109,7 @@ def test_of_a_stream_cut_anywhere_only_whole_events_pass(
 ) -> None:
     events = chat_stream([*said, "[DONE]"], newline=newline, usage=usage, comments=False)
     data = b"".join(events)[: at % len(b"".join(events))]
-    reader = OpenAIStreamReader(strip_usage=strip)
+    reader = ChatStreamReader(strip_usage=strip)
     passed = run(reader, cut(data, where))
     *pieces, rest = passed.replace(b"\r\n", b"\n").split(b"\n\n")
     assert rest == b""
@@ -120,13 +120,13 @@ def test_of_a_stream_cut_anywhere_only_whole_events_pass(
 
 def test_a_model_that_writes_the_end_mark_does_not_end_the_stream() -> None:
     data = b"".join(chat_stream(["data: [DONE]\n\n"], newline="\n", usage=False, comments=False)[:1])
-    reader = OpenAIStreamReader(strip_usage=False)
+    reader = ChatStreamReader(strip_usage=False)
     assert run(reader, [data]) == data
     assert not reader.done
 
 
 def test_an_error_event_is_recognised_and_text_about_errors_is_not() -> None:
-    reader = OpenAIStreamReader(strip_usage=False)
+    reader = ChatStreamReader(strip_usage=False)
     reader.feed(event({"choices": [{"index": 0, "delta": {"content": 'an "error": {"a": 1}'}}]}))
     assert reader.error is None
     reader.feed(event({"error": {"message": "overloaded", "code": 529}}))

@@ -13,7 +13,7 @@ from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.interfaces.transport import HttpReply, HttpRequest, Timeouts, Transport, TransportError
 from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.resilience.classify import classify_event, classify_reply, classify_transport
-from apikeyrouter.domain.resilience.failures import Failure, bad_reply
+from apikeyrouter.domain.resilience.failures import Failure, bad_reply, unsupported
 from apikeyrouter.domain.routing.candidates import Group
 from apikeyrouter.domain.routing.choose import Taken
 from apikeyrouter.domain.routing.demand import Demand
@@ -21,6 +21,8 @@ from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord
 from apikeyrouter.domain.routing.fallbacks import call_for
 from apikeyrouter.journal import Journal
 from apikeyrouter.streaming import ReplyStream
+from apikeyrouter.wire.codec import MalformedError
+from apikeyrouter.wire.losses import UntranslatableError
 
 __all__ = ["Failed", "Limits", "Order", "Reply", "Sender"]
 
@@ -40,7 +42,8 @@ class Limits:
 
 @dataclass(slots=True)
 class Reply:
-    """What the caller gets: a body, or a stream whose first events are already here."""
+    """What the caller gets: a body, or a stream whose first events are already here. `dropped`: what the request asked
+    for and the provider's format cannot say."""
 
     record: DecisionRecord
     taken: Taken
@@ -50,6 +53,7 @@ class Reply:
     usage: Usage | None = None
     fact: AttemptFact | None = None
     stream: ReplyStream | None = None
+    dropped: tuple[str, ...] = ()
 
     def discard(self) -> None:
         """Another reply was faster: this one is charged for what it used, and nobody reads it."""
@@ -100,17 +104,29 @@ class Sender:
             request.timeouts = self._limits.timeouts
             reply = await self._send(request)
             attempt.first_byte()
-            if reply.status == 200:
+            if 200 <= reply.status < 300:
                 attempt.heard(reply.headers)
                 attempt.accepted()
                 if call.streams and _is_event_stream(reply):
-                    return await self._begin_stream(order, call, attempt, reply)
+                    return await self._begin_stream(order, call, attempt, reply, request.dropped)
                 body, usage = adapter.read_reply(call, await reply.read())
                 charged = attempt.succeed(usage)
-                return Reply(order.record, order.taken, 200, reply.headers, body, charged, attempt.fact)
+                return Reply(
+                    order.record,
+                    order.taken,
+                    reply.status,
+                    reply.headers,
+                    body,
+                    charged,
+                    attempt.fact,
+                    None,
+                    request.dropped,
+                )
             return await self._read_failure(order, attempt, reply)
         except TransportError as error:
             return _failed(order, attempt, classify_transport(error))
+        except (UntranslatableError, MalformedError) as fault:
+            return _failed(order, attempt, unsupported(str(fault), elsewhere=isinstance(fault, UntranslatableError)))
         except ValueError as fault:
             return _failed(order, attempt, _bad_reply(str(fault), reply))
         finally:
@@ -132,7 +148,9 @@ class Sender:
                 raise
             return await self._transport.send(request)
 
-    async def _begin_stream(self, order: Order, call: Call, attempt: Attempt, reply: HttpReply) -> Reply | Failed:
+    async def _begin_stream(
+        self, order: Order, call: Call, attempt: Attempt, reply: HttpReply, dropped: tuple[str, ...]
+    ) -> Reply | Failed:
         """Waits for the first event: until then another key may still take over."""
         adapter = attempt.taken.candidate.provider.adapter
         reader = adapter.open_stream(call)
@@ -153,7 +171,7 @@ class Sender:
         stream = ReplyStream(
             order.call, attempt, reply, chunks, reader, first=first, demand=order.demand, journal=self._journal
         )
-        return Reply(order.record, attempt.taken, 200, reply.headers, fact=attempt.fact, stream=stream)
+        return Reply(order.record, attempt.taken, 200, reply.headers, fact=attempt.fact, stream=stream, dropped=dropped)
 
     async def _read_failure(self, order: Order, attempt: Attempt, reply: HttpReply) -> Failed:
         body = await reply.read()

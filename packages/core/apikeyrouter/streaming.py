@@ -9,22 +9,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import msgspec
-
 from apikeyrouter.attempt import Attempt
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.errors import ErrorCategory, SystemError
 from apikeyrouter.domain.interfaces.provider_adapter import StreamReader
 from apikeyrouter.domain.interfaces.transport import HttpReply, SendPhase, TransportError
-from apikeyrouter.domain.models.call import Call
+from apikeyrouter.domain.models.call import Call, Operation
 from apikeyrouter.domain.resilience.classify import classify_event, classify_transport
 from apikeyrouter.domain.resilience.failures import Failure, category_of
 from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.journal import Journal
+from apikeyrouter.wire.facts import ErrorFact
+from apikeyrouter.wire.translate import client_codec
 
 __all__ = ["ReplyStream"]
 
 _DONE = b"data: [DONE]\n\n"
+_ENDED_BY_DONE = frozenset({Operation.Chat, Operation.Completions})
 
 
 class ReplyStream:
@@ -66,16 +67,22 @@ class ReplyStream:
                 yield out
             failure = self._end()
             if failure is not None and not reader.done:
-                yield _DONE if reader.error is not None else in_band_error(failure, self._call.request_id)
+                yield self._last_word(failure)
         except TransportError as error:
             if reader.done and reader.error is None:  # only what says that the connection may be used again is missing
                 self._end()
                 return
             failure = classify_transport(_as_mid_reply(error))
             self._fail(failure)
-            yield in_band_error(failure, self._call.request_id)
+            yield in_band_error(failure, self._call)
         finally:
             self.close()
+
+    def _last_word(self, failure: Failure) -> bytes:
+        """What ends a stream that failed: the error, unless the provider's own has been passed on."""
+        if self.reader.error is None:
+            return in_band_error(failure, self._call)
+        return _DONE if self._call.operation in _ENDED_BY_DONE else b""
 
     async def _rest(self) -> AsyncIterator[bytes]:
         """What follows the first events, up to the end or an in-band error."""
@@ -164,18 +171,16 @@ class ReplyStream:
         return self._attempt.taken.scored.provider_id
 
 
-def in_band_error(failure: Failure, request_id: str) -> bytes:
-    """An error event in OpenAI's format, and the end mark: SDKs raise on it instead of taking the cut for an end."""
-    payload = {
-        "error": {
-            "message": f"The provider's stream broke off: {failure.message} (request {request_id}). "
-            "What was received is incomplete.",
-            "type": "api_error",
-            "param": None,
-            "code": failure.code or "upstream_stream_error",
-        }
-    }
-    return b"data: " + msgspec.json.encode(payload) + b"\n\n" + _DONE
+def in_band_error(failure: Failure, call: Call) -> bytes:
+    """An error event in the caller's format, with its end: SDKs raise on it instead of taking the cut for an end."""
+    error = ErrorFact(
+        status=502,
+        message=f"The provider's stream broke off: {failure.message} (request {call.request_id}). "
+        "What was received is incomplete.",
+        code=failure.code or "upstream_stream_error",
+        request_id=call.request_id,
+    )
+    return client_codec(call.operation).write_error_event(error)
 
 
 def _as_mid_reply(error: TransportError) -> TransportError:

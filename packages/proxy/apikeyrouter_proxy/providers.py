@@ -18,7 +18,8 @@ import msgspec
 from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.state_store import StateStore
-from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter, checked_base_url
+from apikeyrouter.infrastructure.adapters.base import checked_base_url
+from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
 from apikeyrouter.router import ApiKeyRouter
 
 __all__ = ["SETTING", "SIMULATED", "AddedProvider", "ProviderBook", "check_address"]

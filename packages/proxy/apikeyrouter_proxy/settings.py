@@ -18,7 +18,8 @@ from dotenv import dotenv_values
 
 from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.domain.keys.secret import Secret
-from apikeyrouter.infrastructure.adapters.openai_adapter import OPENAI_BASE_URL, checked_base_url
+from apikeyrouter.infrastructure.adapters.base import checked_base_url
+from apikeyrouter.infrastructure.adapters.openai_adapter import OPENAI_BASE_URL
 from apikeyrouter.infrastructure.config.settings import RouterSettings
 from apikeyrouter.infrastructure.state_store import default_store_path, open_store
 from apikeyrouter_proxy.env_keys import EnvKey, is_placeholder, read_env_keys, unquoted

@@ -1,8 +1,9 @@
 """What a provider is to the pipeline: how to ask it, and how to read what it says.
 
-An adapter knows one wire format; it holds no keys, no state and does no I/O. The pipeline hands it a `Call` in OpenAI's
-shape and a secret, sends the request that it returns, and gives it the reply's bytes to read. An adapter for a provider
-that speaks OpenAI's format leaves both bodies as they are.
+An adapter knows one provider's wire formats; it holds no keys, no state and does no I/O. The pipeline hands it a `Call`
+in the caller's format and a secret, sends the request that it returns, and gives it the reply's bytes to read. Where
+caller and provider speak the same format both bodies stay as they are; else the adapter translates
+(`apikeyrouter.wire`).
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ class ProviderCapabilities(BaseModel):
     supports_tools: bool = True
     supports_images: bool = True
     supports_structured_output: bool = True
-    operations: tuple[Operation, ...] = tuple(Operation)
+    operations: tuple[Operation, ...] = (Operation.Chat, Operation.Completions, Operation.Embeddings)
 
 
 class StreamReader(Protocol):
     """Watches one event stream go by and says what may be passed on.
 
-    `feed` takes bytes as they came and returns those for the caller, in OpenAI's event format; it may hold back an
+    `feed` takes bytes as they came and returns those for the caller, in the caller's format; it may hold back an
     unfinished event. After each `feed` the fields are up to date. It never raises on bad input.
     """
 
@@ -78,7 +79,8 @@ class ProviderAdapter(Protocol):
         ...
 
     def build_request(self, call: Call, secret: Secret, *, base_url: str | None = None) -> HttpRequest:
-        """The HTTP request for this call. `base_url` overrides the adapter's (keys may carry their own)."""
+        """The HTTP request for this call. `base_url` overrides the adapter's (keys may carry their own). Raises
+        UntranslatableError when the provider's format cannot say it, MalformedError when the caller's body is none."""
         ...
 
     def build_models_request(self, secret: Secret, *, base_url: str | None = None) -> HttpRequest:
@@ -90,7 +92,7 @@ class ProviderAdapter(Protocol):
         ...
 
     def read_reply(self, call: Call, body: bytes) -> tuple[bytes, Usage | None]:
-        """The body for the caller, in OpenAI's format, and the usage. Raises ValueError when it is no valid reply."""
+        """The body for the caller, in its own format, and the usage. Raises ValueError when it is no valid reply."""
         ...
 
     def open_stream(self, call: Call) -> StreamReader:

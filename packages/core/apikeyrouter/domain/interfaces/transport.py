@@ -33,6 +33,7 @@ class Timeouts:
 class HttpRequest:
     """One request. `url` is absolute, http or https. `headers` exclude Host, Content-Length and hop-by-hop fields: the
     transport adds those. `deadline_s`: monotonic time after which the call is pointless; None: no deadline.
+    `dropped`: what the caller asked for and the provider's format cannot say, by name.
     It holds a credential, so it has no repr."""
 
     method: str
@@ -41,6 +42,7 @@ class HttpRequest:
     body: bytes = b""
     deadline_s: float | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
+    dropped: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<HttpRequest {self.method} {len(self.body)} bytes>"

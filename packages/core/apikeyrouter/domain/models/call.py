@@ -14,19 +14,66 @@ from typing import Any, Protocol
 
 import msgspec
 
-__all__ = ["Admission", "Call", "Operation", "Peek", "Tenant", "peek"]
+__all__ = ["CONVERSATIONS", "WITHOUT_MODEL_MEMBER", "Admission", "Call", "Operation", "Peek", "Tenant", "Wire", "peek"]
+
+
+class Wire(StrEnum):
+    """The formats in which conversations are asked for and answered. Clients and providers speak one each; where they
+    differ, `apikeyrouter.wire` translates."""
+
+    Chat = "openai_chat"
+    Responses = "openai_responses"
+    Messages = "anthropic_messages"
+    Gemini = "gemini"
+    Converse = "bedrock_converse"
+    Cohere = "cohere_chat"
 
 
 class Operation(StrEnum):
-    """What is asked of a provider. The value is the path below the provider's base URL."""
+    """What the caller asks for, in which format. The value is the path below an API's root; Gemini's is the verb that
+    stands behind the model in its path. `Raw`: any other path of one provider, passed through (see `Call.path`)."""
 
     Chat = "chat/completions"
     Completions = "completions"
     Embeddings = "embeddings"
+    Responses = "responses"
+    Messages = "messages"
+    CountTokens = "messages/count_tokens"
+    Gemini = "generateContent"
+    GeminiCountTokens = "countTokens"
+    GeminiEmbed = "embedContent"
+    Moderations = "moderations"
+    Images = "images/generations"
+    ImageEdits = "images/edits"
+    Speech = "audio/speech"
+    Transcriptions = "audio/transcriptions"
+    Translations = "audio/translations"
+    Rerank = "rerank"
+    Raw = "raw"
+
+
+CONVERSATIONS: Mapping[Operation, Wire] = {
+    Operation.Chat: Wire.Chat,
+    Operation.Responses: Wire.Responses,
+    Operation.Messages: Wire.Messages,
+    Operation.Gemini: Wire.Gemini,
+}
+"""Operations that can be translated from one format into another, with the caller's format."""
+
+WITHOUT_MODEL_MEMBER = frozenset({
+    Operation.Gemini, Operation.GeminiCountTokens, Operation.GeminiEmbed, Operation.Raw,
+    Operation.ImageEdits, Operation.Transcriptions, Operation.Translations,
+})  # fmt: skip
+"""Operations whose bodies have no JSON member `model`: it stands in the path, or in a multipart form."""
 
 
 class _StreamOptions(msgspec.Struct, gc=False):
     include_usage: bool | None = None
+
+
+class _GenerationConfig(msgspec.Struct, rename="camel", gc=False):
+    max_output_tokens: int | None = None
+    candidate_count: int | None = None
 
 
 class Peek(msgspec.Struct, gc=False):
@@ -49,11 +96,22 @@ class Peek(msgspec.Struct, gc=False):
     service_tier: str | None = None
     prompt_cache_key: str | None = None
     response_format: msgspec.Raw = msgspec.Raw()
+    max_output_tokens: int | None = None
+    instructions: msgspec.Raw = msgspec.Raw()
+    system: msgspec.Raw = msgspec.Raw()
+    previous_response_id: str | None = None
+    generation_config: _GenerationConfig | None = msgspec.field(default=None, name="generationConfig")
 
     @property
     def output_limit_tokens(self) -> int | None:
         """The caller's cap on output tokens per choice, or None."""
-        return self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+        if self.max_completion_tokens is not None:
+            return self.max_completion_tokens
+        if self.max_tokens is not None:
+            return self.max_tokens
+        if self.generation_config is not None:
+            return self.generation_config.max_output_tokens
+        return self.max_output_tokens
 
     @property
     def wants_usage(self) -> bool:
@@ -97,9 +155,12 @@ class Admission(Protocol):
 class Call:
     """One request in the pipeline.
 
-    `model`: without provider prefix. `provider_id`: serve from this provider only. `body`: JSON in OpenAI's shape of
-    the operation, as the caller sent it. `started_s` and `deadline_s`: monotonic seconds. `headers`: the caller's
-    headers that may travel upstream, lower case. `tags`: free labels for policies and metrics. `session`:
+    `model`: without provider prefix. `provider_id`: serve from this provider only. `body`: in the shape of the
+    operation, as the caller sent it; JSON unless `content_type` says otherwise. `method`, `path`: of a `Raw` operation,
+    and `path` also of what belongs to a result (`responses/resp_1/input_items`): below the API's root, without a
+    leading slash; "" means the operation's own. `query`: of the caller's URL, without "?". `drop_params`: leave out
+    what the provider cannot do instead of refusing it. `started_s` and `deadline_s`: monotonic seconds. `headers`: the
+    caller's headers that may travel upstream, lower case. `tags`: free labels for policies and metrics. `session`:
     the caller's name for a conversation, whose prompt is best cached where it was before. `tenant`: whose limits
     and place in line it has; `admission`: what those limits hold for it.
     """
@@ -117,6 +178,11 @@ class Call:
     session: str = ""
     tenant: Tenant | None = None
     admission: Admission | None = None
+    method: str = "POST"
+    path: str = ""
+    query: str = ""
+    content_type: bytes = b"application/json"
+    drop_params: bool = False
 
     @property
     def streams(self) -> bool:

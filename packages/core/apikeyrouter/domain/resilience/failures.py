@@ -28,6 +28,7 @@ __all__ = [
     "category_of",
     "client_code_of",
     "client_status_of",
+    "unsupported",
 ]
 
 
@@ -173,6 +174,24 @@ def bad_reply(why: str, status: int | None) -> Failure:
     facts = FACTS[FailureClass.BadReply]
     return Failure(
         FailureClass.BadReply, facts.scope, facts.billing, facts.elsewhere, status, "bad_reply", why, None, None, False
+    )
+
+
+def unsupported(why: str, *, elsewhere: bool) -> Failure:
+    """A request that cannot be said in a provider's format, found out before anything was sent. `elsewhere`: other
+    providers may still serve it; False: it is no request of the caller's own format. `why`: for the caller, by the
+    names that it used."""
+    return Failure(
+        FailureClass.Client,
+        Scope.ProviderModel,
+        Billing.No,
+        elsewhere=elsewhere,
+        status=400,
+        code="unsupported_by_provider" if elsewhere else "invalid_request",
+        message=why,
+        retry_after_s=None,
+        provider_request_id=None,
+        whole_account=False,
     )
 
 

@@ -32,6 +32,12 @@ __all__ = ["Demand", "demand_of"]
 
 _DEFAULT_RATIOS = InputRatios()
 
+_WITHOUT_OUTPUT = frozenset({
+    Operation.Embeddings, Operation.CountTokens, Operation.GeminiCountTokens, Operation.GeminiEmbed,
+    Operation.Moderations, Operation.Rerank,
+})  # fmt: skip
+"""Operations that answer with no generated tokens."""
+
 
 class Demand:
     """Tokens and money of one call. `*_expected`: a running estimate; `output_expected` for all choices together.
@@ -64,7 +70,7 @@ class Demand:
         likely = ratios.expected(call.provider_id or "", call.model, bound.content_bytes) + bound.media_tokens
         self.input_expected = min(likely, bound.tokens)
         self._template = template
-        if call.operation is Operation.Embeddings:
+        if call.operation in _WITHOUT_OUTPUT:
             self.choices = self.output_expected = 0
             self.output_limit: int | None = 0
             return

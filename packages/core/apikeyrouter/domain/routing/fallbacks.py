@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from apikeyrouter.domain.models.call import Call
+from apikeyrouter.domain.models.call import WITHOUT_MODEL_MEMBER, Call
 from apikeyrouter.domain.resilience.failures import Failure, FailureClass
 from apikeyrouter.domain.routing.preflight import CONTEXT
 
@@ -76,6 +76,8 @@ def call_for(call: Call, candidate: Candidate) -> Call:
     model = candidate.model
     if model == call.model:
         return call
+    if call.operation in WITHOUT_MODEL_MEMBER:
+        return replace(call, model=model)
     members = msgspec.json.decode(call.body, type=dict[str, msgspec.Raw])
     members["model"] = msgspec.Raw(msgspec.json.encode(model))
     body = msgspec.json.encode(members)

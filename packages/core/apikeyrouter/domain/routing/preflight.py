@@ -29,7 +29,7 @@ ANY_LENGTH = 2**62
 """Tokens: stands for a window that is not known or does not count."""
 
 _OPERATIONS = {operation: 1 << place for place, operation in enumerate(Operation)}
-_STREAMING, _TOOLS, _IMAGES, _STRUCTURED = (1 << place for place in range(8, 12))
+_STREAMING, _TOOLS, _IMAGES, _STRUCTURED = (1 << place for place in range(40, 44))
 _NAMES = {
     _STREAMING: "streaming",
     _TOOLS: "tools",

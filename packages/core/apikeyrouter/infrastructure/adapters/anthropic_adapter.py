@@ -33,6 +33,7 @@ class AnthropicAdapter(OpenAIAdapter):
             headers=headers,
             dialect="anthropic",
             claims_all=False,
+            operations=(Operation.Chat,),
             capabilities=ProviderCapabilities(supports_structured_output=False, operations=(Operation.Chat,)),
         )
 

@@ -8,19 +8,15 @@ is set, as the official SDKs do.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import Collection, Mapping
 
 import msgspec
 
 from apikeyrouter.domain.cost.usage import Usage, usage_of_openai
-from apikeyrouter.domain.errors import ConfigurationError
-from apikeyrouter.domain.interfaces.provider_adapter import ProviderCapabilities
-from apikeyrouter.domain.interfaces.transport import HttpRequest
-from apikeyrouter.domain.keys.secret import Secret
-from apikeyrouter.domain.models.call import Call, Operation
-from apikeyrouter.infrastructure.adapters.sse import OpenAIStreamReader
+from apikeyrouter.domain.interfaces.provider_adapter import ProviderCapabilities, StreamReader
+from apikeyrouter.domain.models.call import Call, Operation, Wire
+from apikeyrouter.infrastructure.adapters.base import WireAdapter, checked_base_url, with_member
+from apikeyrouter.wire.chat.reader import ChatStreamReader
 
 __all__ = ["OPENAI_BASE_URL", "OpenAIAdapter"]
 
@@ -31,8 +27,14 @@ _OWN_PREFIXES = (
     "gpt-", "chatgpt-", "o1", "o3", "o4", "text-embedding-", "text-davinci", "davinci", "babbage", "omni-", "dall-e",
     "whisper", "tts-", "codex-", "computer-use-", "ft:gpt-", "ft:o",
 )  # fmt: skip
-_JSON = (b"content-type", b"application/json")
 _USAGE_OPTION = b'"stream_options":{"include_usage":true}'
+
+_BASICS = (Operation.Chat, Operation.Completions, Operation.Embeddings)
+_BESIDES = (
+    Operation.Responses, Operation.Moderations, Operation.Images, Operation.ImageEdits, Operation.Speech,
+    Operation.Transcriptions, Operation.Translations,
+)  # fmt: skip
+_WITH_USAGE_OPTION = frozenset({Operation.Chat, Operation.Completions})
 
 
 class _Reply(msgspec.Struct, gc=False):
@@ -43,14 +45,16 @@ class _Reply(msgspec.Struct, gc=False):
 _decode_reply = msgspec.json.Decoder(_Reply).decode
 
 
-class OpenAIAdapter:
+class OpenAIAdapter(WireAdapter):
     """Speaks OpenAI's wire format.
 
     `base_url`: where the API lives, ending before `/chat/completions`; default `OPENAI_BASE_URL` from the environment,
     else OpenAI itself. `headers`: sent with each request (for instance `OpenAI-Organization`). `dialect`: how the
     server reports limits and errors; "openai" also suits servers that only imitate it. `claims_all`: serve any model
-    when a request names no provider (for gateways and self-hosted servers). `capabilities`: what it can do. Raises
-    ConfigurationError when the base URL is not an absolute http(s) URL.
+    when a request names no provider (for gateways and self-hosted servers). `capabilities`: what it can do.
+    `operations`: which of OpenAI's endpoints the server has, default: all of OpenAI's own at OpenAI, else chat,
+    completions and embeddings; other conversations are translated into chat completions. Raises ConfigurationError when
+    the base URL is not an absolute http(s) URL.
     """
 
     def __init__(
@@ -61,52 +65,37 @@ class OpenAIAdapter:
         dialect: str = "openai",
         claims_all: bool | None = None,
         capabilities: ProviderCapabilities | None = None,
+        operations: Collection[Operation] | None = None,
     ) -> None:
-        given = base_url or os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI_BASE_URL
-        self.base_url = checked_base_url(given)
-        self.dialect = dialect
-        self._claims_all = self.base_url != OPENAI_BASE_URL if claims_all is None else claims_all
-        self._capabilities = capabilities or ProviderCapabilities()
-        self._headers = [(k.lower().encode("ascii"), v.encode("latin-1")) for k, v in (headers or {}).items()]
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.base_url!r}, dialect={self.dialect!r})"
-
-    def get_capabilities(self) -> ProviderCapabilities:
-        """What this server can do, as configured."""
-        return self._capabilities
+        given = checked_base_url(base_url or os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI_BASE_URL)
+        own = given == OPENAI_BASE_URL
+        if operations is None:
+            operations = (*_BASICS, *_BESIDES) if own else _BASICS
+        super().__init__(
+            given,
+            dialect=dialect,
+            wire=Wire.Chat,
+            native={operation: operation.value for operation in operations},
+            headers=headers,
+            capabilities=capabilities,
+        )
+        self._claims_all = not own if claims_all is None else claims_all
 
     def claims(self, model: str) -> bool:
         """Whether the model's name is one of OpenAI's; with another base URL than OpenAI's, any model."""
         return self._claims_all or model.startswith(_OWN_PREFIXES)
 
-    def build_request(self, call: Call, secret: Secret, *, base_url: str | None = None) -> HttpRequest:
-        """See `ProviderAdapter.build_request`."""
-        body = call.body
-        if call.peek.model != call.model:
-            body = _with_member(body, "model", call.model)
-        if call.streams and call.operation is not Operation.Embeddings and not call.peek.wants_usage:
+    def native_body(self, call: Call) -> bytes:
+        """The caller's bytes, with the provider's model name, and asking for the usage of streams."""
+        body = super().native_body(call)
+        if call.streams and call.operation in _WITH_USAGE_OPTION and not call.peek.wants_usage:
             body = _asking_for_usage(body, has_options=call.peek.stream_options is not None)
-        headers = [(b"authorization", b"Bearer " + secret.reveal_bytes()), _JSON, *self._headers, *call.headers]
-        return HttpRequest(
-            "POST", f"{base_url or self.base_url}/{call.operation.value}", headers, body, deadline_s=call.deadline_s
-        )
+        return body
 
-    def build_models_request(self, secret: Secret, *, base_url: str | None = None) -> HttpRequest:
-        """See `ProviderAdapter.build_models_request`."""
-        headers = [(b"authorization", b"Bearer " + secret.reveal_bytes()), *self._headers]
-        return HttpRequest("GET", f"{base_url or self.base_url}/models", headers)
-
-    def read_models(self, body: bytes) -> Sequence[dict[str, Any]]:
-        """See `ProviderAdapter.read_models`."""
-        listing = msgspec.json.decode(body)
-        models = listing.get("data") if isinstance(listing, dict) else None
-        if not isinstance(models, list):
-            raise ValueError("the reply has no list of models under 'data'")  # noqa: TRY004 - wrong value, not type
-        return [m for m in models if isinstance(m, dict) and isinstance(m.get("id"), str)]
-
-    def read_reply(self, call: Call, body: bytes) -> tuple[bytes, Usage | None]:  # noqa: ARG002 - other formats need it
+    def read_reply(self, call: Call, body: bytes) -> tuple[bytes, Usage | None]:
         """See `ProviderAdapter.read_reply`."""
+        if call.operation not in _BASICS:
+            return super().read_reply(call, body)
         try:
             reply = _decode_reply(body)
         except msgspec.MsgspecError as fault:
@@ -115,21 +104,15 @@ class OpenAIAdapter:
             raise ValueError("the reply has status 200 and an error inside")
         return body, usage_of_openai(body)
 
-    def open_stream(self, call: Call) -> OpenAIStreamReader:
+    def native_usage(self, call: Call, body: bytes) -> Usage | None:  # noqa: ARG002 - the same for all of them
+        """Pictures and transcripts tell it as conversations do; sound is no JSON and tells none."""
+        return usage_of_openai(body) if body[:1] == b"{" else None
+
+    def open_stream(self, call: Call) -> StreamReader:
         """See `ProviderAdapter.open_stream`."""
-        return OpenAIStreamReader(strip_usage=not call.peek.wants_usage)
-
-
-def checked_base_url(base_url: str) -> str:
-    """The URL without a trailing slash. Raises ConfigurationError unless it is absolute http(s) without credentials."""
-    parts = urlsplit(base_url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError([f"base URL {base_url!r}: expected something like https://api.example.com/v1"])
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ConfigurationError(
-            [f"base URL of host {parts.hostname!r}: must have no user, password, query or fragment"]
-        )
-    return base_url.strip().rstrip("/")
+        if call.operation in _WITH_USAGE_OPTION:
+            return ChatStreamReader(strip_usage=not call.peek.wants_usage)
+        return super().open_stream(call)
 
 
 def _asking_for_usage(body: bytes, *, has_options: bool) -> bytes:
@@ -140,12 +123,5 @@ def _asking_for_usage(body: bytes, *, has_options: bool) -> bytes:
         decoded["stream_options"] = {**(decoded.get("stream_options") or {}), "include_usage": True}
         return msgspec.json.encode(decoded)
     if b'"stream_options"' in body:  # present as null
-        return _with_member(body, "stream_options", {"include_usage": True})
+        return with_member(body, "stream_options", {"include_usage": True})
     return body[: body.rindex(b"}")] + b"," + _USAGE_OPTION + b"}"
-
-
-def _with_member(body: bytes, name: str, value: object) -> bytes:
-    """The JSON object with one member replaced; every other member keeps its very bytes."""
-    members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    members[name] = msgspec.Raw(msgspec.json.encode(value))
-    return msgspec.json.encode(members)

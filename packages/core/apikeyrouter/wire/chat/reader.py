@@ -1,6 +1,6 @@
 """OpenAI's event streams, watched as they pass.
 
-`OpenAIStreamReader` never re-frames: it looks for a few byte patterns (C-speed finds) and decodes only the rare event
+`ChatStreamReader` never re-frames: it looks for a few byte patterns (C-speed finds) and decodes only the rare event
 that carries usage, an error or a finish reason. When the caller did not ask for usage, the extra usage chunk that we
 asked the provider for is cut out.
 Law: only whole events are passed on, so that whatever follows a stream that broke off (an error event) can be read.
@@ -13,10 +13,10 @@ from collections.abc import Callable
 import msgspec
 
 from apikeyrouter.domain.cost.usage import Usage, usage_of_openai
+from apikeyrouter.wire.chat.errors import DONE_EVENT
 
-__all__ = ["DONE_EVENT", "OpenAIStreamReader", "error_event"]
+__all__ = ["ChatStreamReader"]
 
-DONE_EVENT = b"data: [DONE]\n\n"
 _LARGEST_EVENT_BYTES = 16 * 1024 * 1024
 
 
@@ -32,12 +32,7 @@ class _Chunk(msgspec.Struct, gc=False):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 
 
-def error_event(payload: bytes) -> bytes:
-    """An in-band error as OpenAI's SDKs expect it: `payload` is the JSON object with an `error` member."""
-    return b"data: " + payload + b"\n\n" + DONE_EVENT
-
-
-class OpenAIStreamReader:
+class ChatStreamReader:
     """See `StreamReader`. `strip_usage`: cut out the usage chunk, which the caller did not ask for."""
 
     __slots__ = ("_carry", "_strip_usage", "deltas", "done", "error", "finish_reason", "model", "usage")
@@ -127,12 +122,12 @@ class OpenAIStreamReader:
 
 
 # Quotes inside a JSON string are escaped, so none of these can match text that a model wrote.
-_WATCHED: tuple[tuple[bytes, Callable[[OpenAIStreamReader, bytes], bool]], ...] = (
-    (b'"usage":{', OpenAIStreamReader.read_usage),
-    (b'"usage": {', OpenAIStreamReader.read_usage),
-    (b'"finish_reason":"', OpenAIStreamReader.read_finish),
-    (b'"finish_reason": "', OpenAIStreamReader.read_finish),
-    (b'"error":', OpenAIStreamReader.read_error),
+_WATCHED: tuple[tuple[bytes, Callable[[ChatStreamReader, bytes], bool]], ...] = (
+    (b'"usage":{', ChatStreamReader.read_usage),
+    (b'"usage": {', ChatStreamReader.read_usage),
+    (b'"finish_reason":"', ChatStreamReader.read_finish),
+    (b'"finish_reason": "', ChatStreamReader.read_finish),
+    (b'"error":', ChatStreamReader.read_error),
 )
 
 

@@ -1,0 +1,58 @@
+"""What a translation cannot carry: refused by name before anything is sent, or left out and reported.
+
+`Losses` goes through reading and writing of one request. Wishes (`seed`, `logit_bias`) may be dropped where the caller
+or the operator said so (`drop_params`); content and tools never, since the reply would answer something else.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Losses", "UntranslatableError"]
+
+
+class UntranslatableError(ValueError):
+    """A request says what the provider's format cannot say. `faults`: a sentence each, by the members that the caller
+    wrote, such as "tools[0]: web_search is run by OpenAI itself". The message names them all."""
+
+    def __init__(self, target: str, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__(
+            f"The request cannot be put into the format of this provider ({target}): {'; '.join(faults)}. "
+            "Leave that out, choose a model of a provider that can do it, or, for mere parameters, send the header "
+            "'x-akr-drop-params: true'."
+        )
+
+
+class Losses:
+    """Collects what gets lost on the way into `target`, a format's name.
+
+    `dropped`: names of parameters that were left out, in order, once each. `check` raises for what may not be.
+    """
+
+    __slots__ = ("_faults", "_may_drop", "_target", "dropped")
+
+    def __init__(self, target: str, *, may_drop: bool) -> None:
+        self._target = target
+        self._may_drop = may_drop
+        self._faults: list[str] = []
+        self.dropped: list[str] = []
+
+    def parameter(self, name: str, why: str) -> None:
+        """A wish that cannot be passed on: `name` as the caller wrote it, `why` as half a sentence."""
+        if not self._may_drop:
+            self._faults.append(f"{name}: {why}")
+        elif name not in self.dropped:
+            self.dropped.append(name)
+
+    def content(self, name: str, why: str) -> None:
+        """Something without which the reply would be to another question; never dropped."""
+        self._faults.append(f"{name}: {why}")
+
+    def harmless(self, name: str) -> None:
+        """Something whose absence changes no reply (telemetry, cache hints): left out and reported, never refused."""
+        if name not in self.dropped:
+            self.dropped.append(name)
+
+    def check(self) -> None:
+        """Raises UntranslatableError if anything may not be lost."""
+        if self._faults:
+            raise UntranslatableError(self._target, self._faults)
