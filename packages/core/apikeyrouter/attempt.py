@@ -89,6 +89,11 @@ class Learners:
         self.lessons_left = LESSONS
 
 
+def _never_written(failure: Failure) -> bool:
+    """Whether the request could not even be put into the provider's words."""
+    return failure.failure_class is FailureClass.Client and failure.status is None
+
+
 class Attempt:
     """One send with one key. `provider_model`: what the reply said, once known."""
 
@@ -268,7 +273,7 @@ class Attempt:
         hold = self._taken.hold
         if partial is not None:
             self._charge(partial)
-        elif failure.failure_class is FailureClass.NotSent:
+        elif failure.failure_class is FailureClass.NotSent or _never_written(failure):
             hold.release(unbilled=True)
         elif failure.billing is Billing.No or (failure.status or 0) >= 500:
             # It counted as a request and used nothing. A 5xx before any byte is usually unbilled (reference notes 1.5);

@@ -70,10 +70,10 @@ class Failed:
     body: tuple[bytes, str | None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Order:
     """What is to be sent: the caller's `call`, its sizes, the decision that it belongs to, who was taken for
-    it, and from whom."""
+    it, and from whom. Never changed; it is not frozen, since that would triple the time it takes to make."""
 
     call: Call
     demand: Demand

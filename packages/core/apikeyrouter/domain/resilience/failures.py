@@ -180,13 +180,13 @@ def bad_reply(why: str, status: int | None) -> Failure:
 def unsupported(why: str, *, elsewhere: bool) -> Failure:
     """A request that cannot be said in a provider's format, found out before anything was sent. `elsewhere`: other
     providers may still serve it; False: it is no request of the caller's own format. `why`: for the caller, by the
-    names that it used."""
+    names that it used. Its status is None, since nobody was asked."""
     return Failure(
         FailureClass.Client,
         Scope.ProviderModel,
         Billing.No,
         elsewhere=elsewhere,
-        status=400,
+        status=None,
         code="unsupported_by_provider" if elsewhere else "invalid_request",
         message=why,
         retry_after_s=None,
