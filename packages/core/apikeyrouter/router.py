@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -43,6 +43,10 @@ from apikeyrouter.pipeline import Pipeline
 from apikeyrouter.responses import build_response
 from apikeyrouter.routed_stream import RoutedStream
 from apikeyrouter.sending import Reply
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+    from openai import AsyncOpenAI
 
 __all__ = ["ApiKeyRouter"]
 
@@ -283,6 +287,18 @@ class ApiKeyRouter(RouterParts):
             provider_id=provider_id,
             **fields,
         )
+
+    def openai_client(self, **options: Any) -> AsyncOpenAI:
+        """The official OpenAI SDK over this router: see `sdk_clients`."""
+        from apikeyrouter.sdk_clients import openai_client
+
+        return openai_client(self, **options)
+
+    def anthropic_client(self, **options: Any) -> AsyncAnthropic:
+        """The official Anthropic SDK over this router: see `sdk_clients`."""
+        from apikeyrouter.sdk_clients import anthropic_client
+
+        return anthropic_client(self, **options)
 
     # -- inspection -------------------------------------------------------------------------------------------------
 

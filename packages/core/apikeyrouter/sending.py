@@ -63,7 +63,8 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A send that failed. `body`: the provider's error body and its content type, where there was one."""
+    """A send that failed. `body`: the provider's error body and its content type, where there was one in the caller's
+    own format."""
 
     failure: Failure
     fact: AttemptFact
@@ -175,9 +176,11 @@ class Sender:
 
     async def _read_failure(self, order: Order, attempt: Attempt, reply: HttpReply) -> Failed:
         body = await reply.read()
-        dialect = attempt.taken.candidate.provider.adapter.dialect
-        failure = classify_reply(dialect, reply.status, reply.headers, body, utc_now=self._clock.utc_now())
+        adapter = attempt.taken.candidate.provider.adapter
+        failure = classify_reply(adapter.dialect, reply.status, reply.headers, body, utc_now=self._clock.utc_now())
         attempt.refused(failure, reply.headers, body)
+        if not adapter.passes(order.call.operation):
+            return _failed(order, attempt, failure)
         kind = reply.header(b"content-type")
         return _failed(order, attempt, failure, (body, kind.decode("latin-1") if kind else None))
 

@@ -78,6 +78,10 @@ class ProviderAdapter(Protocol):
         """Whether a model of this name is this provider's own; used when a request names no provider."""
         ...
 
+    def passes(self, operation: Operation) -> bool:
+        """Whether this operation's requests, replies and errors pass as they are; False: they are translated."""
+        ...
+
     def build_request(self, call: Call, secret: Secret, *, base_url: str | None = None) -> HttpRequest:
         """The HTTP request for this call. `base_url` overrides the adapter's (keys may carry their own). Raises
         UntranslatableError when the provider's format cannot say it, MalformedError when the caller's body is none."""

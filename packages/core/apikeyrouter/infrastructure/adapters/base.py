@@ -100,11 +100,16 @@ class WireAdapter:
         """What this provider can do, as configured."""
         return self._capabilities
 
+    def passes(self, operation: Operation) -> bool:
+        """See `ProviderAdapter.passes`."""
+        return operation in self.native or operation is Operation.Raw
+
     def build_request(self, call: Call, secret: Secret, *, base_url: str | None = None) -> HttpRequest:
         """See `ProviderAdapter.build_request`. Raises UntranslatableError where the format cannot say it."""
         dropped: tuple[str, ...] = ()
         headers = [*self.credentials(secret), *self._headers]
-        if call.operation in self.native or call.operation is Operation.Raw:
+        passes = self.passes(call.operation)
+        if passes:
             body = self.native_body(call)
             headers += call.headers
             content_type = call.content_type
@@ -117,7 +122,7 @@ class WireAdapter:
         if body:
             headers.append((b"content-type", content_type))
         url = f"{base_url or self.base_url}/{self.path_of(call)}"
-        if call.query and (call.operation in self.native or call.operation is Operation.Raw):
+        if call.query and passes:
             url += ("&" if "?" in url else "?") + call.query
         request = HttpRequest(call.method, url, headers, body, deadline_s=call.deadline_s, dropped=dropped)
         return self.prepared(request, call)
@@ -137,7 +142,7 @@ class WireAdapter:
 
     def read_reply(self, call: Call, body: bytes) -> tuple[bytes, Usage | None]:
         """See `ProviderAdapter.read_reply`."""
-        if call.operation in self.native or call.operation is Operation.Raw:
+        if self.passes(call.operation):
             wire = CONVERSATIONS.get(call.operation)
             return body, codec_of(wire).usage_of(body) if wire is not None else self.native_usage(call, body)
         return translated_reply(call, self.wire, body)
@@ -148,7 +153,7 @@ class WireAdapter:
 
     def open_stream(self, call: Call) -> StreamReader:
         """See `ProviderAdapter.open_stream`."""
-        if call.operation in self.native or call.operation is Operation.Raw:
+        if self.passes(call.operation):
             wire = CONVERSATIONS.get(call.operation)
             return codec_of(wire).reader(call) if wire is not None else PassingReader(self.dialect)
         return TranslatingReader(call, self.wire)
