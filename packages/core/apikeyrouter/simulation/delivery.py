@@ -1,7 +1,7 @@
 """How replies reach the client: at what pace, and spoilt in which way.
 
 Main entries: `deliver` for a reply and `answer_instead` for faults that leave no reply to deliver. Laws: a stream that
-a fault cuts or ends with an error never carries `[DONE]`; when the client leaves, nothing more is made or sent.
+a fault cuts or ends with an error never carries its end mark; when the client leaves, nothing more is made or sent.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from email.utils import format_datetime
-from typing import Any, NoReturn
-
-import msgspec
+from typing import Any, NoReturn, Protocol
 
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.simulation.api_errors import ApiError, Headers, error_body, incorrect_key, insufficient_quota, invalid
@@ -21,12 +19,11 @@ from apikeyrouter.simulation.connection import Connection
 from apikeyrouter.simulation.faults import Fault, FaultKind, Plan, RetryAfterForm
 from apikeyrouter.simulation.limits import go_duration
 from apikeyrouter.simulation.recorder import Visit
-from apikeyrouter.simulation.sse import DONE, error_event
 
-__all__ = ["Reply", "answer_instead", "deliver", "send_error"]
+__all__ = ["EVENT_STREAM", "JSON", "Closing", "Reply", "answer_instead", "deliver", "send_error"]
 
 JSON = (b"content-type", b"application/json")
-_EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
+EVENT_STREAM = (b"content-type", b"text/event-stream; charset=utf-8")
 _PAGE = b"<html><head><title>Bad gateway</title></head><body><center><h1>Bad gateway</h1></center></body></html>"
 _HUGE_PIECE = b" " * 65_536
 _DEFAULT_RATE_LIMIT = 500
@@ -39,12 +36,14 @@ _SERVER_WORDS = {
 
 @dataclass(slots=True)
 class Reply:
-    """A reply ready to go: a body, or events. `tokens`: completion tokens, which pace a whole reply."""
+    """A reply ready to go: a body, or events. `usage`: in OpenAI's names, whatever the format. `tokens`: completion
+    tokens, which pace a whole reply. `stream_type`: the content type of a stream."""
 
     headers: Headers
     body: bytes = b""
     events: Iterator[bytes] | None = None
     usage: dict[str, Any] = field(default_factory=dict)
+    stream_type: tuple[bytes, bytes] = EVENT_STREAM
 
     @property
     def tokens(self) -> int:
@@ -52,21 +51,37 @@ class Reply:
         return int(self.usage.get("completion_tokens", 0))
 
 
-async def send_error(connection: Connection, visit: Visit, error: ApiError, headers: Headers) -> None:
+class Closing(Protocol):
+    """What of a format decides how a spoilt reply looks; see `formats.Format`."""
+
+    def error_event(self, error: ApiError) -> bytes:
+        """An error inside a stream."""
+        ...
+
+    def is_end(self, event: bytes) -> bool:
+        """Whether an event is the one that ends a stream."""
+        ...
+
+    def huge_frame(self, *, streams: bool) -> tuple[bytes, bytes]:
+        """What stands before and after the padding of a huge reply."""
+        ...
+
+
+async def send_error(connection: Connection, visit: Visit, status: int, headers: Headers, body: bytes) -> None:
     """Sends an error reply."""
-    visit.answered(error.status)
-    await _whole(connection, error.status, [*headers, *error.headers, JSON], error.encoded())
+    visit.answered(status)
+    await _whole(connection, status, [*headers, JSON], body)
 
 
-async def deliver(connection: Connection, visit: Visit, reply: Reply, plan: Plan, pace: Pace) -> None:
+async def deliver(connection: Connection, visit: Visit, reply: Reply, plan: Plan, pace: Pace, form: Closing) -> None:
     """Sends a reply at its pace, spoilt as the plan says."""
     first_s, token_s = pace.first_token_s + plan.first_token_s, pace.token_s + plan.token_s
     shape = plan.shape
     if shape is not None and shape.kind in (FaultKind.Huge, FaultKind.WrongContentType):
         visit.answered(200)
-        await _foreign(connection, shape, reply)
+        await _foreign(connection, shape, reply, form)
     elif reply.events is not None:
-        await _stream(connection, visit, reply, shape, first_s, token_s)
+        await _stream(connection, visit, reply, plan, (first_s, token_s), form)
     else:
         delay_s = first_s + token_s * max(0, reply.tokens - 1)
         if delay_s > 0 and not await connection.pause(delay_s):
@@ -157,21 +172,22 @@ def _length(body: bytes) -> tuple[bytes, bytes]:
 
 
 async def _stream(
-    connection: Connection, visit: Visit, reply: Reply, shape: Fault | None, first_s: float, token_s: float
+    connection: Connection, visit: Visit, reply: Reply, plan: Plan, delays_s: tuple[float, float], form: Closing
 ) -> None:
+    shape = plan.shape
     connection.watch()
     visit.answered(200)
-    await connection.start(200, [*reply.headers, _EVENT_STREAM, (b"cache-control", b"no-cache")])
+    await connection.start(200, [*reply.headers, reply.stream_type, (b"cache-control", b"no-cache")])
     for number, event in enumerate(reply.events or ()):
-        delay_s = token_s if number else first_s
+        delay_s = delays_s[1] if number else delays_s[0]
         if delay_s > 0:
             await connection.pause(delay_s)
         else:
             await connection.clock.sleep(0)  # lets the others work, and a departure be noticed
         if connection.gone:
             return
-        if shape is not None and (number >= shape.after_chunks or event is DONE):
-            await _spoil(connection, visit, shape, event)
+        if shape is not None and (number >= shape.after_chunks or form.is_end(event)):
+            await _spoil(connection, visit, shape, event, form)
             if shape.kind is not FaultKind.BadJson:
                 return
             shape = None
@@ -180,19 +196,20 @@ async def _stream(
     await connection.finish()
 
 
-async def _spoil(connection: Connection, visit: Visit, shape: Fault, event: bytes) -> None:
+async def _spoil(connection: Connection, visit: Visit, shape: Fault, event: bytes, form: Closing) -> None:
     match shape.kind:
         case FaultKind.CutStream:
             visit.counts.cut += 1
             await connection.break_off(rst=shape.rst)
         case FaultKind.StreamError:
             message = shape.message or _SERVER_WORDS[500][0]
-            await connection.finish(error_event(error_body(message, "server_error", shape.param, shape.code)))
+            error = ApiError(shape.status or 500, error_body(message, "server_error", shape.param, shape.code))
+            await connection.finish(form.error_event(error))
         case _:
             await connection.write(event.rstrip()[: len(event) // 2] + b"\n\n")
 
 
-async def _foreign(connection: Connection, shape: Fault, reply: Reply) -> None:
+async def _foreign(connection: Connection, shape: Fault, reply: Reply, form: Closing) -> None:
     """Replies that are not what the content type or common sense promises."""
     if shape.kind is FaultKind.WrongContentType:
         html = shape.body == "html"
@@ -202,13 +219,13 @@ async def _foreign(connection: Connection, shape: Fault, reply: Reply) -> None:
         )
         return
     connection.watch()
-    head = msgspec.json.encode({"id": "huge", "object": "chat.completion", "choices": []})[:-1] + b',"padding":"'
-    await connection.start(200, [*reply.headers, JSON if reply.events is None else _EVENT_STREAM])
-    await connection.write(head if reply.events is None else b"data: " + head)
+    head, tail = form.huge_frame(streams=reply.events is not None)
+    await connection.start(200, [*reply.headers, JSON if reply.events is None else reply.stream_type])
+    await connection.write(head)
     for _ in range(shape.size_bytes // len(_HUGE_PIECE)):
         await connection.clock.sleep(0)
         if connection.gone:
             return
         await connection.write(_HUGE_PIECE)
     await connection.write(b" " * (shape.size_bytes % len(_HUGE_PIECE)))
-    await connection.finish(b'"}' if reply.events is None else b'"}\n\n' + DONE)
+    await connection.finish(tail)
