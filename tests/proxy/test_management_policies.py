@@ -167,3 +167,15 @@ def test_what_the_configuration_says_is_told_and_cannot_be_changed(tmp_path: Pat
     assert "configuration" in run_cli("deployments", "list", folder=tmp_path, env=env).out
     for words in (("policies", "delete", "a"), ("deployments", "delete", "fast")):
         assert "comes from the configuration" in run_cli(*words, folder=tmp_path, env=env, status=1).err
+
+
+def test_what_is_too_long_for_every_target_is_answered_as_openai_does(served: Served, sim: Sim) -> None:
+    small = {"provider": "openai", "model": "gpt-4o-mini", "context_window": 3}
+    served.ask("PUT", "/api/v1/deployments/tiny", {"targets": [small, {**small, "model": "gpt-4o"}]})
+    refused = chat(served, "tiny")
+    assert (refused.status, refused.code) == (400, "context_length_exceeded")
+    error = refused.json["error"]
+    assert error["type"] == "invalid_request_error"
+    assert "maximum context length of what may serve the model 'tiny' is 3 tokens" in error["message"]
+    assert "retry-after" not in refused.headers
+    assert sim.seen() == 0

@@ -311,3 +311,43 @@ def test_recorded_exchanges_cost_no_more_than_their_holds_and_about_what_was_exp
     assert (total.inputs_above_bound, total.holds_below_cost) == (0, 0)
     assert total.priced >= 300
     assert fmean(total.cost_errors[1]) <= 0.15
+
+
+# -- the same call for other models -----------------------------------------------------------------------------------
+
+
+def test_a_demand_has_the_sizes_of_each_model_that_may_serve_it() -> None:
+    lengths = OutputLengths()
+    for _ in range(40):
+        lengths.record("gpt-4o", 900)
+    asked = make(lengths=lengths)
+    other = asked.of("gpt-4o")
+    assert asked.of("gpt-4o-mini") is asked
+    assert asked.of("gpt-4o") is other
+    assert (other.model, other.output_expected) == ("gpt-4o", 900)
+    assert asked.output_expected == 256
+    assert asked.sizes is not None
+    assert other.sizes is None
+
+
+def test_a_bound_of_the_input_is_that_of_the_model_that_serves() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    messages = [{"role": "user", "content": [picture]}]
+    asked = make(messages=messages)
+    body = asked.of("claude-sonnet-4-5")
+    raw = msgspec.json.encode({"model": "claude-sonnet-4-5", "messages": messages})
+    call = Call("r", Operation.Chat, "claude-sonnet-4-5", raw, peek(raw), 0.0, 60.0)
+    alone = demand_of(call, OutputLengths(), InputRatios())
+    assert body.input_bound == alone.input_bound != asked.input_bound
+    assert body.most_nano_usd(PRICE) == alone.most_nano_usd(PRICE)
+
+
+def test_a_lower_cap_holds_for_every_model_and_keeps_exact_counts() -> None:
+    asked = make()
+    other = asked.of("gpt-4o")
+    other.improve(InputBound(7, "tokenizer", (), 30))
+    capped = asked.with_output_limit(10)
+    assert capped.of("gpt-4o").output_limit == 10
+    assert capped.of("gpt-4o").output_expected == 10
+    assert capped.of("gpt-4o").input_bound == 7
+    assert other.output_limit is None

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from apikeyrouter.domain.routing.explain import Rejection
-from apikeyrouter.patience import Patience, Waiting, waitable_at, wanted_key
+from apikeyrouter.patience import Patience, Waiting, waitable_at, wanted
 from apikeyrouter.testing import run_virtual
 from apikeyrouter.testing.virtual_time import ManualClock
 from apikeyrouter.waiting_line import Line, Ticket
@@ -98,11 +98,11 @@ def test_whoever_overtakes_leaves_alone_what_the_first_in_line_waits_for() -> No
         clock = ManualClock()
         patience = Patience(WaitingRoom(clock, WaitingRules(credit_s=0.0)), clock)
         first, second = waiting_of(1), waiting_of(2)
-        large = asyncio.ensure_future(patience.until(first, 5.0, "key_large"))
-        small = asyncio.ensure_future(patience.until(second, 0.0, "key_small"))
+        large = asyncio.ensure_future(patience.until(first, 5.0, ("key_large", "m")))
+        small = asyncio.ensure_future(patience.until(second, 0.0, ("key_small", "m")))
         await asyncio.sleep(0)
         assert await small
-        assert patience.spared(second) == {"key_large": 5.0}
+        assert patience.spared(second) == {("key_large", "m"): 5.0}
         assert patience.spared(first) == {}
         large.cancel()
         await asyncio.gather(large, return_exceptions=True)
@@ -116,8 +116,8 @@ def test_the_key_that_is_waited_for_is_the_first_that_time_mends() -> None:
     refused = [
         Rejection("key_out", "out", "p", "breaker_open", "it fails", 1.0),
         Rejection("key_late", "late", "p", "headroom", "no room", 9.0),
-        Rejection("key_soon", "soon", "p", "rate_limited", "no room", 3.0),
+        Rejection("key_soon", "soon", "p", "rate_limited", "no room", 3.0, "m"),
     ]
     assert waitable_at(refused) == 3.0
-    assert wanted_key(refused) == "key_soon"
-    assert wanted_key(refused[:1]) == ""
+    assert wanted(refused) == ("key_soon", "m")
+    assert wanted(refused[:1]) is None

@@ -14,6 +14,7 @@ from apikeyrouter.domain.cost.prices import cost_breakdown, to_decimal_usd
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.errors import KeyNotFoundError
 from apikeyrouter.domain.models.budget import Budget, BudgetCheck
+from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.models.cost_estimate import CostEstimate
 from apikeyrouter.domain.models.request_intent import RequestIntent
 from apikeyrouter.domain.routing.candidates import Candidate
@@ -46,14 +47,19 @@ async def check_budget(
         raise KeyNotFoundError(key_id)
     if not candidates:
         return BudgetCheck(allowed=False, estimate=_unpriced(demand), reason="No key could serve this request.")
-    cheapest = min(candidates, key=lambda c: (c.price is None, demand.expected_nano_usd(c.price) if c.price else 0))
-    return await _check(router, demand, cheapest, call.tags)
+    cheapest = min(candidates, key=lambda c: _expected(demand, c))
+    return await _check(router, demand.of(cheapest.model), cheapest, call)
 
 
-async def _check(router: ApiKeyRouter, demand: Demand, candidate: Candidate, tags: Mapping[str, Any]) -> BudgetCheck:
+def _expected(demand: Demand, candidate: Candidate) -> tuple[bool, int]:
+    price = candidate.price
+    return price is None, demand.of(candidate.model).expected_nano_usd(price) if price is not None else 0
+
+
+async def _check(router: ApiKeyRouter, demand: Demand, candidate: Candidate, call: Call) -> BudgetCheck:
     book = router.cost_controller.book
     record, price = candidate.record, candidate.price
-    accounts = book.accounts_for(record.provider_id, record.key_id, demand.model, tags, now_s=router.now_s())
+    accounts = book.accounts_for(record.provider_id, record.key_id, call.model, call.tags, now_s=router.now_s())
     lines = book.lines_of(accounts)
     budgets = sorted(await book.snapshots(lines), key=lambda budget: budget.remaining_budget)
     hard = {line.budget_id for line in lines if line.definition.hard}

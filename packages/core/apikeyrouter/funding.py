@@ -96,12 +96,8 @@ class Funding:
         """
         if self._tokenizer is not None and not money.counted:
             money.counted = True
-            before = money.demand.input_bound
-            exact = await self._tokenizer.bound(money.call.model, money.call.body)
-            if exact is not None:
-                money.demand.improve(exact)
-                if money.demand.input_bound < before:
-                    return True
+            if await self._count(self._tokenizer, money.call, refusals):
+                return True
         best = min(refusals, key=lambda one: (not self._only_held(one), one.need))
         leases = self._leases(best)
         if not leases:
@@ -124,11 +120,23 @@ class Funding:
             timed_out = True
         return self._shorten(money, best, leases, now=timed_out)
 
+    @staticmethod
+    async def _count(tokenizer: Tokenizer, call: Call, refusals: Sequence[MoneyRefusal]) -> bool:
+        """Counts exactly, for each model that was refused; whether less is needed."""
+        less = False
+        for demand in {one.demand.model: one.demand for one in refusals}.values():
+            before = demand.input_bound
+            exact = await tokenizer.bound(demand.model, call.body)
+            if exact is not None:
+                demand.improve(exact)
+                less = less or demand.input_bound < before
+        return less
+
     def cap_unknown(self, money: Money, taken: Taken) -> bool:
         """Lowers the output limit of a request whose longest reply nobody knows, under a hard budget, to what was held
         for it; True when `money.call` changed. Raises UnboundedCostError when limits must not be touched."""
-        price = taken.candidate.price
-        if price is None or money.demand.output_is_bounded(price):
+        price, demand = taken.candidate.price, money.demand.of(taken.candidate.model)
+        if price is None or demand.output_is_bounded(price):
             return False
         hard = next((account for account, _ in taken.money if account.hard), None)
         if hard is None:
@@ -141,7 +149,7 @@ class Funding:
                 model=money.call.model,
                 parts=parts,
             )
-        self._limit(money, money.demand.output_bound(price), hard.id)
+        self._limit(money, demand.output_bound(price), hard.id)
         return True
 
     def _limit(self, money: Money, most: int, budget_id: str) -> None:
@@ -174,9 +182,9 @@ class Funding:
         """Lowers the output limit to what posted spend leaves room for (`now`: to what is free at this moment)."""
         tightest = min(leases, key=lambda lease: _room(lease, now=now))
         room = _room(tightest, now=now)
-        largest = money.demand.largest_output(refusal.price, room)
+        largest = refusal.demand.largest_output(refusal.price, room)
         limit = money.demand.output_limit
-        money.largest_output = money.demand.largest_output(refusal.price, _room(tightest, now=True))
+        money.largest_output = refusal.demand.largest_output(refusal.price, _room(tightest, now=True))
         if not self._rules.clamp or largest < max(1, self._rules.clamp_min_tokens):
             return False
         if limit is not None and largest >= limit:

@@ -19,7 +19,10 @@ from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.domain.routing.explain import Rejection
 from apikeyrouter.waiting_room import Place, WaitingRoom
 
-__all__ = ["Patience", "Waiting", "spared_rejections", "waitable_at", "wanted_key"]
+__all__ = ["Patience", "Waiting", "spared_rejections", "waitable_at", "wanted"]
+
+Who = tuple[str, str]
+"""A candidate by key id and model."""
 
 _WAITED_FOR = frozenset({"headroom", "rate_limited", "throttled"})
 """Refusals that time mends: quota that flows back. An outage is told at once (fail fast)."""
@@ -72,22 +75,22 @@ class Patience:
             return True
         return self._enter(waiting, None) and await self._turn(waiting, self._clock.monotonic_s())
 
-    async def until(self, waiting: Waiting, at_s: float, key_id: str = "") -> bool:
-        """Waits until `at_s`, when that key is expected to have room, or until an event gives hope before. False: not
-        in time."""
+    async def until(self, waiting: Waiting, at_s: float, wants: Who | None = None) -> bool:
+        """Waits until `at_s`, when that candidate is expected to have room, or until an event gives hope before. False:
+        not in time."""
         if waiting.place is None and not self._enter(waiting, at_s):
             return False
         if waiting.place is not None:
-            waiting.place.wants = key_id
+            waiting.place.wants = wants
         return await self._turn(waiting, at_s)
 
-    def spared(self, waiting: Waiting) -> dict[str, float]:
-        """Keys that requests before this one wait for, and until when (monotonic): it overtakes them, and would put
-        them off if it took the same."""
+    def spared(self, waiting: Waiting) -> dict[Who, float]:
+        """Candidates that requests before this one wait for, and until when (monotonic): it overtakes them, and would
+        put them off if it took the same."""
         place = waiting.place
         if place is None or not place.passed:
             return {}
-        return {one.wants: one.try_at_s for one in place.passed if one.wants}
+        return {one.wants: one.try_at_s for one in place.passed if one.wants is not None}
 
     def retry_after_s(self, waiting: Waiting, at_s: float | None) -> float:
         """When such a request would be served if it came again, in seconds."""
@@ -141,20 +144,19 @@ def waitable_at(rejections: Sequence[Rejection]) -> float | None:
     return None if found is None else found.until_s
 
 
-def wanted_key(rejections: Sequence[Rejection]) -> str:
-    """The key that `waitable_at` speaks of; empty: none."""
+def wanted(rejections: Sequence[Rejection]) -> Who | None:
+    """The candidate that `waitable_at` speaks of."""
     found = _first_with_room(rejections)
-    return "" if found is None else found.key_id
+    return None if found is None else found.who
 
 
-def spared_rejections(group: Group, spared: Mapping[str, float], tried: Collection[str]) -> list[Rejection]:
+def spared_rejections(group: Group, spared: Mapping[Who, float], tried: Collection[Who]) -> list[Rejection]:
     """Why a request that overtakes others did not take what they wait for."""
     reason = "requests before it in line wait for it"
-    records = [one.record for one in group.candidates if one.record.key_id in spared]
+    left = [(one, one.record) for one in group.candidates if one.who in spared and one.who not in tried]
     return [
-        Rejection(record.key_id, record.label, record.provider_id, "headroom", reason, spared[record.key_id])
-        for record in records
-        if record.key_id not in tried
+        Rejection(record.key_id, record.label, record.provider_id, "headroom", reason, spared[one.who], one.model)
+        for one, record in left
     ]
 
 

@@ -14,8 +14,7 @@ tests/property and tests/stateful.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from apikeyrouter.attempt import Learners
@@ -24,45 +23,23 @@ from apikeyrouter.domain.components.pool_shares import Asking, PoolShares
 from apikeyrouter.domain.errors import ErrorCategory, NoEligibleKeysError, RouterError, StateStoreError, SystemError
 from apikeyrouter.domain.interfaces.transport import Transport
 from apikeyrouter.domain.models.call import Admission, Call, Tenant
-from apikeyrouter.domain.resilience.failures import RATES, Failure, FailureClass, Scope
+from apikeyrouter.domain.resilience.failures import RATES, Failure, FailureClass
 from apikeyrouter.domain.resilience.retry import Step, TenantRetryBudgets, costs_retry_budget, next_step, withdraw_all
-from apikeyrouter.domain.routing.candidates import Group
-from apikeyrouter.domain.routing.choose import Chooser, MoneyRefusal, Taken
+from apikeyrouter.domain.routing.choose import Chooser, Taken
 from apikeyrouter.domain.routing.demand import Demand, demand_of
 from apikeyrouter.domain.routing.directory import Directory
-from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord
+from apikeyrouter.domain.routing.explain import DecisionRecord
 from apikeyrouter.domain.routing.fallbacks import FallbackReason, reason_of, reason_of_refusals
 from apikeyrouter.domain.routing.objectives import Objective
-from apikeyrouter.domain.routing.refusals import failed_error, refused_error
+from apikeyrouter.domain.routing.refusals import failed_error, largest_context, refused_error
+from apikeyrouter.flow import SENDS_MAX, Flow
 from apikeyrouter.funding import Funding, Money
 from apikeyrouter.hedging import first_good
 from apikeyrouter.journal import Journal
-from apikeyrouter.patience import Patience, Waiting, spared_rejections, waitable_at, wanted_key
+from apikeyrouter.patience import Patience, Waiting, spared_rejections, waitable_at, wanted
 from apikeyrouter.sending import Failed, Limits, Order, Reply, Sender
 
 __all__ = ["Pipeline", "Tenants"]
-
-_SENDS_MAX = 12
-"""Sends per request, whatever the answers are."""
-
-
-@dataclass(slots=True)
-class _Flow:
-    """One request under way."""
-
-    call: Call
-    objective: Objective
-    record: DecisionRecord
-    group: Group
-    money: Money
-    waiting: Waiting
-    asking: Asking | None = None
-    tried: set[str] = field(default_factory=set)
-    sends: int = 0
-    fallbacks: list[Group] | None = None
-    failures: list[tuple[AttemptFact, Failure]] = field(default_factory=list)
-    refusals: Sequence[MoneyRefusal] = ()
-    error_body: tuple[bytes, str | None] | None = None
 
 
 class Tenants(Protocol):
@@ -128,7 +105,7 @@ class Pipeline:
                     deadline_s=call.deadline_s,
                     wait_s=self._limits.tenant_wait_s,
                 )
-            flow = _Flow(call, objective, record, group, Money(call, demand), Waiting(call, demand))
+            flow = Flow(call, objective, record, group, Money(call, demand), Waiting(call, demand))
             return await self._until_served(flow)
         except SystemError as error:
             self._journal.failed(call, record, error)
@@ -149,7 +126,7 @@ class Pipeline:
         tenant = str(call.tags.get("virtual_key") or "") if call.tags else ""
         return demand_of(call, learners.lengths, learners.ratios, tenant=tenant)
 
-    async def _until_served(self, flow: _Flow) -> Reply:
+    async def _until_served(self, flow: Flow) -> Reply:
         waiting = flow.waiting
         try:
             while await self._patience.may_try(waiting):
@@ -186,7 +163,7 @@ class Pipeline:
             asked_s = flow.asking.waited_s if flow.asking is not None else 0.0
             flow.record.waited_s = waiting.waited_s + flow.money.waited_s + asked_s
 
-    async def _send(self, flow: _Flow, taken: Taken) -> tuple[Reply | Failed, Taken]:
+    async def _send(self, flow: Flow, taken: Taken) -> tuple[Reply | Failed, Taken]:
         """Step 6; with hedging, a second send to another place if the first is silent for too long."""
         after_s = self._hedge_after_s(flow, taken)
         if after_s is None:
@@ -219,10 +196,10 @@ class Pipeline:
             record.chosen, record.kept, record.rejections = first_choice
         return raced.outcome, legs[raced.leg]
 
-    def _order(self, flow: _Flow, taken: Taken) -> Order:
-        return Order(flow.call, flow.money.demand, flow.record, taken, flow.group)
+    def _order(self, flow: Flow, taken: Taken) -> Order:
+        return Order(flow.call, flow.money.demand.of(taken.candidate.model), flow.record, taken, flow.group)
 
-    def _hedge_after_s(self, flow: _Flow, taken: Taken) -> float | None:
+    def _hedge_after_s(self, flow: Flow, taken: Taken) -> float | None:
         """Seconds of silence after which a second send is worth its price; None: never, or hedging is off."""
         if self._hedger is None:
             return None
@@ -234,7 +211,7 @@ class Pipeline:
         second = (other.provider.provider_id, other.model)
         return self._hedger.plan(first, second, loser_usd=loser_usd, now_s=self._clock.monotonic_s())
 
-    def _fall_back(self, flow: _Flow, reason: FallbackReason) -> bool:
+    def _fall_back(self, flow: Flow, reason: FallbackReason) -> bool:
         """Goes on with the next model that may stand in, if there is one."""
         ruling = flow.objective.ruling
         if ruling is not None and not ruling.fallbacks:
@@ -242,17 +219,17 @@ class Pipeline:
         if flow.fallbacks is None:
             call = flow.call
             flow.fallbacks = list(self._directory.fallbacks_for(call.provider_id, call.model, reason))
-        if not flow.fallbacks or flow.sends >= _SENDS_MAX or flow.call.deadline_s <= self._clock.monotonic_s():
+        if not flow.fallbacks or flow.sends >= SENDS_MAX or flow.call.deadline_s <= self._clock.monotonic_s():
             return False
         flow.record.fallbacks = [*flow.record.fallbacks, flow.group.model]
         flow.group = flow.fallbacks.pop(0)
         flow.tried = set()
         return True
 
-    async def _wait(self, flow: _Flow) -> bool:
+    async def _wait(self, flow: Flow) -> bool:
         """Every key refused: waits for the first that has room, if time will bring it."""
-        at_s, key_id = waitable_at(flow.record.rejections), wanted_key(flow.record.rejections)
-        if at_s is None or flow.sends >= _SENDS_MAX or not await self._patience.until(flow.waiting, at_s, key_id):
+        at_s, who = waitable_at(flow.record.rejections), wanted(flow.record.rejections)
+        if at_s is None or flow.sends >= SENDS_MAX or not await self._patience.until(flow.waiting, at_s, who):
             return False
         if flow.fallbacks is not None:  # from the first model on
             flow.group = self._directory.group_for(flow.call.provider_id, flow.call.model)
@@ -260,7 +237,7 @@ class Pipeline:
             flow.record.fallbacks = []
         return True
 
-    def _take(self, flow: _Flow) -> Taken | None:
+    def _take(self, flow: Flow) -> Taken | None:
         """Steps 2 to 5 in one go: see `Chooser`."""
         now_s = self._clock.monotonic_s()
         tried, spared = flow.tried, self._patience.spared(flow.waiting)
@@ -275,32 +252,34 @@ class Pipeline:
             now_s=now_s,
             tags=flow.call.tags,
         )
+        if taken is None:
+            flow.context_max = max(flow.context_max, largest_context(flow.group.candidates, flow.record.rejections))
         if taken is None and tried is not flow.tried:
             left = spared_rejections(flow.group, spared, flow.tried)
             flow.record.rejections += left
             flow.record.considered += len(left)
         if taken is not None:
-            flow.tried.add(taken.scored.key_id)
+            flow.tried.add(taken.candidate.who)
             flow.sends += 1
             if flow.sends == 1:
                 taken.candidate.provider.retry_budget.deposit(now_s)
                 self._tenant_retries.of(flow.waiting.tenant).deposit(now_s)
         return taken
 
-    async def _find_money(self, flow: _Flow) -> bool:
+    async def _find_money(self, flow: Flow) -> bool:
         """A budget has no room: waits for what is held, or lowers the output limit; see `Funding`."""
         self._patience.left(flow.waiting)  # money comes by other ways than quota: others in line need not wait for it
         found = await self._funding.help(flow.money, flow.refusals)
         self._take_over(flow)
         return found
 
-    async def _find_share(self, flow: _Flow, shares: PoolShares) -> bool:
+    async def _find_share(self, flow: Flow, shares: PoolShares) -> bool:
         """A pool has room but for this worker's share of a limit that workers keep together: asks for more."""
         asking = flow.asking = flow.asking or Asking()
         call, demand = flow.call, flow.money.demand
         return await shares.help(asking, flow.group, demand, flow.record.rejections, deadline_s=call.deadline_s)
 
-    def _cap_unknown(self, flow: _Flow, taken: Taken) -> None:
+    def _cap_unknown(self, flow: Flow, taken: Taken) -> None:
         """A hard budget holds for a request whose longest reply nobody knows: it is asked for no more than is held."""
         try:
             changed = self._funding.cap_unknown(flow.money, taken)
@@ -311,24 +290,24 @@ class Pipeline:
         if changed:
             self._take_over(flow)
 
-    def _take_over(self, flow: _Flow) -> None:
+    def _take_over(self, flow: Flow) -> None:
         """The request goes on as its way through the budgets left it."""
         clamp = flow.money.clamp
         if clamp is not None:
             flow.call = flow.money.call
             flow.record.clamp = (clamp.asked, clamp.given, clamp.budget_id)
 
-    def _next_step(self, flow: _Flow, taken: Taken, failure: Failure) -> Step:
+    def _next_step(self, flow: Flow, taken: Taken, failure: Failure) -> Step:
         """Step 9: the pure function decides; the retry budget is touched only when all else allows the retry."""
         now_s = self._clock.monotonic_s()
         if failure.failure_class in RATES and self._may_come_back(flow, now_s):
-            flow.tried.discard(taken.scored.key_id)  # its own wait keeps it out until it may serve again
+            flow.tried.discard(taken.candidate.who)  # its own wait keeps it out until it may serve again
             return Step.TryNextKey
         step = next_step(
             failure,
-            attempts=self._counted(flow),
+            attempts=flow.counted(self._limits.attempts_max),
             attempts_max=self._limits.attempts_max,
-            candidates_left=_left_in_play(flow, taken, failure),
+            candidates_left=flow.left_in_play(taken, failure),
             time_left_s=flow.call.deadline_s - now_s,
             budget=True,
             retry_unanswered=self._limits.retry_unanswered,
@@ -338,21 +317,11 @@ class Pipeline:
             return step if withdraw_all(budgets, now_s) else Step.Stop
         return step
 
-    def _may_come_back(self, flow: _Flow, now_s: float) -> bool:
+    def _may_come_back(self, flow: Flow, now_s: float) -> bool:
         """Whether a request that a rate limit refused may look again, and wait if need be."""
-        return self._limits.attempts_max > 1 and flow.sends < _SENDS_MAX and now_s < flow.call.deadline_s
+        return self._limits.attempts_max > 1 and flow.sends < SENDS_MAX and now_s < flow.call.deadline_s
 
-    def _counted(self, flow: _Flow) -> int:
-        """Attempts that count against the limit: those that a provider's fault cost.
-
-        A key that is refused for its own sake (rate limit, credit, revoked) is set aside by that one answer, which
-        costs nothing; a user must not fail because three such keys stood in front. Those have a bound of their own.
-        """
-        if len(flow.failures) >= _SENDS_MAX or self._limits.attempts_max == 1:
-            return self._limits.attempts_max
-        return sum(costs_retry_budget(failure) for _, failure in flow.failures)
-
-    def _refused(self, flow: _Flow) -> SystemError:
+    def _refused(self, flow: Flow) -> SystemError:
         """Nobody was left to try: either at once, or after failures."""
         if flow.refusals and not flow.failures:
             least = min(flow.refusals, key=lambda one: one.need)
@@ -360,13 +329,14 @@ class Pipeline:
                 least.refused, flow.call.model, also=least.accounts, largest_output=flow.money.largest_output
             )
         now_s = self._clock.monotonic_s()
-        error = refused_error(flow.call.model, flow.record.rejections, flow.failures, now_s)
+        rejections = flow.record.rejections
+        error = refused_error(flow.call.model, rejections, flow.failures, now_s, context_max=flow.context_max)
         if error.status == 429 and error.provider_code == "rate_limit_exceeded":
-            at_s = waitable_at(flow.record.rejections)
+            at_s = waitable_at(rejections)
             error.retry_after = max(error.retry_after or 0.0, self._patience.retry_after_s(flow.waiting, at_s)) or None
         return error
 
-    def _too_late(self, flow: _Flow) -> SystemError:
+    def _too_late(self, flow: Flow) -> SystemError:
         """Others wait for the same model, and this request would not be served in time."""
         wait_s = self._patience.retry_after_s(flow.waiting, None)
         return NoEligibleKeysError(
@@ -379,22 +349,13 @@ class Pipeline:
             provider_code="rate_limit_exceeded",
         )
 
-    def _failed(self, flow: _Flow, failure: Failure) -> SystemError:
+    def _failed(self, flow: Flow, failure: Failure) -> SystemError:
         body, content_type = flow.error_body or (None, None)
         others_may_wait = failure.elsewhere and len(flow.tried) >= len(flow.group.candidates)
         if others_may_wait and failure.failure_class is not FailureClass.TooLargeForLimit:
             return self._refused_after(flow)
         return failed_error(failure, flow.record.attempts, body, content_type)
 
-    def _refused_after(self, flow: _Flow) -> SystemError:
+    def _refused_after(self, flow: Flow) -> SystemError:
         """Every key was tried and failed: one reason per key says more than the last failure alone."""
         return refused_error(flow.call.model, (), flow.failures, self._clock.monotonic_s())
-
-
-def _left_in_play(flow: _Flow, taken: Taken, failure: Failure) -> int:
-    """Untried candidates that the failure says nothing about: after a pool's limit, only those of other pools."""
-    untried = [c for c in flow.group.candidates if c.record.key_id not in flow.tried]
-    if failure.scope is Scope.Pool:
-        pool = taken.candidate.quota.pool
-        return sum(c.quota.pool is not pool for c in untried)
-    return len(untried)

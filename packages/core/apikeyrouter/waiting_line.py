@@ -73,7 +73,7 @@ class Ticket:
         self.passed: list[Ticket] = []
         """Those who stood before it when it was told to try."""
         self.pauses = 0
-        self.wants = ""
+        self.wants: tuple[str, str] | None = None
         """What it waits for, if that has a name: who overtakes it may not take that."""
 
     def due(self, now_s: float) -> bool:

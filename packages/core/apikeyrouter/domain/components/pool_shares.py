@@ -135,7 +135,7 @@ class PoolShares:
                 continue
             if refused is not None and record.key_id not in refused:
                 continue
-            needs = demand.needs(quota.dialect.charges)
+            needs = demand.of(candidate.model).needs(quota.dialect.charges)
             lines = [(one.account, needs[one.kind]) for one in quota.shared]
             shares = []
             for account, need in lines:

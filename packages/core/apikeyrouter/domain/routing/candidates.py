@@ -32,7 +32,7 @@ _PEERS = 64
 
 class Candidate:
     """One key of one provider for one model. `model`: its name at that provider. `asked`: that of its group: what the
-    caller asked for, or one of its fallbacks.
+    caller asked for, or one of its fallbacks. `who`: key id and model, since a key may serve several models of a group.
 
     `input_usd` and `output_usd`: dollars per token, 0.0 when the price is unknown (`price` is None). `turn`: what it
     has served so far, in units of 1/weight. `quota`: what its quota pool has for the model. `index`: its place in
@@ -42,7 +42,7 @@ class Candidate:
 
     __slots__ = (
         "abilities", "asked", "breaker", "context_max", "fixed_usd", "index", "input_usd", "model", "output_usd",
-        "parked", "price", "provider", "quota", "record", "region", "rulings", "stats", "stride", "tags", "turn",
+        "parked", "price", "provider", "quota", "record", "region", "rulings", "stats", "stride", "tags", "turn", "who",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +67,7 @@ class Candidate:
         self.quota = quota
         self.model = model
         self.record = record
+        self.who = (record.key_id, model)
         self.stats = stats
         self.price = price
         self.input_usd = price.input / 1e15 if price else _UNKNOWN_USD
@@ -105,11 +106,16 @@ def _names(given: object) -> frozenset[str]:
 class Group:
     """Every candidate for one model (over one or several providers), in turn order and in price order."""
 
-    __slots__ = ("_by_price", "_by_turn", "_considered_max", "_wakes", "candidates", "generation", "model", "served")
+    __slots__ = (
+        "_by_price", "_by_turn", "_considered_max", "_wakes", "candidates", "generation", "model", "served", "serving",
+    )  # fmt: skip
 
     def __init__(self, model: str, candidates: Sequence[Candidate], *, considered_max: int, generation: int) -> None:
         self.model = model
         self.candidates = list(candidates)
+        models = {candidate.model for candidate in self.candidates}
+        self.serving = next(iter(models)) if len(models) == 1 else None
+        """The model behind it, None where there are several."""
         self.generation = generation
         self.served = 0
         self._considered_max = considered_max

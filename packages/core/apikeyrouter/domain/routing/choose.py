@@ -56,8 +56,10 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class MoneyRefusal:
-    """A candidate that only money kept out. `need`: nano-USD on each of `accounts`, its budgets."""
+    """A candidate that only money kept out. `demand`: as its model would serve the request. `need`: nano-USD on each
+    of `accounts`, its budgets."""
 
+    demand: Demand
     price: ModelPrice
     need: int
     accounts: tuple[Account, ...]
@@ -83,15 +85,18 @@ class Chooser:
         objective: Objective,
         record: DecisionRecord,
         *,
-        tried: set[str],
+        tried: set[tuple[str, str]],
         now_s: float,
         tags: Mapping[str, object] = _NO_TAGS,
     ) -> Taken | None:
         """The best candidate that could be held, or None; `record` receives candidates, scores and rejections.
 
-        `tags`: of the call; budgets per virtual key, team and tag go by them.
+        `tried`: by `Candidate.who`. `tags`: of the call; budgets per virtual key, team and tag go by them.
         """
         self.money = []
+        asked = demand.model
+        if group.serving is not None:
+            demand = demand.of(group.serving)
         prefix = self._affinity.find(demand, now_s) if objective.affinity else None
         sieve = Sieve(group, demand, objective, tried=tried, now_s=now_s)
         ahead = self._sift(group, objective, sieve, prefix, now_s)
@@ -106,7 +111,7 @@ class Chooser:
             self.shadow.compare(record, sieve, demand, rows, now_s)
         for place, row in enumerate(rows):
             candidate = row[4]
-            taken = self._hold(candidate, row, demand, tags, now_s=now_s)
+            taken = self._hold(candidate, row, demand.of(candidate.model), asked, tags, now_s=now_s)
             if isinstance(taken, Taken):
                 taken.ahead = ahead
                 group.took(candidate)
@@ -154,28 +159,28 @@ class Chooser:
         return bool(sieve.kept)
 
     def _hold(
-        self, candidate: Candidate, row: Row, demand: Demand, tags: Mapping[str, object], *, now_s: float
+        self, candidate: Candidate, row: Row, demand: Demand, asked: str, tags: Mapping[str, object], *, now_s: float
     ) -> Taken | Refused:
+        """`asked`: the model as the request names it: budgets go by that."""
         quota = candidate.quota
         windows = quota.held
         lines = quota.lines(demand.needs(quota.dialect.charges))
         accounts: tuple[Account, ...] = ()
         book = self._costs.book
         if book.any:
-            model = demand.model
             provider_id, key_id = candidate.record.provider_id, candidate.record.key_id
-            accounts = book.accounts_for(provider_id, key_id, model, tags, now_s=now_s)
+            accounts = book.accounts_for(provider_id, key_id, asked, tags, now_s=now_s)
             if accounts:
                 price = candidate.price
                 if price is None:
-                    self._costs.require_price(provider_id, key_id, model, tags)
+                    self._costs.require_price(provider_id, key_id, asked, tags)
                     lines += [(account, 0) for account in accounts]
                 else:
                     lines += _needs(accounts, demand, price, provider_id)
         held = self._ledger.try_hold(lines)
         if isinstance(held, Refused):
             if held.account.unit == "nano_usd" and candidate.price is not None:
-                self.money.append(MoneyRefusal(candidate.price, held.need, accounts, held))
+                self.money.append(MoneyRefusal(demand, candidate.price, held.need, accounts, held))
             return held
         return Taken(candidate, held, Scored(row), windows, len(accounts))
 
@@ -235,4 +240,6 @@ def _refusal(candidate: Candidate, refused: Refused) -> Rejection:
         reason = f"budget {refused.account.id} has ${refused.free / 1e9:.6f} left, ${refused.need / 1e9:.6f} needed"
     else:
         reason = f"{refused.free} {refused.account.unit} free < {refused.need} needed ({refused.account.id})"
-    return Rejection(record.key_id, record.label, record.provider_id, code, reason, refused.available_at_s)
+    return Rejection(
+        record.key_id, record.label, record.provider_id, code, reason, refused.available_at_s, candidate.model
+    )

@@ -45,12 +45,13 @@ class Demand:
     `output_limit`: the caller's cap per choice, None when there is none. `choices`: how many replies it may be billed
     for; 0 for requests that generate nothing. `bound`: of the input. `tenant`, `template`: whose and which kind of
     request it is, for the statistics of lengths. `session`: the caller's name for a conversation, "" without one.
-    `tier`: the service tier that it asks for ("" for none).
+    `tier`: the service tier that it asks for ("" for none). `sizes`: the same call as other models would serve it
+    (`of`), by model, None while nobody asked.
     """
 
     __slots__ = (
-        "_lengths", "_needs", "_ratios", "_template", "bound", "choices", "input_expected", "model", "operation",
-        "output_expected", "output_limit", "peek", "session", "streams", "tenant", "tier",
+        "_body", "_lengths", "_needs", "_ratios", "_rough", "_template", "bound", "choices", "input_expected", "model",
+        "operation", "output_expected", "output_limit", "peek", "session", "sizes", "streams", "tenant", "tier",
     )  # fmt: skip
 
     def __init__(
@@ -66,19 +67,44 @@ class Demand:
         self._lengths = lengths
         self._ratios = ratios
         self._needs: tuple[ChargeRule, tuple[int, ...]] | None = None
-        bound = self.bound = tight_input_bound(call.body, call.model)
-        likely = ratios.expected(call.provider_id or "", call.model, bound.content_bytes) + bound.media_tokens
-        self.input_expected = min(likely, bound.tokens)
+        self._body = call.body
+        self._rough = False  # `bound` is that of another model
+        self.sizes: dict[str, Demand] | None = None
+        self.bound = tight_input_bound(call.body, call.model)
         self._template = template
+        self.output_limit: int | None = 0
         if call.operation in _WITHOUT_OUTPUT:
-            self.choices = self.output_expected = 0
-            self.output_limit: int | None = 0
+            self.choices = 0
+            self.expect(call.provider_id or "")
             return
         self.choices = max(1, peek.n or 1)
         if call.operation is Operation.Completions:
             self.choices = max(self.choices, peek.best_of or 1) * _prompts(peek.prompt)
-        limit = self.output_limit = peek.output_limit_tokens
-        self.output_expected = self.choices * lengths.expected(call.model, limit, tenant=tenant, template=self.template)
+        self.output_limit = peek.output_limit_tokens
+        self.expect(call.provider_id or "")
+
+    def expect(self, provider_id: str = "") -> None:
+        """Works out what it will likely use, from what is known of the model by now."""
+        bound, model = self.bound, self.model
+        likely = self._ratios.expected(provider_id, model, bound.content_bytes) + bound.media_tokens
+        self.input_expected = min(likely, bound.tokens)
+        self.output_expected = 0
+        if self.choices:
+            each = self._lengths.expected(model, self.output_limit, tenant=self.tenant, template=self.template)
+            self.output_expected = self.choices * each
+
+    def of(self, model: str) -> Demand:
+        """The same call as `model` would serve it: itself for the model that it was sized for. Sized once per model;
+        the body is read again only where a hard budget needs a bound of it."""
+        if model == self.model:
+            return self
+        if self.sizes is None:
+            self.sizes = {}
+        found = self.sizes.get(model)
+        if found is None:
+            found = self.sizes[model] = self._copy(model=model, sizes=None, _needs=None, _rough=True)
+            found.expect()
+        return found
 
     @property
     def template(self) -> str:
@@ -119,28 +145,34 @@ class Demand:
     @property
     def input_bound(self) -> int:
         """The most input tokens: by content, or by a tokenizer (see `improve`)."""
-        return self.bound.tokens
+        return self._own_bound().tokens
 
     @property
     def unbounded(self) -> tuple[str, ...]:
         """What keeps the input from being bounded ("file", "tool web_search"); empty where the bounds hold. Under a
         hard budget refuse such a call, or let the operator allow it."""
-        return self.bound.unbounded
+        return self._own_bound().unbounded
 
     def open_ends(self, price: ModelPrice) -> tuple[str, ...]:
         """What keeps `most_nano_usd` from being a bound at this price; empty where it is one."""
-        return self.bound.unbounded if price.by_tokens else (*self.bound.unbounded, "price by other things than tokens")
+        return self.unbounded if price.by_tokens else (*self.unbounded, "price by other things than tokens")
 
     def improve(self, bound: InputBound) -> None:
         """Takes a bound that was found by other means, such as a tokenizer, if it is lower."""
-        if bound.tokens < self.bound.tokens and not bound.unbounded and not self.bound.unbounded:
+        if bound.tokens < self.input_bound and not bound.unbounded and not self.unbounded:
             self.bound = bound
+
+    def _own_bound(self) -> InputBound:
+        if self._rough:
+            self._rough = False
+            self.bound = tight_input_bound(self._body, self.model)
+        return self.bound
 
     # -- money ------------------------------------------------------------------------------------------------------
 
     def most_nano_usd(self, price: ModelPrice) -> int:
         """The most that the call can cost at this price: what a hard budget holds."""
-        tokens_in = self.bound.tokens
+        tokens_in = self.input_bound
         output = self.choices * self.output_bound(price) + self.extra_output
         if self.tier and price.tiers:
             return max([upper_bound_nano_usd(one, tokens_in, output) for one in prices_of_tier(price, self.tier)])
@@ -180,7 +212,7 @@ class Demand:
 
     def largest_output(self, price: ModelPrice, free_nano_usd: int) -> int:
         """The cap per choice that still fits into `free_nano_usd`, 0 when none does."""
-        tokens_in, extra = self.bound.tokens, self.extra_output
+        tokens_in, extra = self.input_bound, self.extra_output
         return min([
             largest_output_tokens(one, tokens_in, self.choices, free_nano_usd, extra_output=extra)
             for one in prices_of_tier(price, self.tier)
@@ -190,13 +222,16 @@ class Demand:
 
     def with_output_limit(self, limit_tokens: int) -> Demand:
         """The same call with its output capped at `limit_tokens` per choice (see `with_max_tokens` for its bytes)."""
-        clamped = object.__new__(Demand)
+        limit = limit_tokens if self.output_limit is None else min(limit_tokens, self.output_limit)
+        sizes = self.sizes and {model: one.with_output_limit(limit) for model, one in self.sizes.items()}
+        likely = min(self.output_expected, limit * self.choices)
+        return self._copy(output_limit=limit, output_expected=likely, sizes=sizes, _needs=None)
+
+    def _copy(self, **changes: object) -> Demand:
+        copy = object.__new__(Demand)
         for name in Demand.__slots__:
-            setattr(clamped, name, getattr(self, name))
-        clamped.output_limit = limit_tokens if self.output_limit is None else min(limit_tokens, self.output_limit)
-        clamped._needs = None
-        clamped.output_expected = min(self.output_expected, clamped.output_limit * self.choices)
-        return clamped
+            setattr(copy, name, changes[name] if name in changes else getattr(self, name))
+        return copy
 
     def learn(self, provider_id: str, input_tokens: int, output_tokens: int) -> None:
         """Takes in what the provider counted for this call. Calls with pictures, sound or texts

@@ -51,12 +51,20 @@ class Scored:
 
 
 class Rejection:
-    """A candidate that a filter refused: a stable code, a reason for people, and until when (monotonic), if known."""
+    """A candidate that a filter refused: a stable code, a reason for people, and until when (monotonic), if known.
+    `model`: for which, "" where it does not matter."""
 
-    __slots__ = ("code", "key_id", "label", "provider_id", "reason", "until_s")
+    __slots__ = ("code", "key_id", "label", "model", "provider_id", "reason", "until_s")
 
     def __init__(
-        self, key_id: str, label: str, provider_id: str, code: str, reason: str, until_s: float | None = None
+        self,
+        key_id: str,
+        label: str,
+        provider_id: str,
+        code: str,
+        reason: str,
+        until_s: float | None = None,
+        model: str = "",
     ) -> None:
         self.key_id = key_id
         self.label = label
@@ -64,6 +72,12 @@ class Rejection:
         self.code = code
         self.reason = reason
         self.until_s = until_s
+        self.model = model
+
+    @property
+    def who(self) -> tuple[str, str]:
+        """As `Candidate.who`."""
+        return self.key_id, self.model
 
 
 class AttemptFact:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from apikeyrouter.domain.routing.candidates import Candidate
     from apikeyrouter.domain.routing.demand import Demand
 
-__all__ = ["ANY_LENGTH", "CONTEXT", "Needs", "abilities_of", "needs_of", "preflight"]
+__all__ = ["ANY_LENGTH", "CONTEXT", "Needs", "abilities_of", "context_tokens", "needs_of", "preflight"]
 
 CONTEXT = "context"
 """The code of a candidate whose context window is too small for the request."""
@@ -63,7 +63,12 @@ def needs_of(demand: Demand) -> Needs:
         abilities |= _STRUCTURED
     if demand.bound.media_tokens and peek.messages is not None and _has_images(peek.messages):
         abilities |= _IMAGES
-    return Needs(abilities, demand.input_expected + (demand.output_limit or 0))
+    return Needs(abilities, context_tokens(demand))
+
+
+def context_tokens(demand: Demand) -> int:
+    """The likely input and the caller's cap on the output, of one choice."""
+    return demand.input_expected + (demand.output_limit or 0)
 
 
 def _has_images(messages: list[msgspec.Raw]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from apikeyrouter.domain.errors import ErrorCategory, NoEligibleKeysError, SystemError
 from apikeyrouter.domain.resilience.failures import (
@@ -13,8 +14,16 @@ from apikeyrouter.domain.resilience.failures import (
     client_status_of,
 )
 from apikeyrouter.domain.routing.explain import AttemptFact, Rejection
+from apikeyrouter.domain.routing.fallbacks import FallbackReason, reason_of_refusals
+from apikeyrouter.domain.routing.preflight import CONTEXT
 
-__all__ = ["failed_error", "refused_error", "waitable_at"]
+if TYPE_CHECKING:
+    from apikeyrouter.domain.routing.candidates import Candidate
+
+__all__ = ["failed_error", "largest_context", "refused_error", "waitable_at"]
+
+_TOO_LONG = "context_length_exceeded"
+"""OpenAI's code for a request that is too long, by which clients know that they should shorten it."""
 
 _WAITS = frozenset({"rate_limited", "headroom", "throttled"})
 _MENDED_BY_WAITING = _WAITS | {"ejected", "probing", "breaker_open"}
@@ -62,10 +71,22 @@ def failed_error(
     )
 
 
+def largest_context(candidates: Sequence[Candidate], rejections: Sequence[Rejection]) -> int:
+    """The largest context window, in tokens, of the candidates that were refused for theirs; 0 without any."""
+    refused = {one.who for one in rejections if one.code == CONTEXT}
+    return max([one.context_max for one in candidates if one.who in refused], default=0) if refused else 0
+
+
 def refused_error(
-    model: str, rejections: Sequence[Rejection], failures: Sequence[tuple[AttemptFact, Failure]], now_s: float
+    model: str,
+    rejections: Sequence[Rejection],
+    failures: Sequence[tuple[AttemptFact, Failure]],
+    now_s: float,
+    *,
+    context_max: int = 0,
 ) -> NoEligibleKeysError:
-    """The error when no key is left to try: reasons per key and the earliest time that one of them may serve."""
+    """The error when no key is left to try: reasons per key and the earliest time that one of them may serve.
+    `context_max`: see `largest_context`."""
     reasons = {r.key_id: f"{r.label}: {r.reason}" for r in rejections}
     for fact, failure in failures:
         reasons[fact.key_id] = f"{fact.label}: {failure.failure_class.value}: {failure.message}"
@@ -73,7 +94,13 @@ def refused_error(
     waits += [f.retry_after_s for _, f in failures if f.retry_after_s is not None]
     retry_after = max(0.0, min(waits)) if waits else None
     category, status, code = _verdict(rejections, failures)
-    if not reasons:
+    if code == _TOO_LONG:
+        message = (
+            f"The maximum context length of what may serve the model {model!r} is {context_max} tokens, and this "
+            f"request is longer: {'; '.join(list(reasons.values())[:5])}. Shorten it, lower max_tokens, or name a "
+            "model that takes more."
+        )
+    elif not reasons:
         message = (
             f"No key is registered that may serve the model {model!r}. "
             "Register one with `await router.register_key(key_material, provider_id)`, or `apikeyrouter keys add`."
@@ -83,9 +110,12 @@ def refused_error(
         more = f"; and {len(shown) - 5} more" if len(shown) > 5 else ""
         when = f" Try again in {retry_after:.1f} s." if retry_after is not None else ""
         message = f"No key can serve the model {model!r} now: {'; '.join(shown[:5])}{more}.{when}"
-    return NoEligibleKeysError(
+    error = NoEligibleKeysError(
         message, reasons=reasons, category=category, retry_after=retry_after, status=status, provider_code=code
     )
+    if code == _TOO_LONG:
+        error.details["param"] = "messages"
+    return error
 
 
 def _verdict(
@@ -94,6 +124,8 @@ def _verdict(
     """(category, status, code). Whatever a wait can mend counts before what only an operator can."""
     classes = {f.failure_class for _, f in failures}
     codes = {r.code for r in rejections}
+    if CONTEXT in codes and not failures and reason_of_refusals(codes) is FallbackReason.Context:
+        return ErrorCategory.ValidationError, 400, _TOO_LONG
     if classes & _LIMITED or codes & _WAITS:
         return ErrorCategory.RateLimitError, 429, "rate_limit_exceeded"
     unwell = [f for _, f in failures if f.failure_class not in {FailureClass.Auth, *_QUOTA}]

@@ -51,6 +51,7 @@ def rank(
 
 def _by_turn(kept: Sequence[Candidate], rooms: Sequence[float], demand: Demand, now_s: float) -> list[Row]:
     tokens_in, tokens_out = demand.input_expected, demand.output_expected
+    mixed = demand.sizes is not None
     return [
         (
             LATE_SIZE if room < 0.0 else LATE_POOL if one.quota.state in _SCARCE else 0,
@@ -58,7 +59,9 @@ def _by_turn(kept: Sequence[Candidate], rooms: Sequence[float], demand: Demand, 
             one.turn,
             one.index,
             one,
-            tokens_in * one.input_usd + tokens_out * one.output_usd + one.fixed_usd,
+            _likely_usd(one, demand)
+            if mixed
+            else tokens_in * one.input_usd + tokens_out * one.output_usd + one.fixed_usd,
             one.stats.p_failure(now_s),
             _NO_TERMS,
         )
@@ -78,6 +81,7 @@ def _by_score(
     """`home`: registration numbers of those who lose nothing of a cached prompt; `lost`: dollars for the others."""
     rows: list[Row] = []
     tokens_in, tokens_out = demand.input_expected, demand.output_expected
+    mixed = demand.sizes is not None
     w_cost, w_failure, w_latency = objective.cost, objective.failure_usd, objective.latency_usd_per_s
     w_load, w_turn, w_spread, floors = objective.load_usd, objective.turn_usd, objective.spread_usd, objective.floor
     least_turn = min([one.turn for one in kept], default=0.0) if w_turn else 0.0
@@ -87,6 +91,8 @@ def _by_score(
         if p_failure < 0.0:
             p_failure = stats.p_failure(now_s)
         expected_usd = tokens_in * candidate.input_usd + tokens_out * candidate.output_usd + candidate.fixed_usd
+        if mixed:
+            expected_usd = _likely_usd(candidate, demand)
         load = candidate.record.in_flight * candidate.stride
         floor = p_failure + RELIABILITY_THRESHOLD - 1.0 if floors and p_failure > 1.0 - RELIABILITY_THRESHOLD else 0.0
         pressure = quota.pressure
@@ -104,6 +110,12 @@ def _by_score(
         terms = (cost, failure, latency, burden, wait, floor, scarce, away)
         rows.append((0, int(score * _PICO + 0.5), turn, candidate.index, candidate, expected_usd, p_failure, terms))
     return rows
+
+
+def _likely_usd(candidate: Candidate, demand: Demand) -> float:
+    """What the call will probably cost, in dollars, by the sizes that it has for the candidate's own model."""
+    own = demand.of(candidate.model)
+    return own.input_expected * candidate.input_usd + own.output_expected * candidate.output_usd + candidate.fixed_usd
 
 
 def _home_of(kept: Sequence[Candidate], prefix: Prefix | None, objective: Objective) -> tuple[Collection[int], float]:

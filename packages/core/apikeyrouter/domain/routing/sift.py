@@ -21,7 +21,7 @@ from apikeyrouter.domain.routing.candidates import Candidate, Group
 from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.domain.routing.explain import Rejection
 from apikeyrouter.domain.routing.objectives import Objective
-from apikeyrouter.domain.routing.preflight import needs_of, preflight
+from apikeyrouter.domain.routing.preflight import Needs, context_tokens, needs_of, preflight
 from apikeyrouter.domain.routing.scoring import OVERSIZE
 
 __all__ = ["HEADROOM", "OVER_LIMIT", "PARKED_S", "Sieve", "headroom_block"]
@@ -57,40 +57,42 @@ class Sieve:
     left; `rejections`: the others; `resting`: those among them who wait for something, whoever asks."""
 
     __slots__ = (
-        "_demand", "_group", "_measured", "_needs", "_now_s", "_objective", "_selective", "_tried", "kept",
-        "rejections", "resting", "rooms",
+        "_base", "_demand", "_group", "_measured", "_needs", "_now_s", "_objective", "_plain", "_selective", "_tried",
+        "kept", "rejections", "resting", "rooms",
     )  # fmt: skip
 
     def __init__(
-        self, group: Group, demand: Demand, objective: Objective, *, tried: Collection[str], now_s: float
+        self, group: Group, demand: Demand, objective: Objective, *, tried: Collection[tuple[str, str]], now_s: float
     ) -> None:
         self._group = group
-        self._demand = demand
+        self._base = self._demand = demand
         self._objective = objective
         self._tried = tried
         self._now_s = now_s
         self._needs = needs_of(demand)
         self._selective = objective.selective
         self._measured = objective.measured
+        self._plain = self._selective and not self._measured and objective.ruling is None
         self.kept: list[Candidate] = []
         self.rooms: list[float] = []
         self.rejections: list[Rejection] = []
         self.resting: list[Candidate] = []
 
     def sift(self, pool: Iterable[Candidate], keep_max: int) -> None:
-        """Looks at candidates until `keep_max` are kept."""
-        tried, now_s, kept, rooms = self._tried, self._now_s, self.kept, self.rooms
+        """Looks at candidates until `keep_max` are kept. `hurried`: where room does not weigh, it need not be known to
+        the last unit."""
+        tried, now_s, kept, rooms, plain = self._tried, self._now_s, self.kept, self.rooms, self._plain
         abilities, tokens = self._needs
-        objective, constrained = self._objective, self._selective or self._measured
-        plain = self._selective and not self._measured and objective.ruling is None
+        objective, mixed, model = self._objective, self._group.serving is None, ""
         rule: ChargeRule | None = None
-        needs: Sequence[int] = ()
         calm = None
-        hurried = objective.turns_only  # where room does not weigh, it need not be known to the last unit
+        constrained, hurried = self._selective or self._measured, objective.turns_only
         for candidate in pool:
             record = candidate.record
-            if tried and record.key_id in tried:
+            if tried and candidate.who in tried:
                 continue
+            if mixed and candidate.model != model:
+                tokens, rule, model = self._size_for(candidate.model), None, candidate.model
             breaker = candidate.breaker
             if breaker is not calm and breaker.phase is _CLOSED and breaker.verdict(now_s) is _ADMIT:
                 calm = breaker
@@ -142,18 +144,20 @@ class Sieve:
 
     def readmit(self, candidates: Iterable[Candidate], code: str) -> None:
         """Takes back whoever was rejected with `code` alone: all other filters must let them pass."""
-        out = {r.key_id for r in self.rejections if r.code == code}
+        out = {r.who for r in self.rejections if r.code == code}
         back = []
         for candidate in candidates:
             record = candidate.record
-            if record.key_id in out and not record.probing and self._other_block(candidate) is None:
+            if candidate.who in out and not record.probing and self._other_block(candidate) is None:
                 back.append(candidate)
         if back:
-            ids = {c.record.key_id for c in back}
-            self.rejections[:] = [r for r in self.rejections if r.key_id not in ids]
-            needs = self._demand.needs
+            these = {c.who for c in back}
+            self.rejections[:] = [r for r in self.rejections if r.who not in these]
+            needs = [self._base.of(c.model).needs(c.quota.dialect.charges) for c in back]
             self.kept += back
-            self.rooms += [max(0.0, c.quota.headroom_ratio(needs(c.quota.dialect.charges), self._now_s)) for c in back]
+            self.rooms += [
+                max(0.0, c.quota.headroom_ratio(need, self._now_s)) for c, need in zip(back, needs, strict=True)
+            ]
 
     def level(self) -> None:
         """Whoever rests now must not be flooded to catch up when it returns (large groups see to it themselves)."""
@@ -161,6 +165,12 @@ class Sieve:
             least = min([one.turn for one in self.kept])
             for candidate in self.resting:
                 candidate.turn = max(candidate.turn, least)
+
+    def _size_for(self, model: str) -> int:
+        """Goes on with the sizes that the request has for `model`; its tokens of context."""
+        self._demand = demand = self._base.of(model)
+        self._needs = needs = Needs(self._needs.abilities, context_tokens(demand))
+        return needs.tokens
 
     def _block(self, candidate: Candidate) -> Block | None:
         """The first reason against it, in the order of the filters, but for headroom."""
@@ -191,6 +201,8 @@ class Sieve:
     def _other_block(self, candidate: Candidate) -> Block | None:
         """As `_block`, whatever the key's state, and headroom too."""
         rule = candidate.quota.dialect.charges
+        if candidate.model != self._demand.model and self._group.serving is None:
+            self._size_for(candidate.model)
         return (
             preflight(candidate, self._needs)
             or self._policy_block(candidate)
@@ -203,7 +215,9 @@ class Sieve:
         """Notes why; who rests whoever asks leaves a large group's front for a while."""
         record = candidate.record
         code, reason, until_s = block
-        self.rejections.append(Rejection(record.key_id, record.label, record.provider_id, code, reason, until_s))
+        self.rejections.append(
+            Rejection(record.key_id, record.label, record.provider_id, code, reason, until_s, candidate.model)
+        )
         if code in _ABOUT_THE_REQUEST:
             return
         self.resting.append(candidate)
