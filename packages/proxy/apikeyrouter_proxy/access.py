@@ -290,10 +290,13 @@ def _is_local(scope: Scope) -> bool:
 
 
 def _token(headers: Headers) -> bytes:
-    """The credential in whichever header it came; empty when there is none."""
+    """The credential in whichever header it came; empty when there is none. That of a URL has become a header before
+    (`wire.credentials`)."""
     authorization = headers.get(b"authorization", b"")
     if authorization[:7].lower() == b"bearer ":
-        return authorization[7:].strip()
+        bearer = authorization[7:].strip()
+        if bearer:
+            return bearer
     return headers.get(b"x-api-key", b"").strip() or headers.get(b"x-goog-api-key", b"").strip()
 
 

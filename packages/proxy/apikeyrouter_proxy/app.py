@@ -17,11 +17,13 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi_swagger import patch_fastapi
 
+from apikeyrouter.domain.models.call import Wire
 from apikeyrouter_proxy.bootstrap import Proxy, Seat, open_proxy
-from apikeyrouter_proxy.data_plane import OPERATIONS
-from apikeyrouter_proxy.middleware.guard import Guard, with_headers
+from apikeyrouter_proxy.middleware.guard import OPEN_PATHS, Guard, with_headers
 from apikeyrouter_proxy.routes import include_routes
 from apikeyrouter_proxy.settings import ProxySettings
+from apikeyrouter_proxy.wire.credentials import key_from_query
+from apikeyrouter_proxy.wire.endpoints import PLAIN, Kind, find
 
 __all__ = ["create_app"]
 
@@ -37,20 +39,28 @@ _GC_THRESHOLDS = (50_000, 20, 100)
 class ProxyApp(FastAPI):
     """FastAPI, with the token path in front of it.
 
-    Requests for `OPERATIONS` go straight to the data plane: FastAPI's layers would cost each of them some 20 us of CPU
-    (measured: 157 against 134 us per request) and have nothing to say about them. The data plane authenticates and
+    What clients of any format call goes straight to the data plane: FastAPI's layers would cost each request some 20 us
+    of CPU (measured: 157 against 134 us per request) and have nothing to say about it. The data plane authenticates and
     answers every error by itself. Only where foreign web pages are allowed, headers are added for them.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
-        if scope["type"] == "http" and scope["method"] == "POST":
-            operation = OPERATIONS.get(scope["path"])
-            if operation is not None:
-                proxy: Proxy = self.state.proxy
-                headers = proxy.access.browsers.cors(dict(scope["headers"])) if proxy.access.browsers.any_origin else []
-                await proxy.data_plane(scope, receive, with_headers(send, headers), operation)
-                return
+        if scope["type"] == "http":
+            path = scope["path"]
+            if scope["query_string"] and not path.startswith("/api/"):
+                key_from_query(scope)
+            target = PLAIN.get(path)
+            if target is None and path not in OPEN_PATHS:
+                target = find(path, dict(scope["headers"]), self.state.proxy.router.providers)
+            if target is not None and scope["method"] != "OPTIONS":
+                if target.kind is not Kind.Models or scope["method"] not in target.methods:
+                    proxy: Proxy = self.state.proxy
+                    browsers = proxy.access.browsers
+                    headers = browsers.cors(dict(scope["headers"])) if browsers.any_origin else []
+                    await proxy.data_plane(scope, receive, with_headers(send, headers), target)
+                    return
+                scope["path"] = f"/{'v1beta' if target.wire is Wire.Gemini else 'v1'}/{target.path}"
         await super().__call__(scope, receive, send)
 
 

@@ -30,6 +30,7 @@ from apikeyrouter_proxy.data_plane import DataPlane
 from apikeyrouter_proxy.metrics import Gauges, KeyGauge, Metrics
 from apikeyrouter_proxy.metrics_board import MetricsBoard
 from apikeyrouter_proxy.model_list import ModelList
+from apikeyrouter_proxy.owned import LocalPins
 from apikeyrouter_proxy.providers import SETTING as PROVIDERS
 from apikeyrouter_proxy.providers import SIMULATED, ProviderBook
 from apikeyrouter_proxy.quota_alerts import QuotaAlerts
@@ -198,7 +199,14 @@ def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
         router=router,
         virtual_keys=virtual_keys,
         access=access,
-        data_plane=DataPlane(router, access, body_limit_bytes=settings.body_limit_bytes),
+        data_plane=DataPlane(
+            router,
+            access,
+            pins=LocalPins(),
+            body_limit_bytes=settings.body_limit_bytes,
+            upload_limit_bytes=settings.upload_limit_bytes,
+            drop_params=settings.drop_params,
+        ),
         models=ModelList(router),
         metrics=metrics,
         request_log=request_log,

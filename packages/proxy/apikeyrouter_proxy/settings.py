@@ -70,7 +70,9 @@ class ProxySettings:
     `host`, `port`: where it listens; port 0 takes a free one. `store_url`: `memory:` or `sqlite:///path`; default: a
     SQLite file in the user's data directory. `admin_key`: opens the management API. `require_auth`: demand keys even
     on loopback. `allowed_hosts`: names under which the proxy may be addressed besides loopback's. `allowed_origins`:
-    web pages that may call it. `openai_base_url`: where "openai" lives. `body_limit_bytes`: largest request body.
+    web pages that may call it. `openai_base_url`: where "openai" lives. `body_limit_bytes`: largest request body;
+    `upload_limit_bytes`: largest multipart form. `drop_params`: whether parameters that a provider does not know are
+    left out, for requests that do not say.
     `workers`: processes that serve. `stale_keys_s`: how long virtual keys hold while the store does not answer.
     `shutdown_timeout_s`: how long running requests may take to end. `metrics_public`: `/metrics` needs no key.
     `log_format`: "json", "pretty", or "auto" for pretty on a terminal. `webhook`: where budget alerts go, None for
@@ -93,6 +95,8 @@ class ProxySettings:
     stale_keys_s: float = 300.0
     shutdown_timeout_s: float = 30.0
     body_limit_bytes: int = 10 * _MIB
+    upload_limit_bytes: int = 32 * _MIB
+    drop_params: bool = False
     metrics_public: bool = False
     webhook: WebhookTarget | None = None
     env_keys: tuple[EnvKey, ...] = ()
@@ -128,6 +132,8 @@ class ProxySettings:
             stale_keys_s=read("APIKEYROUTER_STALE_KEYS_S", 300.0, _number(0, 86_400)),
             shutdown_timeout_s=read("SHUTDOWN_TIMEOUT_SECONDS", 30.0, _number(0, 3600)),
             body_limit_bytes=int(read("APIKEYROUTER_BODY_LIMIT_BYTES", 10.0 * _MIB, _number(1024, 1024 * _MIB))),
+            upload_limit_bytes=int(read("APIKEYROUTER_UPLOAD_LIMIT_BYTES", 32.0 * _MIB, _number(1024, 1024 * _MIB))),
+            drop_params=read("APIKEYROUTER_DROP_PARAMS", False, _boolean),
             metrics_public=read("APIKEYROUTER_METRICS_PUBLIC", False, _boolean),
             webhook=read_target(
                 read("APIKEYROUTER_WEBHOOK_URL", "", str),

@@ -3,7 +3,7 @@
 Main entry: `Guard`. It decides by the raw path, the very text that routing matches: the pages without secrets are open,
 `/v1` needs a client, `/metrics` a scraper, and every other path, known or not, an administrator: a new route is closed
 until somebody opens it here. It also bounds bodies, gives every answer a request id, and answers browsers' preflights.
-The token path (`OPERATIONS`) never comes here: it authenticates by itself, in the data plane.
+The token path (`wire.endpoints`) never comes here: it authenticates by itself, in the data plane.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from starlette.exceptions import HTTPException
 
 from apikeyrouter.domain.errors import StateStoreError
+from apikeyrouter.domain.models.call import Wire
+from apikeyrouter_proxy.wire.endpoints import wire_of
 from apikeyrouter_proxy.wire.errors import WireError, of_router_error
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ OPEN_PATHS = frozenset(
 )  # fmt: skip
 """Paths that tell nothing worth hiding."""
 
-_CLIENT_PREFIXES = ("/v1/", "/openai/v1/")
+_CLIENT_PREFIXES = ("/v1/", "/v1beta/", "/openai/v1/")
 _MANAGEMENT_PREFIX = "/api/v1/"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 _PRINCIPAL = "apikeyrouter.principal"
@@ -89,7 +91,10 @@ class Guard:
             if scope["path"].startswith(_MANAGEMENT_PREFIX):
                 await _catch_up(proxy, scope["method"])
         except WireError as error:
-            await _send(answer, error.status, error.body, [(b"content-type", error.content_type), *error.headers])
+            path = scope["path"]
+            wire = wire_of(path, headers) if path.startswith(_CLIENT_PREFIXES) else Wire.Chat
+            body, content_type = error.written(wire)
+            await _send(answer, error.status, body, [(b"content-type", content_type), *error.headers])
             return
         await self._app(scope, _bounded(receive, limit), answer)
 

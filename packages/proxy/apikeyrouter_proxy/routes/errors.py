@@ -128,7 +128,8 @@ def _answer(status: int, message: str, code: str, param: str | None = None) -> R
 
 
 def _of_wire(error: WireError) -> Response:
-    answer = Response(redact(error.body.decode()), error.status, media_type="application/json")
+    body, _ = error.written()
+    answer = Response(redact(body.decode()), error.status, media_type="application/json")
     for name, value in error.headers:
         answer.headers.append(name.decode("latin-1"), value.decode("latin-1"))
     return answer

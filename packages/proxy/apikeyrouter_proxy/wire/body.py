@@ -3,18 +3,63 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 import msgspec
 
-from apikeyrouter.domain.models.call import Operation, Peek, peek
+from apikeyrouter.domain.models.call import WITHOUT_MODEL_MEMBER, Operation, Peek, peek
 from apikeyrouter_proxy.wire.errors import WireError
 
-__all__ = ["ClientGone", "check", "decoded", "read_body"]
+__all__ = ["MODERATION_MODEL", "ClientGone", "check", "decoded", "read_body"]
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _RATIO_MAX = 20
+_NULL = msgspec.Raw(b"null")
+
+MODERATION_MODEL = "omni-moderation-latest"
+"""What OpenAI takes when a request names none (API reference, "Create moderation", read 2026-11-21)."""
+
+_CHAT_EXAMPLE = '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello!"}]}'
+_GEMINI_EXAMPLE = '{"contents": [{"role": "user", "parts": [{"text": "Hello!"}]}]}'
+_EXAMPLES = defaultdict(
+    lambda: _CHAT_EXAMPLE,
+    {
+        Operation.Messages: _CHAT_EXAMPLE[:-1] + ', "max_tokens": 1024}',
+        Operation.Responses: '{"model": "gpt-4o-mini", "input": "Hello!"}',
+        Operation.Embeddings: '{"model": "text-embedding-3-small", "input": "Hello!"}',
+        Operation.Gemini: _GEMINI_EXAMPLE,
+        Operation.GeminiCountTokens: _GEMINI_EXAMPLE,
+        Operation.GeminiEmbed: '{"content": {"parts": [{"text": "Hello!"}]}}',
+        Operation.Images: '{"model": "gpt-image-1", "prompt": "A red bird"}',
+        Operation.Speech: '{"model": "tts-1", "input": "Hello!", "voice": "alloy"}',
+        Operation.Rerank: '{"model": "rerank-v3.5", "query": "Which?", "documents": ["One", "Two"]}',
+    },
+)
+_TALK_WORDS = "give a list of at least one message with role and content"
+_TALKS = frozenset({Operation.Chat, Operation.Messages, Operation.CountTokens})
+_NEEDS: Mapping[Operation, tuple[tuple[str, ...], str]] = {
+    Operation.Chat: (("messages", "input"), _TALK_WORDS),
+    Operation.Messages: (("messages",), _TALK_WORDS),
+    Operation.CountTokens: (("messages",), _TALK_WORDS),
+    Operation.Responses: (
+        ("input", "previous_response_id", "prompt", "conversation"),
+        "give a text or a list of items (or previous_response_id, prompt or conversation)",
+    ),
+    Operation.Gemini: (("contents",), "give a list of at least one content with parts"),
+    Operation.GeminiCountTokens: (
+        ("contents", "generateContentRequest", "generate_content_request"),
+        "give a list of contents",
+    ),
+    Operation.GeminiEmbed: (("content", "requests"), "give the content to embed"),
+    Operation.Embeddings: (("input",), "give a text, a list of texts, or token ids"),
+    Operation.Moderations: (("input",), "give a text or a list of texts"),
+    Operation.Images: (("prompt",), "say what to draw"),
+    Operation.Speech: (("input",), "give the text to speak"),
+    Operation.Rerank: (("query",), "say what the documents are ranked by"),
+}
+"""What each operation is about: one of these members, the first of them named in the error."""
 
 
 class ClientGone(Exception):
@@ -66,7 +111,11 @@ def decoded(body: bytes, encoding: bytes, limit_bytes: int) -> bytes:
 
 
 def check(operation: Operation, body: bytes) -> Peek:
-    """Peeks at the body. Raises WireError 400 naming what is wrong and how it should be."""
+    """Peeks at the body. Raises WireError 400 naming what is wrong and how it should be.
+
+    Chat completions without `messages` but with `input` are let through: some clients post there what belongs to
+    Responses.
+    """
     try:
         peeked = peek(body)
     except msgspec.ValidationError as fault:
@@ -75,20 +124,35 @@ def check(operation: Operation, body: bytes) -> Peek:
         shown = "it is empty" if not body.strip() else str(fault)
         raise WireError(
             400,
-            f"The request body is not valid JSON: {shown}. Send a JSON object such as "
-            '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello!"}]}.',
+            f"The request body is not valid JSON: {shown}. Send a JSON object such as {_EXAMPLES[operation]}.",
             code="invalid_json",
         ) from None
-    if not peeked.model:
-        raise WireError(400, "The field 'model' is missing or empty.", code="missing_required_parameter", param="model")
-    if operation is Operation.Chat and peeked.messages is None:
-        raise WireError(
-            400,
-            "The field 'messages' is missing: give a list of at least one message with role and content.",
-            code="missing_required_parameter",
-            param="messages",
-        )
+    if not peeked.model and operation not in WITHOUT_MODEL_MEMBER:
+        if operation is not Operation.Moderations:
+            raise _missing("model", "The field 'model' is missing or empty.")
+        peeked.model = MODERATION_MODEL
+    if peeked.messages is None or operation not in _TALKS:
+        _check_members(operation, body)
+    if operation is Operation.Messages and peeked.max_tokens is None:
+        raise _missing("max_tokens", "max_tokens: Field required; say how many tokens the reply may have at the most.")
     return peeked
+
+
+def _check_members(operation: Operation, body: bytes) -> None:
+    """Raises WireError 400 when the body lacks what the operation is about."""
+    needs = _NEEDS.get(operation)
+    if needs is None:
+        return
+    names, words = needs
+    if any(b'"%s"' % name.encode() in body for name in names) and operation not in _TALKS:
+        return  # the provider looks closer
+    members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    if all(bytes(members.get(name, _NULL)) == b"null" for name in names):
+        raise _missing(names[0], f"The field {names[0]!r} is missing: {words}.")
+
+
+def _missing(param: str, message: str) -> WireError:
+    return WireError(400, message, code="missing_required_parameter", param=param)
 
 
 def _too_large(limit_bytes: int) -> WireError:
