@@ -24,7 +24,7 @@ from apikeyrouter_proxy.owned import Owned, Pins
 from apikeyrouter_proxy.replies import explaining, send_answer, send_body, send_error, send_stream
 from apikeyrouter_proxy.special import Plan, Special
 from apikeyrouter_proxy.watching import ClientWatch
-from apikeyrouter_proxy.wire.body import ClientGone, check, decoded, read_body
+from apikeyrouter_proxy.wire.body import MODERATION_MODEL, ClientGone, check, decoded, read_body
 from apikeyrouter_proxy.wire.endpoints import Kind, Target
 from apikeyrouter_proxy.wire.errors import Headers, WireError, of_router_error
 from apikeyrouter_proxy.wire.forms import is_form
@@ -125,6 +125,8 @@ class DataPlane:
         peeked = check(operation, request.body)
         if operation is Operation.Chat and peeked.messages is None:
             operation = Operation.Responses  # some clients (Cursor) post those here
+        if not peeked.model:
+            return self._intake.call(request, operation, peeked, model=MODERATION_MODEL)
         return self._intake.call(request, operation, peeked)
 
     def _plan(self, request: Incoming) -> Plan:

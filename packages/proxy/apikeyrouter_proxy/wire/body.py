@@ -21,6 +21,7 @@ _NULL = msgspec.Raw(b"null")
 MODERATION_MODEL = "omni-moderation-latest"
 """What OpenAI takes when a request names none (API reference, "Create moderation", read 2026-11-21)."""
 
+_MODEL_OPTIONAL = WITHOUT_MODEL_MEMBER | {Operation.Moderations}
 _CHAT_EXAMPLE = '{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello!"}]}'
 _GEMINI_EXAMPLE = '{"contents": [{"role": "user", "parts": [{"text": "Hello!"}]}]}'
 _EXAMPLES = defaultdict(
@@ -114,7 +115,7 @@ def check(operation: Operation, body: bytes) -> Peek:
     """Peeks at the body. Raises WireError 400 naming what is wrong and how it should be.
 
     Chat completions without `messages` but with `input` are let through: some clients post there what belongs to
-    Responses.
+    Responses. Moderations may lack the model.
     """
     try:
         peeked = peek(body)
@@ -127,10 +128,8 @@ def check(operation: Operation, body: bytes) -> Peek:
             f"The request body is not valid JSON: {shown}. Send a JSON object such as {_EXAMPLES[operation]}.",
             code="invalid_json",
         ) from None
-    if not peeked.model and operation not in WITHOUT_MODEL_MEMBER:
-        if operation is not Operation.Moderations:
-            raise _missing("model", "The field 'model' is missing or empty.")
-        peeked.model = MODERATION_MODEL
+    if not peeked.model and operation not in _MODEL_OPTIONAL:
+        raise _missing("model", "The field 'model' is missing or empty.")
     if peeked.messages is None or operation not in _TALKS:
         _check_members(operation, body)
     if operation is Operation.Messages and peeked.max_tokens is None:

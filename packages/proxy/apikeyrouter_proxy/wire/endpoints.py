@@ -166,7 +166,7 @@ def _below_root(rest: str, *, beta: bool, headers: Mapping[bytes, bytes]) -> Tar
         kind, operation, streams = _VERBS[hit[2]]
         path = f"models/{{model}}:{hit[2]}" if hit[2] == "batchEmbedContents" else ""
         return Target(kind, operation, Wire.Gemini, path=path, model=hit[1], streams=streams)
-    if hit is None and (rest == "models" or rest.startswith("models/")):
+    if rest == "models" or rest.startswith("models/"):
         wire = Wire.Gemini if beta else wire_of(rest, headers)
         return Target(Kind.Models, wire=wire, methods=_READ, path=rest)
     return None
@@ -184,7 +184,7 @@ def wire_of(path: str, headers: Mapping[bytes, bytes]) -> Wire:
     """The format of a caller whose path says nothing certain."""
     if b"anthropic-version" in headers or "/anthropic/" in path or "messages" in path:
         return Wire.Messages
-    if "/v1beta" in path or "/gemini/" in path or _GEMINI.search(path):
+    if "/v1beta" in path or "/gemini/" in path or path.rpartition(":")[2] in _VERBS:
         return Wire.Gemini
     if b"x-goog-api-key" in headers and b"authorization" not in headers:
         return Wire.Gemini

@@ -16,7 +16,7 @@ __all__ = ["raw_path"]
 _LENGTH_MAX = 2048
 _DECODED_TIMES = 4
 _ALLOWED = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})+")
-_FORBIDDEN = re.compile(r"[\x00-\x20\x7f\\]|://|(?:^|/)\.{1,2}(?:[;/?#]|$)")
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]|:/|(?:^|/)\.{1,2}(?:[;/?#]|$)")
 
 
 def raw_path(asked: str, provider_id: str, base_url: str) -> str:
@@ -32,7 +32,7 @@ def raw_path(asked: str, provider_id: str, base_url: str) -> str:
     plain = path
     for _ in range(_DECODED_TIMES):
         if _FORBIDDEN.search(plain):
-            raise _refused("it has '.' or '..' as a segment, a backslash, a control character, a space or a second URL")
+            raise _refused("it has '.' or '..' as a segment, a backslash, a control character or a second URL")
         decoded = unquote(plain, errors="replace")
         if decoded == plain:
             break
