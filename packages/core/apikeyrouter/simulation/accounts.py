@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from apikeyrouter.simulation.api_errors import (
     ApiError,
@@ -23,7 +24,7 @@ from apikeyrouter.simulation.api_errors import (
 from apikeyrouter.simulation.config import AccountConfig, LimitHeaders, Limits, Pace, SimConfig, Standing
 from apikeyrouter.simulation.limits import Meter, go_duration, meter_of
 
-__all__ = ["Account", "Accounts"]
+__all__ = ["Account", "Accounts", "Refusal"]
 
 _AUTO_PREFIXES = ("sk-", "sim-")
 _AUTO_ACCOUNTS_MAX = 10_000
@@ -31,6 +32,16 @@ _CACHED_PREFIXES_MAX = 256
 _CACHE_LEAST_TOKENS = 1024  # prompt caching begins here and counts in steps of 128 (provider's guide)
 _CACHE_STEP_TOKENS = 128
 _DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Which limit refuses a request: "input tokens per minute" ..., how high it is, and seconds until the same request
+    fits; None: never."""
+
+    what: str
+    capacity: int
+    wait_s: float | None
 
 
 class Account:
@@ -48,10 +59,14 @@ class Account:
         self._rpm: Meter | None = None
         self._tpm: Meter | None = None
         self._rpd: Meter | None = None
+        self._itpm: Meter | None = None
+        self._otpm: Meter | None = None
         if limits is not None:
             self._rpm = _meter(limits.rpm, limits, limits.period_s, now_s, midnight_s)
             self._tpm = _meter(limits.tpm, limits, limits.period_s, now_s, midnight_s)
             self._rpd = _meter(limits.rpd, limits, _DAY_S, now_s, midnight_s)
+            self._itpm = _meter(limits.itpm, limits, limits.period_s, now_s, midnight_s)
+            self._otpm = _meter(limits.otpm, limits, limits.period_s, now_s, midnight_s)
         self._prefixes: OrderedDict[bytes, None] = OrderedDict()
 
     def check_standing(self) -> None:
@@ -81,6 +96,44 @@ class Account:
         self._count_request()
         if self._tpm is not None:
             self._tpm.take(tokens)
+
+    def admit_metered(self, input_tokens: int, now_s: float, *, count_refused: bool) -> Refusal | None:
+        """Charges one request and its input where output is charged as it is written (`meter_output`), whatever
+        `max_tokens` says. Returns which limit refuses it instead, if one does."""
+        self._refill(now_s)
+        for meter, what, amount in (
+            (self._rpd, "requests per day", 1),
+            (self._rpm, "requests per minute", 1),
+            (self._itpm, "input tokens per minute", input_tokens),
+            (self._otpm, "output tokens per minute", 1),
+            (self._tpm, "tokens per minute", input_tokens),
+        ):
+            if meter is not None and meter.lacks(amount):
+                if count_refused:
+                    self._count_request()
+                wait_s = None if amount > meter.largest else meter.wait_s(amount)
+                return Refusal(what, meter.capacity, wait_s)
+        self._count_request()
+        for meter in (self._itpm, self._tpm):
+            if meter is not None:
+                meter.take(input_tokens)
+        return None
+
+    def meter_output(self, tokens: int) -> None:
+        """Charges what was written to a request that `admit_metered` let in."""
+        for meter in (self._otpm, self._tpm):
+            if meter is not None:
+                meter.take(tokens)
+
+    def lanes(self) -> list[tuple[str, Meter]]:
+        """The limits that replies may tell of: "requests", "input", "output", "tokens"; none when it keeps silent."""
+        if self._silent:
+            return []
+        requests = self._rpm
+        if self._rpd is not None and (requests is None or self._rpd.remaining < requests.remaining):
+            requests = self._rpd
+        named = (("requests", requests), ("input", self._itpm), ("output", self._otpm), ("tokens", self._tpm))
+        return [(name, meter) for name, meter in named if meter is not None]
 
     def count_failed(self, now_s: float) -> None:
         """Charges a request that failed for another reason."""
@@ -137,10 +190,11 @@ class Account:
             name: bucket and bucket.remaining
             for name, bucket in (("rpm", self._rpm), ("tpm", self._tpm), ("rpd", self._rpd))
         }
+        left |= {name: m.remaining for name, m in (("itpm", self._itpm), ("otpm", self._otpm)) if m is not None}
         return {"standing": self.standing.value, "credit_tokens": self.credit_tokens, "remaining": left}
 
     def _refill(self, now_s: float) -> None:
-        for bucket in (self._rpm, self._tpm, self._rpd):
+        for bucket in (self._rpm, self._tpm, self._rpd, self._itpm, self._otpm):
             if bucket is not None:
                 bucket.refill(now_s)
 

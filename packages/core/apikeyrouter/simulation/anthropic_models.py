@@ -25,22 +25,39 @@ __all__ = ["ClaudeFacts", "claude_facts", "model_page"]
 
 @dataclass(frozen=True, slots=True)
 class ClaudeFacts:
-    """`context_tokens`: prompt and output together; `output_tokens`: the most it writes."""
+    """`context_tokens`: prompt and output together; `output_tokens`: the most it writes. `budgets`, `adaptive`: how it
+    may be asked to think; `takes_effort`: how hard; `samples`: takes temperature, top_p and top_k, of which
+    with `one_sampler` not the first two together; `system_turns`: system messages after user turns."""
 
     name: str = ""
     context_tokens: int = 200_000
     output_tokens: int = 64_000
+    budgets: bool = True
+    adaptive: bool = False
+    takes_effort: bool = False
+    samples: bool = True
+    one_sampler: bool = True
+    system_turns: bool = False
+
+
+def _newest(name: str) -> ClaudeFacts:
+    return ClaudeFacts(
+        name, 1_000_000, 128_000, budgets=False, adaptive=True, takes_effort=True, samples=False, system_turns=True
+    )
 
 
 _LISTED: dict[str, ClaudeFacts] = {
-    "claude-opus-4-5-20251101": ClaudeFacts("Claude Opus 4.5"),
+    "claude-opus-5": _newest("Claude Opus 5"),
+    "claude-sonnet-5": _newest("Claude Sonnet 5"),
+    "claude-opus-4-6": ClaudeFacts("Claude Opus 4.6", output_tokens=128_000, adaptive=True, takes_effort=True),
+    "claude-opus-4-5-20251101": ClaudeFacts("Claude Opus 4.5", takes_effort=True),
     "claude-haiku-4-5-20251001": ClaudeFacts("Claude Haiku 4.5"),
     "claude-sonnet-4-5-20250929": ClaudeFacts("Claude Sonnet 4.5"),
     "claude-opus-4-1-20250805": ClaudeFacts("Claude Opus 4.1", output_tokens=32_000),
-    "claude-sonnet-4-20250514": ClaudeFacts("Claude Sonnet 4"),
-    "claude-3-haiku-20240307": ClaudeFacts("Claude Haiku 3", output_tokens=4_096),
+    "claude-sonnet-4-20250514": ClaudeFacts("Claude Sonnet 4", one_sampler=False),
+    "claude-3-haiku-20240307": ClaudeFacts("Claude Haiku 3", output_tokens=4_096, one_sampler=False),
 }
-_UNLISTED = ClaudeFacts(output_tokens=128_000)
+_UNLISTED = ClaudeFacts(output_tokens=128_000, adaptive=True, takes_effort=True, one_sampler=False, system_turns=True)
 _PAGE_MODELS = 20
 _PAGE_MODELS_MOST = 1000
 
@@ -77,7 +94,15 @@ def _page(query: dict[str, str]) -> dict[str, Any]:
     shown = names[first:last][:limit]
     return {
         "data": [
-            {"type": "model", "id": name, "display_name": _LISTED[name].name, "created_at": "2025-02-19T00:00:00Z"}
+            {
+                "type": "model",
+                "id": name,
+                "display_name": _LISTED[name].name,
+                "created_at": "2025-02-19T00:00:00Z",
+                "lifecycle": "active",
+                "max_input_tokens": _LISTED[name].context_tokens,
+                "max_tokens": _LISTED[name].output_tokens,
+            }
             for name in shown
         ],
         "has_more": first + len(shown) < len(names) if "before_id" not in query else first > 0,

@@ -39,7 +39,8 @@ class LimitHeaders(StrEnum):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Limits of one account; None means none. Requests a minute, tokens a minute, requests a day.
+    """Limits of one account; None means none. Requests a minute, tokens a minute, requests a day. `itpm`, `otpm`: input
+    and output tokens a minute, which requests in Anthropic's format are held to.
 
     `refill`: how what was used comes back. `burst_s`: with a continuous refill, over how many seconds the limits of a
     minute are enforced: no more at once than comes back in so long, whatever the headers say (as Azure and Anthropic
@@ -50,6 +51,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rpm: _Positive | None = 500
     tpm: _Positive | None = 200_000
     rpd: _Positive | None = None
+    itpm: _Positive | None = None
+    otpm: _Positive | None = None
     refill: Refill = Refill.Continuous
     burst_s: _Stretch | None = None
     period_s: _Stretch = 60.0

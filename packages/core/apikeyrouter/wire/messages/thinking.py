@@ -74,9 +74,20 @@ def _budgeted(
         losses.parameter(name, f"{ask.model} cannot think where the use of a tool is forced")
     elif max_tokens <= _LEAST_BUDGET_TOKENS:
         losses.parameter(name, f"max_tokens of {max_tokens} leaves no room: thinking takes at least 1024 tokens")
+    elif _mid_call(out["messages"]):
+        losses.harmless(name)
     else:
         out["thinking"] = {"type": "enabled", "budget_tokens": max(_LEAST_BUDGET_TOKENS, min(budget, max_tokens - 1))}
     return config
+
+
+def _mid_call(messages: list[dict[str, Any]]) -> bool:
+    """Whether the last turn of the assistant called tools and its thoughts are not here: models that think by budget
+    then refuse to think on, and the reply is wanted more than the thoughts."""
+    last = next((one["content"] for one in reversed(messages) if one["role"] == "assistant"), "")
+    if isinstance(last, str) or not any(block["type"] == "tool_use" for block in last):
+        return False
+    return last[0]["type"] not in ("thinking", "redacted_thinking")
 
 
 def _known(effort: str | None, model: Claude) -> str:

@@ -1,7 +1,7 @@
 """Turns written as `system` and `messages`.
 
-Main entry: `TurnWriter.write`. Anthropic wants all results of a turn's tools at the beginning of the next user turn, and
-ids of letters, digits, "_" and "-". So consecutive turns of one speaker are merged, and ids of other characters are
+Main entry: `TurnWriter.write`. Anthropic wants all results of a turn's tools at the beginning of the next user turn,
+and ids of letters, digits, "_" and "-". So consecutive turns of one speaker are merged, and ids of other characters are
 respelt, the call and its result alike. (An assistant may speak first: recorded replies show it.) Instructions in front
 become `system`; later ones stay where they are when the model allows it and a user spoke before them (`system_turns`),
 else they move to `system`, which is told.
