@@ -1,5 +1,5 @@
-"""What a running router does besides serving: posts what happened, keeps its leases, remembers limits, follows the
-store's changes.
+"""What a running router does besides serving: posts what happened, keeps its leases, remembers limits, renews
+tokens, follows the store's changes.
 
 `Housekeeping` owns the tasks and ends them in the right order: what is pending is posted first, then every leased slice
 goes back, then the store may close.
@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from apikeyrouter.credentials.keeper import CredentialKeeper
 from apikeyrouter.domain.components.budget_book import BudgetBook
 from apikeyrouter.domain.components.key_manager import KeyManager
 from apikeyrouter.domain.components.quota_memory import QuotaMemory
@@ -34,6 +35,7 @@ class Housekeeping:
         keys: KeyManager,
         memory: QuotaMemory,
         feed: ChangeFeed,
+        credentials: CredentialKeeper,
     ) -> None:
         self._clock = clock
         self._post = post
@@ -41,6 +43,7 @@ class Housekeeping:
         self._keys = keys
         self._memory = memory
         self._feed = feed
+        self._credentials = credentials
         self._tasks: list[asyncio.Task[None]] = []
         feed.subscribe("budget", self._budgets_changed)
         feed.subscribe("lease", self._lease_called)
@@ -54,6 +57,7 @@ class Housekeeping:
             loop.create_task(self._forever(self._post_once), name="apikeyrouter-post"),
             loop.create_task(self._forever(self._book.lessee.run), name="apikeyrouter-leases"),
             loop.create_task(self._forever(self._memory.tick), name="apikeyrouter-quota-memory"),
+            loop.create_task(self._forever(self._credentials.tick), name="apikeyrouter-credentials"),
         ]
 
     async def stop(self, *, same_loop: bool) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
+from apikeyrouter.credentials.keeper import CredentialKeeper
 from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.components.deployment_keeper import DeploymentKeeper
 from apikeyrouter.domain.components.foresight import Foresight
@@ -26,8 +27,10 @@ from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.price_source import PriceList, PriceSource
 from apikeyrouter.domain.interfaces.sealer import Sealer
 from apikeyrouter.domain.interfaces.state_store import StateStore
+from apikeyrouter.domain.interfaces.transport import Transport
 from apikeyrouter.domain.keys.learning import Transition
 from apikeyrouter.domain.keys.record import KeyRecord
+from apikeyrouter.domain.keys.states import KeyEvent
 from apikeyrouter.domain.ledger.ledger import Ledger
 from apikeyrouter.domain.models.events import KeyMoved, Observer
 from apikeyrouter.domain.models.routing_decision import RoutingObjective
@@ -50,6 +53,7 @@ from apikeyrouter.opening import learners_of, open_room
 __all__ = ["RouterParts"]
 
 _log = logging.getLogger("apikeyrouter")
+_REFUSED = frozenset({KeyEvent.AuthSuspected, KeyEvent.AuthRejected})
 
 
 class RouterParts:
@@ -108,8 +112,18 @@ class RouterParts:
         self.prices.follow(self.feed.subscribe, self.directory.changed)
         self.deployments.follow(self.feed.subscribe, self.directory.changed)
         self.policy_engine.follow(self.feed.subscribe)
-        self._house = Housekeeping(self._clock, self._post, costs.book, self.key_manager, self.quota_memory, self.feed)
+        self.credentials = CredentialKeeper(
+            self.state_store, self.key_manager, self._clock, transport=lambda: self.transport
+        )
+        self._house = Housekeeping(
+            self._clock, self._post, costs.book, self.key_manager, self.quota_memory, self.feed, self.credentials
+        )
         self._objectives: dict[str | None, Objective] = {}
+
+    @property
+    def transport(self) -> Transport:
+        """The connections to providers."""
+        raise NotImplementedError
 
     def _open_pool_shares(self) -> PoolShares | None:
         """Pools' limits are shared where other processes may use the same keys: over a store that outlives this one."""
@@ -122,6 +136,7 @@ class RouterParts:
     async def _load(self, sealer: Sealer) -> None:
         """What the store keeps. Raises StateStoreError or SealError."""
         await self.key_manager.open(sealer)
+        self.credentials.open(sealer)
         await self.prices.open()
         await self.deployments.open()
         await self.policy_engine.open()
@@ -144,6 +159,8 @@ class RouterParts:
         else:
             self.directory.changed()
         self.waiting_room.freed()
+        if transition is not None and transition.event in _REFUSED:
+            self.credentials.refused(record)
         if transition is not None and self.journal.observers:
             event = KeyMoved(
                 record.key_id,

@@ -198,6 +198,24 @@ class ApiKeyRouter(RouterParts):
             return await self.key_manager.get_key(known.key_id)
         return await self.key_manager.update(known.key_id, metadata=metadata, label=label)
 
+    async def register_credential(
+        self,
+        provider_id: str,
+        credential: Mapping[str, Any],
+        metadata: Mapping[str, Any] | None = None,
+        label: str | None = None,
+    ) -> APIKey:
+        """Adds a key whose secret is an access token that is renewed ahead of its end. `credential`: its `kind`
+        ("client_credentials", "refresh_token", "google_service_account", "azure_entra", "command") and that kind's
+        fields, see `credentials.specs`; or the file that Google gives for a service account.
+
+        Raises ConfigurationError (a malformed credential), KeyRegistrationError (no token came for it),
+        ProviderNotRegisteredError.
+        """
+        await self.start()
+        self.directory.require(provider_id)
+        return await self.credentials.add(provider_id, credential, metadata, label)
+
     async def revoke_key(self, key_id: str, reason: str = "") -> APIKey:
         """Retires a key for good; running requests end on it."""
         await self.start()

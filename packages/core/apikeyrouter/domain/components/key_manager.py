@@ -26,7 +26,7 @@ from apikeyrouter.domain.keys.counting import KeyCounts
 from apikeyrouter.domain.keys.eligibility import blocked
 from apikeyrouter.domain.keys.joining import take_in
 from apikeyrouter.domain.keys.merging import twins
-from apikeyrouter.domain.keys.metadata import clean_label, clean_material, clean_metadata, key_terms
+from apikeyrouter.domain.keys.metadata import CREDENTIAL, clean_label, clean_material, clean_metadata, key_terms
 from apikeyrouter.domain.keys.record import KeyRecord, Transition
 from apikeyrouter.domain.keys.ring import KeyRing
 from apikeyrouter.domain.keys.rows import api_key_view, seal_context, transition_of
@@ -208,7 +208,10 @@ class KeyManager(KeyAttempts):
         material = record.secret.reveal()
         name = record.label if label is None else clean_label(label, material)
         if metadata is not None:
-            _set_terms(record, clean_metadata(metadata, material))
+            clean = clean_metadata(metadata, material)
+            if CREDENTIAL in record.metadata:  # what it is does not change with what is said of it
+                clean[CREDENTIAL] = record.metadata[CREDENTIAL]
+            _set_terms(record, clean)
             self._ring.reindex()
         record.label = name
         self._writer.renamed(record)

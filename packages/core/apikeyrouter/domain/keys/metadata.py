@@ -20,7 +20,15 @@ import msgspec
 
 from apikeyrouter.domain.errors import KeyRegistrationError
 
-__all__ = ["MATERIAL_LENGTH_MAX", "KeyTerms", "clean_label", "clean_material", "clean_metadata", "key_terms"]
+__all__ = [
+    "CREDENTIAL",
+    "MATERIAL_LENGTH_MAX",
+    "KeyTerms",
+    "clean_label",
+    "clean_material",
+    "clean_metadata",
+    "key_terms",
+]
 
 MATERIAL_LENGTH_MAX = 8192
 """Characters. Common servers refuse header lines beyond 8 KiB."""
@@ -35,6 +43,9 @@ LIMITS: Mapping[str, str] = {
     "concurrency": "requests may be under way at once in the quota pool",
 }
 """Metadata that limits the key's quota pool, in words."""
+
+CREDENTIAL = "credential"
+"""The metadata by which a key tells of which kind of credential its secret is an access token."""
 
 _LABEL_LENGTH_MAX = 64
 _TELLTALE_LENGTH_MIN = 6
