@@ -155,8 +155,9 @@ class Funding:
     def _limit(self, money: Money, most: int, budget_id: str) -> None:
         asked = money.clamp.asked if money.clamp is not None else money.demand.output_limit
         money.demand = money.demand.with_output_limit(most)
-        body = with_max_tokens(money.call.body, money.call.peek, most, model=money.call.model)
-        money.call = replace(money.call, body=body, peek=peek(body))
+        call = money.call
+        body = with_max_tokens(call.body, call.peek, most, model=call.model, operation=call.operation)
+        money.call = replace(call, body=body, peek=peek(body))
         money.clamp = Clamp(asked, most, budget_id)
 
     def _only_held(self, refusal: MoneyRefusal) -> bool:

@@ -3,8 +3,11 @@
 `largest_output_tokens` is the exact inverse of `upper_bound_nano_usd`; `with_max_tokens` edits the cap in the caller's
 bytes and leaves every other byte alone (unknown members, order, spelling of numbers).
 
+Each format has its own member for the cap: `max_tokens` or `max_completion_tokens` (chat, completions), `max_tokens`
+(Messages), `max_output_tokens` (Responses), `generationConfig.maxOutputTokens` (Gemini).
+
 Laws: bound(largest) <= free < bound(largest + 1); a cap is only ever lowered or added, never raised; only members of
-the outermost object count, and of a member given twice both are capped.
+the outermost object count (Gemini: of its `generationConfig`), and of a member given twice both are capped.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import msgspec
 
 from apikeyrouter.domain.cost.estimate import bound_rates
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
-from apikeyrouter.domain.models.call import Peek
+from apikeyrouter.domain.models.call import Operation, Peek
 
 __all__ = ["UNLIMITED_OUTPUT_TOKENS", "cap_member", "largest_output_tokens", "with_max_tokens"]
 
@@ -56,6 +59,10 @@ _NEXT = re.compile(_SPACE + rb"([,}])")
 _OPEN = re.compile(_SPACE + rb"\{" + _SPACE)
 
 _CAPS = (b'"max_tokens"', b'"max_completion_tokens"')
+_CAPS_MESSAGES = (b'"max_tokens"',)
+_CAPS_RESPONSES = (b'"max_output_tokens"',)
+_CAPS_GEMINI = (b'"maxOutputTokens"', b'"max_output_tokens"')
+_CONFIGS = (b'"generationConfig"', b'"generation_config"')
 
 # OpenAI's reasoning models refuse `max_tokens` (API reference, "max_tokens: deprecated, not compatible with o-series").
 _REASONS = re.compile(r"(?:.*/)?(?:o\d|gpt-(?:[5-9]|\d\d)|codex|computer-use)")
@@ -66,18 +73,43 @@ def cap_member(model: str) -> str:
     return "max_completion_tokens" if _REASONS.match(model) else "max_tokens"
 
 
-def with_max_tokens(body: bytes, peek: Peek, limit: int, *, model: str | None = None) -> bytes:
+def with_max_tokens(
+    body: bytes, peek: Peek, limit: int, *, model: str | None = None, operation: Operation = Operation.Chat
+) -> bytes:
     """The request with its output capped at `limit` tokens per choice.
 
-    Lowers the caller's `max_tokens` and `max_completion_tokens` where they are above; if neither is given (or only as
-    null), caps the model's own member. `model`: the model that will serve it, else the one that `peek` names. The body
-    is a JSON object that was peeked without an error; raises ValueError when it is not.
+    Lowers the caller's own caps where they are above; if none is given (or only as null), adds the member that the
+    format of `operation` and the model have for it. `model`: the model that will serve it, else the one that `peek`
+    names. The body is a JSON object that was peeked without an error; raises ValueError when it is not.
     """
-    found = [(name, start, end) for name, start, end in _members(body) if name in _CAPS]
+    match operation:
+        case Operation.Gemini:
+            return _with_config(body, limit)
+        case Operation.Responses:
+            return _capped(body, _CAPS_RESPONSES, "max_output_tokens", limit)
+        case Operation.Messages:
+            return _capped(body, _CAPS_MESSAGES, "max_tokens", limit)
+        case _:
+            return _capped(body, _CAPS, cap_member(model or peek.model or ""), limit)
+
+
+def _with_config(body: bytes, limit: int) -> bytes:
+    """A Gemini request with the cap in each of its `generationConfig`s."""
+    found = [(start, end) for name, start, end in _members(body) if name in _CONFIGS]
+    if not found:
+        return _with_first(body, "generationConfig", b'{"maxOutputTokens":%d}' % limit)
+    for start, end in reversed(found):
+        config = body[start:end] if body[start:end] != b"null" else b"{}"
+        body = body[:start] + _capped(config, _CAPS_GEMINI, "maxOutputTokens", limit) + body[end:]
+    return body
+
+
+def _capped(body: bytes, caps: tuple[bytes, ...], own: str, limit: int) -> bytes:
+    """An object with its caps lowered; with `own` added where it has none."""
+    found = [(name, start, end) for name, start, end in _members(body) if name in caps]
     given = [one for one in found if body[one[1] : one[2]] != b"null"]
     text = b"%d" % limit
     if not given:
-        own = cap_member(model or peek.model or "")
         quoted = f'"{own}"'.encode("ascii")
         nulls = [one for one in found if one[0] == quoted]
         if not nulls:

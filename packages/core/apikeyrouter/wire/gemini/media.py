@@ -1,8 +1,8 @@
 """Pictures, sound, video and documents: `inlineData` and `fileData`, both ways.
 
 Google fetches public https URLs itself (January 2026, at Vertex AI longer; models before 2.5 only there:
-https://blog.google/innovation-and-ai/technology/developers-tools/gemini-api-new-file-limits). So it does with YouTube's,
-its own files and gs:// objects. We never fetch anything.
+https://blog.google/innovation-and-ai/technology/developers-tools/gemini-api-new-file-limits), YouTube's, its files
+and gs:// objects. We never fetch anything.
 Law: base64 is passed on as it came.
 """
 
