@@ -161,6 +161,19 @@ def test_a_thing_whose_key_is_gone_is_409(provider: Upstream) -> None:
         assert len(provider.seen) == seen
 
 
+def test_reading_costs_nothing_under_a_hard_budget(provider: Upstream) -> None:
+    with run_proxy(provider.base_url, KEYS[:1]) as (served, _):
+        budget = {"scope": "global", "limit": "0.0000001", "period": "daily"}
+        assert served.post("/api/v1/budgets", budget).status == 201
+        made_file(served, provider, "file-free")
+        provider.answers("/v1/files/file-free", {"usage": {"prompt_tokens": 5, "completion_tokens": 5}})
+        assert served.get("/v1/files/file-free").status == 200
+        assert served.ask("GET", "/openai/v1/vector_stores").status == 200
+        (decision,) = served.get("/api/v1/decisions?limit=1").json["data"][:1]
+        assert decision.get("cost_usd") in (None, 0, "0")
+        assert served.post("/v1/batches", {"input_file_id": "file-free"}).status == 402
+
+
 # -- raw ---------------------------------------------------------------------------------------------------------------
 
 

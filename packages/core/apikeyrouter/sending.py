@@ -111,7 +111,7 @@ class Sender:
                 if call.streams and _is_event_stream(reply):
                     return await self._begin_stream(order, call, attempt, reply, request.dropped)
                 body, usage = adapter.read_reply(call, await reply.read())
-                charged = attempt.succeed(usage)
+                charged = attempt.succeed(Usage() if call.free else usage)
                 return Reply(
                     order.record,
                     order.taken,

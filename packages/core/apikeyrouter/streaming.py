@@ -136,7 +136,7 @@ class ReplyStream:
             if reader.usage is not None:
                 ratios = self._attempt.learners.deltas
                 ratios.record(self._provider_id, self._call.model, reader.deltas, reader.usage.output_tokens)
-            self.usage = self._attempt.succeed(reader.usage or self._so_far())
+            self.usage = self._attempt.succeed(self._so_far())
             self._journal.ended(self._call, self._attempt.record, self._attempt.fact, self.usage)
             return None
         failure = None
@@ -160,6 +160,8 @@ class ReplyStream:
 
     def _so_far(self) -> Usage:
         """The provider's usage if it came, else input as expected, and output as so many chunks usually are."""
+        if self._call.free:
+            return Usage()
         if self.reader.usage is not None:
             return self.reader.usage
         ratios = self._attempt.learners.deltas

@@ -14,13 +14,13 @@ from typing import Any, Protocol
 
 import msgspec
 
-from apikeyrouter.domain.models.call import Peek, Wire
+from apikeyrouter.domain.models.call import Operation, Peek, Wire
 from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter.sending import Reply
 from apikeyrouter_proxy.incoming import Incoming, Intake
 from apikeyrouter_proxy.principal import Role
-from apikeyrouter_proxy.special import Plan
+from apikeyrouter_proxy.special import FREE_METHODS, Plan
 from apikeyrouter_proxy.wire.errors import WireError
 
 __all__ = ["LocalPins", "Owned", "Pins"]
@@ -89,12 +89,13 @@ class Owned:
         provider_id, key_id = owner
         call = self._intake.call(
             request,
-            target.operation,
+            Operation.Raw,
             Peek(model="", stream="stream=true" in request.query or None),
             provider_id=provider_id,
             method=method,
             path=target.path,
             content_type=request.content_type,
+            free=method in FREE_METHODS or thing_id != "" or kind == "file",
         )
         if key_id:
             objective = self._pinned(objective, provider_id, key_id)

@@ -26,7 +26,7 @@ from apikeyrouter_proxy.wire.errors import Headers, WireError
 from apikeyrouter_proxy.wire.forms import is_form, read_form, with_model
 from apikeyrouter_proxy.wire.raw_path import raw_path
 
-__all__ = ["Plan", "Special", "narrowed"]
+__all__ = ["FREE_METHODS", "Plan", "Special", "narrowed"]
 
 
 @dataclasses.dataclass(slots=True)
@@ -140,6 +140,7 @@ class Special:
         else:
             call = self._intake.call(request, target.operation, check(target.operation, request.body), path=target.path)
         call.peek.stream = False
+        call.free = True
         plan = self._plan(request, call)
         try:
             who = self._offering(call)
@@ -190,7 +191,12 @@ class Special:
             path=path,
             content_type=request.content_type,
         )
+        call.free = call.method in FREE_METHODS
         return self._plan(request, call)
+
+
+FREE_METHODS = frozenset({"GET", "HEAD", "DELETE"})
+"""Reading and deleting cost nothing."""
 
 
 def narrowed(objective: Objective, providers: frozenset[str]) -> Objective:

@@ -157,9 +157,8 @@ def _below_root(rest: str, *, beta: bool, headers: Mapping[bytes, bytes]) -> Tar
         hit = pattern.fullmatch(rest)
         if hit is not None:
             provider_id = "anthropic" if wire is Wire.Messages else None
-            operation = Operation.Responses if thing == "response" else Operation.Raw
             return Target(
-                Kind.Owned, operation, wire, methods, path=rest, thing=(thing, hit[1]), provider_id=provider_id
+                Kind.Owned, wire=wire, methods=methods, path=rest, thing=(thing, hit[1]), provider_id=provider_id
             )
     hit = _GEMINI.fullmatch(rest)
     if hit is not None and hit[2] in _VERBS:

@@ -167,7 +167,7 @@ class Chooser:
         lines = quota.lines(demand.needs(quota.dialect.charges))
         accounts: tuple[Account, ...] = ()
         book = self._costs.book
-        if book.any:
+        if book.any and not demand.free:
             provider_id, key_id = candidate.record.provider_id, candidate.record.key_id
             accounts = book.accounts_for(provider_id, key_id, asked, tags, now_s=now_s)
             if accounts:

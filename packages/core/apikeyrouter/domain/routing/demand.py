@@ -45,13 +45,14 @@ class Demand:
     `output_limit`: the caller's cap per choice, None when there is none. `choices`: how many replies it may be billed
     for; 0 for requests that generate nothing. `bound`: of the input. `tenant`, `template`: whose and which kind of
     request it is, for the statistics of lengths. `session`: the caller's name for a conversation, "" without one.
-    `tier`: the service tier that it asks for ("" for none). `sizes`: the same call as other models would serve it
-    (`of`), by model, None while nobody asked.
+    `free`: nobody bills for it. `tier`: the service tier that it asks for ("" for none). `sizes`: the same call as
+    other models would serve it (`of`), by model, None while nobody asked.
     """
 
     __slots__ = (
-        "_body", "_lengths", "_needs", "_ratios", "_rough", "_template", "bound", "choices", "input_expected", "model",
-        "operation", "output_expected", "output_limit", "peek", "session", "sizes", "streams", "tenant", "tier",
+        "_body", "_lengths", "_needs", "_ratios", "_rough", "_template", "bound", "choices", "free", "input_expected",
+        "model", "operation", "output_expected", "output_limit", "peek", "session", "sizes", "streams", "tenant",
+        "tier",
     )  # fmt: skip
 
     def __init__(
@@ -70,10 +71,11 @@ class Demand:
         self._body = call.body
         self._rough = False  # `bound` is that of another model
         self.sizes: dict[str, Demand] | None = None
-        self.bound = tight_input_bound(call.body, call.model)
+        free = self.free = call.free
+        self.bound = InputBound(0, "content") if free else tight_input_bound(call.body, call.model)
         self._template = template
         self.output_limit: int | None = 0
-        if call.operation in _WITHOUT_OUTPUT:
+        if free or call.operation in _WITHOUT_OUTPUT:
             self.choices = 0
             self.expect(call.provider_id or "")
             return
@@ -236,7 +238,7 @@ class Demand:
     def learn(self, provider_id: str, input_tokens: int, output_tokens: int) -> None:
         """Takes in what the provider counted for this call. Calls with pictures, sound or texts
         from elsewhere teach no ratio."""
-        if not self.bound.media_tokens and not self.bound.unbounded:
+        if not self.free and not self.bound.media_tokens and not self.bound.unbounded:
             self._ratios.record(provider_id, self.model, self.bound.content_bytes, input_tokens)
         if self.choices:
             each = output_tokens // self.choices
