@@ -120,7 +120,10 @@ class ResponsesStreamReader:
         self.usage = usage_of_openai(payload) or self.usage
         if self.error is not None:
             return
-        event = msgspec.json.decode(payload)
+        try:
+            event = msgspec.json.decode(payload)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return
         inner = event.get("response")
         if event.get("type") != "error" and not isinstance(inner, dict) and not event.get("error"):
             return
