@@ -22,6 +22,7 @@ from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
 from apikeyrouter.infrastructure.clock import SystemClock
 from apikeyrouter.infrastructure.state_store import open_store
+from apikeyrouter.pinning import Pins
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter_proxy import logs
 from apikeyrouter_proxy.access import Access, check_safe_start
@@ -30,7 +31,6 @@ from apikeyrouter_proxy.data_plane import DataPlane
 from apikeyrouter_proxy.metrics import Gauges, KeyGauge, Metrics
 from apikeyrouter_proxy.metrics_board import MetricsBoard
 from apikeyrouter_proxy.model_list import ModelList
-from apikeyrouter_proxy.owned import LocalPins
 from apikeyrouter_proxy.providers import SETTING as PROVIDERS
 from apikeyrouter_proxy.providers import SIMULATED, ProviderBook
 from apikeyrouter_proxy.quota_alerts import QuotaAlerts
@@ -80,6 +80,7 @@ class Proxy:
     retired: RetiredMaterial
     audit: Audit
     simulation: Simulation
+    pins: Pins
     webhooks: Webhooks | None = None
     notes: list[str] = field(default_factory=list)
     worker: int = 0
@@ -106,6 +107,7 @@ class Proxy:
             if self.webhooks is not None:
                 await self.webhooks.aclose()
             await self.simulation.close()
+            await self.pins.stop()
         finally:
             self.request_log.flush()
             await self.router.aclose()
@@ -122,6 +124,7 @@ async def open_proxy(settings: ProxySettings, clock: Clock | None = None, *, sea
         await proxy.router.state_store.open()
         await proxy.router.feed.start()  # before anything is loaded, so that no change falls between
         await proxy.virtual_keys.open()
+        await proxy.pins.start()
         await (_begin(proxy) if seat is None else _begin_beside(proxy))
     except BaseException:
         await proxy.aclose()
@@ -192,6 +195,7 @@ def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
         QuotaAlerts(clock, store.post, router.quota_awareness_engine.labels_of, webhooks.queue if webhooks else None)
     )
     virtual_keys = VirtualKeys(store, clock)
+    pins = Pins(store, feed=router.feed, clock=clock)
     access = Access(settings, virtual_keys, clock, router.feed)
     proxy = Proxy(
         settings=settings,
@@ -202,7 +206,7 @@ def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
         data_plane=DataPlane(
             router,
             access,
-            pins=LocalPins(),
+            pins=pins,
             body_limit_bytes=settings.body_limit_bytes,
             upload_limit_bytes=settings.upload_limit_bytes,
             drop_params=settings.drop_params,
@@ -214,6 +218,7 @@ def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
         retired=RetiredMaterial(store),
         audit=Audit(store, router.journal),
         simulation=Simulation(router, lambda: _simulation_over(proxy, seat)),
+        pins=pins,
         webhooks=webhooks,
         worker=0 if seat is None else seat.number,
     )

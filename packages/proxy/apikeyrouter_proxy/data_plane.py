@@ -16,11 +16,12 @@ from typing import Any
 
 from apikeyrouter.domain.errors import RouterError, StateStoreError
 from apikeyrouter.domain.models.call import Call, Operation, Tenant, Wire
+from apikeyrouter.pinning import Pins
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter.sending import Reply
 from apikeyrouter_proxy.access import Access
 from apikeyrouter_proxy.incoming import Incoming, Intake, policy_of
-from apikeyrouter_proxy.owned import Owned, Pins
+from apikeyrouter_proxy.owned import Owned
 from apikeyrouter_proxy.replies import explaining, send_answer, send_body, send_error, send_stream
 from apikeyrouter_proxy.special import Plan, Special
 from apikeyrouter_proxy.watching import ClientWatch
@@ -85,7 +86,7 @@ class DataPlane:
                 call = self._plain(request)
                 objective = self._intake.objective(headers, principal)
             else:
-                plan = self._plan(request)
+                plan = await self._plan(request)
                 call, objective = plan.call, plan.objective
                 if plan.answer is not None:
                     told = plan.answer[1] + self._limits(tenant)
@@ -129,9 +130,9 @@ class DataPlane:
             return self._intake.call(request, operation, peeked, model=MODERATION_MODEL)
         return self._intake.call(request, operation, peeked)
 
-    def _plan(self, request: Incoming) -> Plan:
+    async def _plan(self, request: Incoming) -> Plan:
         if request.target.kind is Kind.Owned:
-            return self._owned.plan(request)
+            return await self._owned.plan(request)
         return self._special.plan(request)
 
     def _explaining(self, call: Call, reply: Reply, wire: Wire) -> Headers:

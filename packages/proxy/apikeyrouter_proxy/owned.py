@@ -8,14 +8,14 @@ administrators see them.
 from __future__ import annotations
 
 import dataclasses
-from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from apikeyrouter.domain.models.call import Operation, Peek, Wire
 from apikeyrouter.domain.routing.objectives import Objective
+from apikeyrouter.pinning import Owner, Pins
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter.sending import Reply
 from apikeyrouter_proxy.incoming import Incoming, Intake
@@ -23,42 +23,10 @@ from apikeyrouter_proxy.principal import Role
 from apikeyrouter_proxy.special import FREE_METHODS, Plan
 from apikeyrouter_proxy.wire.errors import WireError
 
-__all__ = ["LocalPins", "Owned", "Pins"]
+__all__ = ["Owned"]
 
-Owner = tuple[str, str]
-_PINS_MAX = 10_000
 _MADE_WITH = "input_file_id"
 _RESULTS = ("output_file_id", "error_file_id")
-
-
-class Pins(Protocol):
-    """Who made what: `apikeyrouter.pinning`."""
-
-    def learn(self, kind: str, thing_id: str, provider_id: str, key_id: str) -> None:
-        """This key of this provider made it."""
-        ...
-
-    def owner(self, kind: str, thing_id: str) -> Owner | None:
-        """(provider, key), or None when nobody knows."""
-        ...
-
-
-class LocalPins:
-    """Remembers in this process, the last ones."""
-
-    def __init__(self) -> None:
-        self._owners: OrderedDict[tuple[str, str], Owner] = OrderedDict()
-
-    def learn(self, kind: str, thing_id: str, provider_id: str, key_id: str) -> None:
-        """See `Pins`."""
-        self._owners[kind, thing_id] = (provider_id, key_id)
-        self._owners.move_to_end((kind, thing_id))
-        if len(self._owners) > _PINS_MAX:
-            self._owners.popitem(last=False)
-
-    def owner(self, kind: str, thing_id: str) -> Owner | None:
-        """See `Pins`."""
-        return self._owners.get((kind, thing_id))
 
 
 class _Made(msgspec.Struct, gc=False):
@@ -75,15 +43,15 @@ class Owned:
         self._intake = intake
         self._pins = pins
 
-    def plan(self, request: Incoming) -> Plan:
+    async def plan(self, request: Incoming) -> Plan:
         """See `Plan`. Raises WireError 400, 403, 404, 409."""
         target, method = request.target, request.scope["method"]
         kind, thing_id = target.thing
         objective = self._intake.objective(request.headers, request.principal)
         if thing_id:
-            owner = self._owner(kind, thing_id, request)
+            owner = await self._owner(kind, thing_id, request)
         elif method == "POST":
-            owner = self._maker(kind, request)
+            owner = await self._maker(kind, request)
         else:
             owner = self._listed(request, objective)
         provider_id, key_id = owner
@@ -103,9 +71,9 @@ class Owned:
 
     # -- whose it is ------------------------------------------------------------------------------------------------
 
-    def _owner(self, kind: str, thing_id: str, request: Incoming) -> Owner:
+    async def _owner(self, kind: str, thing_id: str, request: Incoming) -> Owner:
         """Raises WireError 404 for what nobody here has made, 409 for what nobody can reach any more."""
-        owner = self._pins.owner(kind, thing_id)
+        owner = await self._pins.look_up(kind, thing_id)
         if owner is None:
             known = self._only_key(request)
             if known is None:
@@ -122,7 +90,7 @@ class Owned:
             )
         return owner
 
-    def _maker(self, kind: str, request: Incoming) -> Owner:
+    async def _maker(self, kind: str, request: Incoming) -> Owner:
         """Who shall make it: for a batch of a file, whoever has the file; else any key of the provider."""
         if kind == "batch" and request.target.wire is not Wire.Messages:
             file_id = _member(request.body, _MADE_WITH)
@@ -133,7 +101,7 @@ class Owned:
                     code="missing_required_parameter",
                     param=_MADE_WITH,
                 )
-            return self._owner("file", file_id, request)
+            return await self._owner("file", file_id, request)
         return self._provider(request), ""
 
     def _listed(self, request: Incoming, objective: Objective) -> Owner:

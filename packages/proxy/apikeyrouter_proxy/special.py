@@ -85,7 +85,7 @@ class Special:
         call = self._intake.call(request, target.operation, peeked, model=target.model, query=query)
         peeked.model = call.model
         if target.path:
-            call.path = target.path.replace("{model}", call.model)
+            call.path = target.path  # the adapter knows how it writes the model's name in there
         return call
 
     def _form(self, request: Incoming) -> Plan:
