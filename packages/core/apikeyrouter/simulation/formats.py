@@ -16,6 +16,7 @@ from apikeyrouter.simulation.anthropic_format import AnthropicFormat
 from apikeyrouter.simulation.api_errors import ApiError, Headers
 from apikeyrouter.simulation.connection import Scope
 from apikeyrouter.simulation.delivery import Reply
+from apikeyrouter.simulation.gemini_format import GeminiFormat
 from apikeyrouter.simulation.openai_format import OpenAIFormat
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Format(Protocol):
 
 
 _OPENAI = OpenAIFormat()
-_OTHERS: tuple[Format, ...] = (AnthropicFormat(),)
+_OTHERS: tuple[Format, ...] = (AnthropicFormat(), GeminiFormat())
 
 
 def format_of(scope: Scope) -> Format:
