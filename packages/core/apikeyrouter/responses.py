@@ -21,6 +21,8 @@ from apikeyrouter.sending import Reply
 
 __all__ = ["StreamChunk", "build_response", "cost_of", "stream_events"]
 
+_REQUEST_IDS = (b"x-request-id", b"request-id")  # OpenAI's and most others', Anthropic's
+
 
 class StreamChunk(str):
     """A piece of a streamed reply. As a string it is the text delta ("" for chunks that carry none).
@@ -76,7 +78,7 @@ def build_response(
     cost = cost_of(usage, taken.candidate.price)
     record = reply.record
     last = record.attempts[-1]
-    provider_request_id = next((v.decode("latin-1") for k, v in reply.headers if k == b"x-request-id"), None)
+    provider_request_id = next((v.decode("latin-1") for k, v in reply.headers if k in _REQUEST_IDS), None)
     metadata = ResponseMetadata(
         model_used=raw.get("model") or call.model,
         provider_id=taken.scored.provider_id,

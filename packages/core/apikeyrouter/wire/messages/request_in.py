@@ -138,8 +138,13 @@ def _number(members: dict[str, Any], name: str, kind: type) -> Any:
     return value
 
 
+def _or_empty(members: dict[str, Any], name: str) -> Any:
+    value = members.get(name)
+    return {} if value is None else value
+
+
 def _texts(value: Any, name: str) -> list[str]:
-    found = expect(value or [], list, name, "an array of strings")
+    found = expect([] if value is None else value, list, name, "an array of strings")
     if not all(isinstance(one, str) for one in found):
         raise MalformedError(f"{name}: expected an array of strings", param=name)
     return list(found)
@@ -147,7 +152,7 @@ def _texts(value: Any, name: str) -> list[str]:
 
 def _tools(value: Any, losses: Losses) -> list[Tool]:
     tools = []
-    for at, one in enumerate(expect(value or [], list, "tools", "an array of tools")):
+    for at, one in enumerate(expect([] if value is None else value, list, "tools", "an array of tools")):
         where = f"tools[{at}]"
         tool = expect(one, dict, where, "an object")
         kind = tool.get("type")
@@ -208,7 +213,7 @@ def _thinking(ask: Ask, value: Any, losses: Losses) -> None:
 
 def _output(ask: Ask, members: dict[str, Any], losses: Losses) -> None:
     """`output_config` and the older `output_format`."""
-    config = expect(members.get("output_config") or {}, dict, "output_config", "an object")
+    config = expect(_or_empty(members, "output_config"), dict, "output_config", "an object")
     effort = config.get("effort")
     if effort is not None:
         expect(effort, str, "output_config.effort", "a string")
@@ -228,7 +233,7 @@ def _output(ask: Ask, members: dict[str, Any], losses: Losses) -> None:
 
 
 def _about_the_caller(ask: Ask, members: dict[str, Any], losses: Losses) -> None:
-    metadata = expect(members.get("metadata") or {}, dict, "metadata", "an object")
+    metadata = expect(_or_empty(members, "metadata"), dict, "metadata", "an object")
     user = metadata.get("user_id")
     if isinstance(user, str):
         ask.user = user
