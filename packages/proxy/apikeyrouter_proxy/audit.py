@@ -20,6 +20,7 @@ __all__ = ["KINDS", "Audit"]
 _ADMIN = (
     "admin.provider.added",
     "admin.provider.removed",
+    "admin.credential.added",
     "admin.key.added",
     "admin.key.changed",
     "admin.key.disabled",
@@ -44,6 +45,7 @@ _ADMIN = (
 _CORE = (
     "key.registered",
     "key.transition",
+    "credential.failed",
     "budget.created",
     "budget.updated",
     "budget.deleted",

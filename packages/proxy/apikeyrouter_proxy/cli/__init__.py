@@ -17,12 +17,15 @@ import typer
 from apikeyrouter_proxy.cli import (
     budgets,
     chat,
+    credentials,
     decisions,
     deployments,
     doctor,
     keys,
+    models,
     policies,
     prices,
+    providers,
     quota,
     serve,
     sim,
@@ -51,6 +54,9 @@ serve.register(app)
 sim.register(app)
 simulate.register(app)
 keys.register(app)
+credentials.register(app)
+providers.register(app)
+models.register(app)
 virtual_keys.register(app)
 budgets.register(app)
 spend.register(app)

@@ -16,6 +16,7 @@ def include_routes(app: FastAPI) -> None:
         errors,
         health,
         management_budgets,
+        management_credentials,
         management_deployments,
         management_keys,
         management_policies,
@@ -32,6 +33,7 @@ def include_routes(app: FastAPI) -> None:
     for module in (
         openai,
         management_keys,
+        management_credentials,
         management_prices,
         management_providers,
         management_budgets,
