@@ -18,6 +18,7 @@ from apikeyrouter.simulation.connection import Scope
 from apikeyrouter.simulation.delivery import Reply
 from apikeyrouter.simulation.gemini_format import GeminiFormat
 from apikeyrouter.simulation.openai_format import OpenAIFormat
+from apikeyrouter.simulation.responses_format import ResponsesFormat
 
 if TYPE_CHECKING:
     from apikeyrouter.simulation.asgi import SimulatedProvider
@@ -70,7 +71,7 @@ class Format(Protocol):
 
 
 _OPENAI = OpenAIFormat()
-_OTHERS: tuple[Format, ...] = (AnthropicFormat(), GeminiFormat())
+_OTHERS: tuple[Format, ...] = (AnthropicFormat(), GeminiFormat(), ResponsesFormat())
 
 
 def format_of(scope: Scope) -> Format:
