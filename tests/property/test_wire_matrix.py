@@ -1,0 +1,141 @@
+"""Any client format to any provider format and back keeps what both can say: requests, whole replies, streams."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from apikeyrouter import wire as wire_package
+from apikeyrouter.domain.models.call import CONVERSATIONS, Wire
+from apikeyrouter.wire.codec import MalformedError, codec_of
+from apikeyrouter.wire.losses import Losses
+from tests.support.wire_grammar import check_stream
+from tests.support.wire_values import MODELS, answer_of, answers, asks, events_of, said_in_answer, said_in_ask
+
+_PACKAGES = {
+    Wire.Chat: "chat", Wire.Responses: "responses", Wire.Messages: "messages", Wire.Gemini: "gemini",
+    Wire.Converse: "converse", Wire.Cohere: "cohere",
+}  # fmt: skip
+_HOME = Path(wire_package.__file__).parent
+PROVIDERS = [wire for wire in Wire if (_HOME / _PACKAGES[wire] / "codec.py").exists()]
+CLIENTS = [wire for wire in PROVIDERS if wire in CONVERSATIONS.values()]
+PAIRS = list(itertools.product(CLIENTS, PROVIDERS))
+few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+cuts = st.lists(st.integers(1, 400), min_size=1, max_size=20)
+
+
+def pieces(data: bytes, sizes: list[int]) -> list[bytes]:
+    found, at = [], 0
+    for size in itertools.cycle(sizes):
+        if at >= len(data):
+            return found
+        found.append(data[at : at + size])
+        at += size
+    return found
+
+
+@pytest.mark.parametrize(("client", "provider"), PAIRS)
+@few
+@given(data=st.data())
+def test_a_request_says_the_same_in_the_providers_format(client: Wire, provider: Wire, data: st.DataObject) -> None:
+    ask = data.draw(asks(MODELS[client]))
+    if Wire.Responses in (client, provider):  # which has no such parameter
+        ask.stop = []
+    losses = Losses("test", may_drop=False)
+    body = codec_of(client).write_request(ask, losses)
+    read = codec_of(client).read_request(body, losses, model=MODELS[provider], stream=ask.stream)
+    sent = codec_of(provider).write_request(read, losses)
+    losses.check()
+    understood = codec_of(provider).read_request(sent, losses, model=MODELS[provider], stream=ask.stream)
+    losses.check()
+    assert said_in_ask(understood) == said_in_ask(ask)
+
+
+@pytest.mark.parametrize(("client", "provider"), PAIRS)
+@few
+@given(data=st.data())
+def test_a_reply_says_the_same_in_the_clients_format(client: Wire, provider: Wire, data: st.DataObject) -> None:
+    answer = data.draw(answers(provider))
+    came = codec_of(provider).read_answer(codec_of(provider).write_answer(answer, "asked"))
+    assert said_in_answer(came, {provider}) == said_in_answer(answer, {provider})
+    understood = codec_of(client).read_answer(codec_of(client).write_answer(came, "asked"))
+    assert said_in_answer(understood, {client, provider}) == said_in_answer(answer, {client, provider})
+    assert understood.model == answer.model
+
+
+@pytest.mark.parametrize(("client", "provider"), PAIRS)
+@few
+@given(data=st.data())
+def test_a_stream_says_the_same_in_the_clients_format(client: Wire, provider: Wire, data: st.DataObject) -> None:
+    answer = data.draw(answers(provider))
+    first = codec_of(provider).encoder("asked", want_usage=True)
+    sent = b"".join(map(first.encode, events_of(answer, data.draw(st.integers(1, 5))))) + first.finish()
+    decoder = codec_of(provider).decoder()
+    events = [event for piece in pieces(sent, data.draw(cuts)) for event in decoder.feed(piece)]
+    events += decoder.finish()
+    assert decoder.done
+    assert said_in_answer(answer_of(events), {provider}) == said_in_answer(answer, {provider})
+    second = codec_of(client).encoder("asked", want_usage=True)
+    out = b"".join(map(second.encode, events)) + second.finish()
+    check_stream(client, out)
+    understood = codec_of(client).decoder()
+    again = answer_of([*understood.feed(out), *understood.finish()])
+    assert understood.done
+    assert said_in_answer(again, {client, provider}) == said_in_answer(answer, {client, provider})
+
+
+@pytest.mark.parametrize("wire", PROVIDERS)
+@few
+@given(data=st.data())
+def test_a_stream_reads_the_same_however_the_network_cuts_it(wire: Wire, data: st.DataObject) -> None:
+    answer = data.draw(answers(wire))
+    encoder = codec_of(wire).encoder("asked", want_usage=True)
+    sent = b"".join(map(encoder.encode, events_of(answer))) + encoder.finish()
+    whole, cut = codec_of(wire).decoder(), codec_of(wire).decoder()
+    at_once = [*whole.feed(sent), *whole.finish()]
+    bit_by_bit = [event for piece in pieces(sent, data.draw(cuts)) for event in cut.feed(piece)]
+    bit_by_bit += cut.finish()
+    assert bit_by_bit == at_once
+    assert cut.done == whole.done
+
+
+@pytest.mark.parametrize("wire", PROVIDERS)
+@few
+@given(data=st.data())
+def test_no_bytes_break_a_reader(wire: Wire, data: st.DataObject) -> None:
+    codec = codec_of(wire)
+    losses = Losses("test", may_drop=True)
+    good = data.draw(
+        st.one_of(
+            asks(MODELS[wire]).map(lambda ask: codec.write_request(ask, losses)),
+            answers(wire).map(lambda answer: codec.write_answer(answer, "asked")),
+            st.binary(max_size=60),
+        )
+    )
+    body = bytearray(good)
+    for _ in range(data.draw(st.integers(0, 4))):
+        if body:
+            at = data.draw(st.integers(0, len(body) - 1))
+            body[at : at + data.draw(st.integers(0, 6))] = data.draw(
+                st.sampled_from([b"", b"null", b'"', b"{}", b"[]", b"1e999", b"\xff", b"\\ud800", b"true", b",", b":"])
+            )
+    try:
+        ask = codec.read_request(bytes(body), losses, model="m", stream=True)
+    except MalformedError:
+        pass
+    else:
+        codec.write_request(ask, losses)
+    try:
+        answer = codec.read_answer(bytes(body))
+    except ValueError:
+        pass
+    else:
+        codec.write_answer(answer, "asked")
+    decoder = codec.decoder()
+    encoder = codec.encoder("asked", want_usage=True)
+    for event in [*decoder.feed(b"data: " + bytes(body) + b"\n\n"), *decoder.finish()]:
+        encoder.encode(event)
