@@ -32,7 +32,7 @@ from apikeyrouter_proxy.metrics import Gauges, KeyGauge, Metrics
 from apikeyrouter_proxy.metrics_board import MetricsBoard
 from apikeyrouter_proxy.model_list import ModelList
 from apikeyrouter_proxy.providers import SETTING as PROVIDERS
-from apikeyrouter_proxy.providers import SIMULATED, ProviderBook
+from apikeyrouter_proxy.providers import SIMULATED, ProviderBook, register_configured
 from apikeyrouter_proxy.quota_alerts import QuotaAlerts
 from apikeyrouter_proxy.revoked import RetiredMaterial
 from apikeyrouter_proxy.settings import ProxySettings
@@ -144,6 +144,7 @@ async def _begin(proxy: Proxy) -> None:
     simulated = await proxy.simulation.find()
     first_run = not any(row.provider_id != SIMULATED for row in await router.state_store.load_keys())
     await router.register_provider("openai", OpenAIAdapter(settings.openai_base_url))
+    await register_configured(router, settings.providers)
     await proxy.providers.refresh(router)
     proxy.notes += settings.warnings
     proxy.notes += await _take_env_keys(proxy)
@@ -168,6 +169,7 @@ async def _begin_beside(proxy: Proxy) -> None:
     await proxy.retired.open()
     with logs.told_before("apikeyrouter"):
         await proxy.router.register_provider("openai", OpenAIAdapter(proxy.settings.openai_base_url))
+    await register_configured(proxy.router, proxy.settings.providers)
     await proxy.providers.refresh(proxy.router)
     await proxy.simulation.refresh()
 

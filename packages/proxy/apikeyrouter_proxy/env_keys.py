@@ -1,7 +1,9 @@
 """Provider keys that come from the environment.
 
 Main entry: `read_env_keys`. `OPENAI_API_KEY` holds one key or a comma-separated list, so do `OPENAI_API_KEYS` and
-`OPENAI_API_KEY_1`, `_2` ... (any number, read in numeric order).
+`OPENAI_API_KEY_1`, `_2` ... (any number, read in numeric order); the same for the variables of every provider that the
+catalogue knows (`GROQ_API_KEY`). Azure's counts only when the whole set of its variables is there. A server that needs
+no key is there when its address is (`OLLAMA_BASE_URL`).
 Laws: blanks are ignored, the same key given twice counts once, text that documentation uses in place of a key is
 ignored with a warning, and no warning or error ever repeats a value: they name the variable.
 """
@@ -13,11 +15,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from apikeyrouter.domain.keys.secret import Secret
+from apikeyrouter.infrastructure.adapters.azure_adapter import AzureSettings, azure_settings
+from apikeyrouter.infrastructure.catalogue.provider_row import KEYLESS, ProviderRow
+from apikeyrouter.infrastructure.catalogue.providers import rows
 
-__all__ = ["EnvKey", "is_placeholder", "read_env_keys", "unquoted"]
+__all__ = ["EnvKey", "is_placeholder", "key_variables", "read_env_keys", "unquoted"]
 
-_PROVIDER_ID = "openai"
-_NAME = re.compile(r"OPENAI_API_KEY(?:S|_(\d{1,6}))?")
+_NAME = re.compile(r"(.+?)(?:S|_(\d{1,6}))?")
 _PLACEHOLDER = re.compile(
     r"<.*>|.*(?:\.\.\.|…)|sk-x+|x+|\*+"
     r"|(?:sk-)?(?:your|my|insert|replace|enter|paste|add)[-_ ].*(?:key|token|secret|here).*"
@@ -47,15 +51,33 @@ def unquoted(text: str) -> str:
     return text[1:-1].strip() if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
-def read_env_keys(environ: Mapping[str, str]) -> tuple[list[EnvKey], list[str], list[str]]:
-    """(keys, warnings, faults), in the order `OPENAI_API_KEY`, `OPENAI_API_KEYS`, then by number.
+def key_variables(added: Iterable[ProviderRow] = ()) -> dict[str, str]:
+    """Variables that hold keys, with the provider that each is for, in the order in which providers come: OpenAI's
+    first (Azure's, when it counts, goes before it), then Anthropic's. `added`: rows of the user's own."""
+    found = {"OPENAI_API_KEY": "openai", "ANTHROPIC_API_KEY": "anthropic"}
+    found |= {"GEMINI_API_KEY": "gemini", "GOOGLE_API_KEY": "gemini"}
+    for row in (*rows().values(), *added):
+        found |= {name: row.id for name in row.env if name not in found}
+    return found
+
+
+def read_env_keys(
+    environ: Mapping[str, str], added: Iterable[ProviderRow] = ()
+) -> tuple[list[EnvKey], list[str], list[str]]:
+    """(keys, warnings, faults): by provider, there `OPENAI_API_KEY`, `OPENAI_API_KEYS`, then by number. `added`: rows
+    of the user's own.
 
     A fault is a value that no HTTP header could carry.
     """
     keys: list[EnvKey] = []
     warnings: list[str] = []
     faults: list[str] = []
-    for variable in _variables(environ):
+    added = tuple(added)
+    known = key_variables(added)
+    azure = azure_settings(environ)
+    if azure is not None:
+        known = _with_azure(known, azure, warnings)
+    for variable, provider_id in _variables(environ, known):
         for place, text in enumerate(_SEPARATORS.split(unquoted(environ[variable])), start=1):
             material = unquoted(text)
             where = variable if place == 1 else f"{variable} (entry {place})"
@@ -68,11 +90,30 @@ def read_env_keys(environ: Mapping[str, str]) -> tuple[list[EnvKey], list[str], 
                     f"{where}: holds white space or characters beyond ASCII inside a key; copy the key again, "
                     "and separate several keys by commas."
                 )
-            elif all(material != known.material.reveal() for known in keys):
-                keys.append(EnvKey(variable, _PROVIDER_ID, Secret(material)))
+            elif all((material, provider_id) != (one.material.reveal(), one.provider_id) for one in keys):
+                keys.append(EnvKey(variable, provider_id, Secret(material)))
+    for row in (*rows().values(), *added):
+        if row.keyless and environ.get(row.base_env, "").strip() and all(one.provider_id != row.id for one in keys):
+            keys.append(EnvKey(row.base_env, row.id, Secret(KEYLESS)))
     return keys, warnings, faults
 
 
-def _variables(environ: Iterable[str]) -> list[str]:
-    found = [(match, name) for name in environ if (match := _NAME.fullmatch(name))]
-    return [name for match, name in sorted(found, key=lambda one: (int(one[0][1] or -1), one[1]))]
+def _with_azure(known: dict[str, str], azure: AzureSettings, warnings: list[str]) -> dict[str, str]:
+    """The variables with Azure's in front, or a warning about what its set lacks."""
+    if azure.missing:
+        warnings.append(f"Azure OpenAI is not used: {' and '.join(azure.missing)} must be set as well.")
+        return known
+    return {azure.key_variable: "azure", **known}
+
+
+def _variables(environ: Iterable[str], known: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(variable, provider id) of those that are set, in order."""
+    order = {name: place for place, name in enumerate(known)}
+    found: list[tuple[int, int, str]] = []
+    for name in environ:
+        match = _NAME.fullmatch(name)
+        base = name if name in order else match[1] if match else ""
+        if base in order:
+            number = -1 if name == base or not match or not match[2] else int(match[2])
+            found.append((order[base], number, name))
+    return [(name, known[list(order)[place]]) for place, _, name in sorted(found)]

@@ -1,8 +1,8 @@
-"""Providers that an operator added: OpenAI-compatible servers, kept across restarts.
+"""Providers besides OpenAI: those that the settings name, and those that an operator added, kept across restarts.
 
-Main entries: `ProviderBook`, and `check_address`, which decides whether a base URL may be used at all. An address
-inside a private network is a way into it (SSRF), so it needs an explicit word; loopback does not, since local model
-servers live there.
+Main entries: `register_configured`, `ProviderBook`, and `check_address`, which decides whether a base URL may be used
+at all. An address inside a private network is a way into it (SSRF), so it needs an explicit word; loopback does not,
+since local model servers live there.
 """
 
 from __future__ import annotations
@@ -10,19 +10,22 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 import msgspec
 
 from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.domain.interfaces.clock import Clock
+from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
 from apikeyrouter.domain.interfaces.state_store import StateStore
 from apikeyrouter.infrastructure.adapters.base import checked_base_url
 from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
+from apikeyrouter.infrastructure.catalogue.providers import provider
 from apikeyrouter.router import ApiKeyRouter
+from apikeyrouter_proxy.provider_settings import Configured
 
-__all__ = ["SETTING", "SIMULATED", "AddedProvider", "ProviderBook", "check_address"]
+__all__ = ["SETTING", "SIMULATED", "AddedProvider", "ProviderBook", "check_address", "register_configured"]
 
 SIMULATED = "simulated"
 """The id of the provider that stands in while no key is configured."""
@@ -38,8 +41,9 @@ _CREDENTIAL_WORDS = ("authorization", "cookie", "api-key", "apikey", "token", "s
 
 
 class AddedProvider(msgspec.Struct, frozen=True):
-    """What a provider was registered with. `headers`: sent with every request; never credentials. `changed_us`: when it
-    was added or removed, in microseconds of UTC. `removed`: it is kept only to say that it is gone."""
+    """What a provider was registered with. `known`: its name in the catalogue, "" for any server that speaks OpenAI's
+    format. `headers`: sent with every request; never credentials. `changed_us`: when it was added or removed, in
+    microseconds of UTC. `removed`: it is kept only to say that it is gone."""
 
     id: str
     base_url: str
@@ -47,10 +51,20 @@ class AddedProvider(msgspec.Struct, frozen=True):
     headers: dict[str, str] = {}
     changed_us: int = 0
     removed: bool = False
+    known: str = ""
 
-    def adapter(self) -> OpenAIAdapter:
-        """Its wire format."""
+    def adapter(self) -> ProviderAdapter:
+        """Its wire format. Raises ConfigurationError for a name that the catalogue no longer has."""
+        if self.known:
+            return provider(self.known, self.base_url)
         return OpenAIAdapter(self.base_url, headers=self.headers, dialect=self.dialect, claims_all=True)
+
+
+async def register_configured(router: ApiKeyRouter, configured: Iterable[Configured]) -> None:
+    """Registers the providers of the settings that are not there yet."""
+    for one in configured:
+        if one.id not in router.providers:
+            await router.register_provider(one.id, one.adapter)
 
 
 class ProviderBook:

@@ -22,7 +22,8 @@ from apikeyrouter.infrastructure.adapters.base import checked_base_url
 from apikeyrouter.infrastructure.adapters.openai_adapter import OPENAI_BASE_URL
 from apikeyrouter.infrastructure.config.settings import RouterSettings
 from apikeyrouter.infrastructure.state_store import default_store_path, open_store
-from apikeyrouter_proxy.env_keys import EnvKey, is_placeholder, read_env_keys, unquoted
+from apikeyrouter_proxy.env_keys import EnvKey, is_placeholder, key_variables, read_env_keys, unquoted
+from apikeyrouter_proxy.provider_settings import Configured, configured_providers, read_providers_file
 from apikeyrouter_proxy.webhook_target import WebhookTarget, read_target
 
 __all__ = ["ProxySettings", "frozen_environ", "is_loopback"]
@@ -39,7 +40,7 @@ _SECRET_NAMES = (
     "APIKEYROUTER_WEBHOOK_URL",
     "APIKEYROUTER_WEBHOOK_SECRET",
 )
-_NUMBERED_FILE = re.compile(r"OPENAI_API_KEY_\d{1,6}_FILE")
+_KEY_FILE = re.compile(r"(.+?)(?:S|_\d{1,6})?_FILE")
 _LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _LOG_FORMATS = ("auto", "json", "pretty")
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"0", "false", "no", "off"})
@@ -77,7 +78,8 @@ class ProxySettings:
     `shutdown_timeout_s`: how long running requests may take to end. `metrics_public`: `/metrics` needs no key.
     `log_format`: "json", "pretty", or "auto" for pretty on a terminal. `webhook`: where budget alerts go, None for
     nowhere. `router_config`: fields of `RouterSettings`.
-    `warnings`: what was odd but did not stop the start.
+    `providers`: who serves besides OpenAI, as the environment and APIKEYROUTER_PROVIDERS_FILE say. `warnings`: what was
+    odd but did not stop the start.
     """
 
     host: str = "127.0.0.1"
@@ -100,6 +102,7 @@ class ProxySettings:
     metrics_public: bool = False
     webhook: WebhookTarget | None = None
     env_keys: tuple[EnvKey, ...] = ()
+    providers: tuple[Configured, ...] = ()
     router_config: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -113,9 +116,11 @@ class ProxySettings:
         """Reads the environment and a `.env` file, if there is one. Raises ConfigurationError listing every fault."""
         faults: list[str] = []
         env = _merged(environ, dotenv, faults)
-        keys, warnings, key_faults = read_env_keys(env)
-        faults += key_faults
         read = _Reader(env, faults)
+        none: list[Configured] = []
+        from_file = read("APIKEYROUTER_PROVIDERS_FILE", none, lambda path: read_providers_file(path, env))
+        keys, warnings, key_faults = read_env_keys(env, [one.row for one in from_file if one.row is not None])
+        faults += key_faults
         settings = cls(
             host=read("PROXY_HOST", "127.0.0.1", _host),
             port=read("PROXY_PORT", 8000, _port, also="PORT"),
@@ -142,6 +147,7 @@ class ProxySettings:
                 faults=faults,
             ),
             env_keys=tuple(keys),
+            providers=tuple(configured_providers(keys, from_file, env, faults)),
             router_config=_router_config(env, faults),
             warnings=tuple(warnings),
         )
@@ -203,13 +209,18 @@ def _dotenv(path: Path | None, faults: list[str]) -> dict[str, str]:
 
 def _names_secret_file(variable: str) -> bool:
     name = variable.removesuffix("_FILE")
-    return name != variable and (name in _SECRET_NAMES or _NUMBERED_FILE.fullmatch(variable) is not None)
+    return name != variable and (name in _SECRET_NAMES or _names_key_file(variable))
+
+
+def _names_key_file(variable: str) -> bool:
+    match = _KEY_FILE.fullmatch(variable)
+    return match is not None and match[1] in key_variables()
 
 
 def _read_secret_files(env: dict[str, str], faults: list[str]) -> None:
     """Puts the content of each `X_FILE` in place of `X`."""
-    named = [name for name in env if _NUMBERED_FILE.fullmatch(name)]
-    for variable in [f"{name}_FILE" for name in _SECRET_NAMES] + named:
+    named = [name for name in env if _names_key_file(name)]
+    for variable in dict.fromkeys([f"{name}_FILE" for name in _SECRET_NAMES] + named):
         path = env.get(variable, "").strip()
         if not path:
             continue

@@ -1,10 +1,13 @@
-"""Management API: providers. One that speaks OpenAI's wire format is a base URL; keys are registered with its id."""
+"""Management API: providers. One that the catalogue knows is a name, any other that speaks OpenAI's format a base URL;
+keys are registered with its id."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from apikeyrouter.domain.errors import ConfigurationError
+from apikeyrouter.infrastructure.catalogue.providers import provider
 from apikeyrouter_proxy.providers import AddedProvider, check_address, check_headers
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
 from apikeyrouter_proxy.routes.errors import ConflictError, NotFoundError
@@ -15,7 +18,8 @@ router = APIRouter(prefix="/api/v1/providers", tags=["providers"])
 
 
 class ProviderView(BaseModel):
-    """A provider. `source`: "built-in", "added" through this API, or "simulated"."""
+    """A provider. `source`: "built-in", "configured" by the environment or a file, "added" through this API, or
+    "simulated"."""
 
     id: str
     base_url: str
@@ -26,10 +30,13 @@ class ProviderView(BaseModel):
 
 
 class NewProvider(Body):
-    """An OpenAI-compatible server to register."""
+    """A provider to register: a known one by its name, or any OpenAI-compatible server by its base URL."""
 
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="What keys and model prefixes name.")
-    base_url: str = Field(max_length=2048, description="Where its API lives, ending before /chat/completions.")
+    known: str = Field("", max_length=64, description="Its name in the catalogue, such as groq.")
+    base_url: str = Field(
+        "", max_length=2048, description="Where its API lives, ending before /chat/completions; a known one's if empty."
+    )
     dialect: str = Field("openai", pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="How it reports limits and errors.")
     headers: dict[str, str] = Field(default_factory=dict, description="Sent with each request; never credentials.")
     allow_private: bool = Field(False, description="Accept an address in a private network (loopback needs no word).")
@@ -49,12 +56,19 @@ async def show_provider(proxy: RunningProxy, provider_id: str) -> ProviderView:
 
 @router.post("", status_code=201, summary="Register a provider")
 async def add_provider(proxy: RunningProxy, request: Request, body: NewProvider) -> ProviderView:
-    """Registers an OpenAI-compatible server; it is kept across restarts."""
+    """Registers a known provider, or an OpenAI-compatible server; it is kept across restarts."""
     if body.id in proxy.router.providers:
         raise ConflictError(f"Provider {body.id!r} is registered already. Remove it first, or choose another id.")
     check_headers(body.headers)
-    base_url = await check_address(body.base_url, allow_private=body.allow_private)
-    await proxy.providers.add(proxy.router, AddedProvider(body.id, base_url, body.dialect, body.headers))
+    where = body.base_url
+    if body.known:
+        where = provider(body.known, where or None).base_url
+    elif not where:
+        raise ConfigurationError(["base_url: give it, or the name of a known provider in 'known'"])
+    base_url = await check_address(where, allow_private=body.allow_private)
+    added = AddedProvider(body.id, base_url, body.dialect, body.headers, known=body.known)
+    await proxy.providers.add(proxy.router, added)
+    proxy.models.forget_age()
     proxy.audit.write(request, "provider.added", body.id, base_url=base_url, dialect=body.dialect)
     return await _view(proxy, body.id)
 
@@ -77,6 +91,8 @@ async def _view(proxy: RunningProxy, provider_id: str) -> ProviderView:
     if provider is None:
         raise NotFoundError(f"No provider has the id {provider_id!r}. GET /api/v1/providers lists those that exist.")
     source = "added" if provider_id in proxy.providers.added else "built-in"
+    if any(one.id == provider_id for one in proxy.settings.providers):
+        source = "configured"
     if provider.adapter.base_url == proxy.simulation.base_url:
         source = "simulated"
     keys = proxy.router.key_manager

@@ -43,6 +43,10 @@ _NEEDLES = {
 }
 """What stands in a body that a quirk is about; where it is absent, nothing needs to be parsed."""
 
+_EMPTY = (b"null", b"{}", b"[]", b"false")
+_DEFAULTS = {"n": b"1", "frequency_penalty": b"0", "presence_penalty": b"0", "top_logprobs": b"0"}
+"""What says no more than an absent member."""
+
 _Members = dict[str, msgspec.Raw]
 _decode_members = msgspec.json.Decoder(_Members).decode
 _encode = msgspec.json.encode
@@ -162,7 +166,7 @@ _ABOUT_MESSAGES = frozenset({Quirk.NoDeveloperRole, Quirk.TextOnly, Quirk.Assist
 
 def _refuse(members: _Members, name: str, losses: Losses) -> None:
     value = members.pop(name, None)
-    if value is None or bytes(value) in (b"null", b"{}", b"[]") or (name == "n" and bytes(value) == b"1"):
+    if value is None or bytes(value) in _EMPTY or bytes(value) == _DEFAULTS.get(name):
         return
     if name in _HINTS:
         losses.harmless(name)

@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from apikeyrouter.domain.cost.overrides import FEES
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderCapabilities
@@ -37,10 +38,11 @@ class HttpApi(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     `base_url`: paths are below it. `key`: "bearer", "header:NAME", or "query:NAME". Queries end up in the logs of
     everything in between, so "query" also needs `query_is_fine`. `headers`: sent with each request. `ok`: a member of
-    the reply and its value, as "status=OK", without which a reply with status 2xx is a failure. `units`: the member
-    that tells how much a call used, as "meta.credits"; without it each call is 1. `usd_per_request`,
-    `usd_per_unit`: what it costs, in US dollars. `cost`: the member that tells the dollars themselves. `probe`: a path
-    that answers 2xx to a good key and costs nothing, to try keys with. `dialect`: how it tells limits and errors.
+    the reply and its value, as "status=OK", without which a reply with status 2xx is a failure. `unit`: what is sold,
+    a name that prices know ("web_searches"); `units`: the member that tells how many a call used, as "meta.credits";
+    without it each call is one. `usd_per_request`, `usd_per_unit`: what it costs, in US dollars; `price_document` says
+    so to the router. `billed`: the member that tells the dollars that were charged. `probe`: a path that answers 2xx
+    to a good key and costs nothing, to try keys with. `dialect`: how it tells limits and errors.
     """
 
     base_url: str
@@ -48,10 +50,11 @@ class HttpApi(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     query_is_fine: bool = False
     headers: dict[str, str] = {}
     ok: str = ""
+    unit: str = "web_searches"
     units: str = ""
     usd_per_request: str = "0"
     usd_per_unit: str = "0"
-    cost: str = ""
+    billed: str = ""
     probe: str = ""
     dialect: str = "generic"
 
@@ -70,6 +73,8 @@ class HttpApiAdapter(WireAdapter):
             )
         self._per_request = _dollars("usd_per_request", api.usd_per_request, faults)
         self._per_unit = _dollars("usd_per_unit", api.usd_per_unit, faults)
+        if api.unit not in FEES:
+            faults.append(f"unit {api.unit!r}: expected one of {', '.join(FEES)}")
         if api.ok and "=" not in api.ok:
             faults.append(f'ok {api.ok!r}: expected MEMBER=VALUE, such as "status=OK"')
         if faults:
@@ -115,10 +120,10 @@ class HttpApiAdapter(WireAdapter):
         return []
 
     def read_reply(self, call: Call, body: bytes) -> tuple[bytes, Usage | None]:  # noqa: ARG002 - always raw
-        """The reply as it is, with what it cost. Raises ValueError when the success rule calls it a failure."""
+        """The reply as it is, with what it used. Raises ValueError when the success rule calls it a failure."""
         api = self.api
-        if not (api.ok or api.units or api.cost):
-            return body, Usage(billed_nano_usd=_nano(self._per_request))
+        if not (api.ok or api.units or api.billed):
+            return body, Usage(counts={api.unit: 1})
         try:
             decoded = msgspec.json.decode(body)
         except msgspec.MsgspecError:
@@ -128,10 +133,19 @@ class HttpApiAdapter(WireAdapter):
             found = _member(decoded, member)
             if (found if isinstance(found, str) else msgspec.json.encode(found).decode()) != value:
                 raise ValueError(f"the reply has status 2xx, but its member {member!r} is not {value!r}")
-        units = _number(_member(decoded, api.units)) if api.units else Decimal(1)
-        dollars = self._per_request + self._per_unit * (Decimal(1) if units is None else units)
-        told = _number(_member(decoded, api.cost)) if api.cost else None
-        return body, Usage(billed_nano_usd=_nano(dollars if told is None else told))
+        units = _number(_member(decoded, api.units)) if api.units else None
+        billed = _number(_member(decoded, api.billed)) if api.billed else None
+        counts = {api.unit: Decimal(1) if units is None else units}
+        return body, Usage(counts=counts, billed_nano_usd=None if billed is None else _nano(billed))
+
+    def price_document(self, provider_id: str) -> dict[str, Any]:
+        """What the API costs, as `PUT /api/v1/prices` and APIKEYROUTER_PRICES take it."""
+        found: dict[str, Any] = {"provider": provider_id, "model": "*", "unit": "per_1m"}
+        if self._per_request:
+            found["per_request"] = self.api.usd_per_request
+        if self._per_unit:
+            found["fees"] = {self.api.unit: self.api.usd_per_unit}
+        return found
 
     def _keyed(self, request: HttpRequest, secret: Secret) -> HttpRequest:
         if self._place == "query":

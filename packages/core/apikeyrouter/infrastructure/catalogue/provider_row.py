@@ -131,7 +131,7 @@ class ProviderRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if any(path.startswith("/") or "://" in path for path in (*self.operations.values(), self.models_path)):
             found.append("operations, models_path: paths below the base URL, without a leading slash")
         try:
-            checked_base_url(re.sub(r"\{\w+\}", "x", self.base_url) if "://" in self.base_url[:8] else self.base_url)
+            checked_base_url(re.sub(r"^\{\w+\}", "https://x", self.base_url).replace("{", "").replace("}", ""))
         except ConfigurationError as error:
             found += error.faults
         return found
