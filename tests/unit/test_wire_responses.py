@@ -32,7 +32,7 @@ from apikeyrouter.wire.facts import (
     Turn,
 )
 from apikeyrouter.wire.losses import Losses, UntranslatableError
-from apikeyrouter.wire.responses import looks_like_responses, without_foreign_reasoning
+from apikeyrouter.wire.responses import as_chat, looks_like_responses, without_foreign_reasoning
 
 CODEC = codec_of(Wire.Responses)
 
@@ -459,3 +459,32 @@ def test_errors_have_openais_shape() -> None:
 )
 def test_a_responses_body_is_told_at_the_chat_endpoint(body: bytes, wanted: bool) -> None:
     assert looks_like_responses(peek(body), body) is wanted
+
+
+def test_cursors_body_becomes_a_chat_completion_request() -> None:
+    body = msgspec.json.encode(
+        {
+            "model": "prefix/m",
+            "input": [{"role": "user", "content": "x"}],
+            "stream": True,
+            "include": ["reasoning.encrypted_content"],
+            "reasoning": {"effort": "medium", "summary": "auto"},
+            "text": {"verbosity": "low"},
+            "stream_options": {"include_usage": True},
+            "tools": [
+                {"type": "function", "name": "a", "parameters": {"type": "object"}},
+                {"type": "function", "function": {"name": "b", "parameters": {"type": "object"}}},
+            ],
+        }
+    )
+    chat, dropped = as_chat(body, model="prefix/m", stream=True)
+    asked = msgspec.json.decode(chat)
+    assert asked["model"] == "prefix/m"
+    assert asked["messages"] == [{"role": "user", "content": "x"}]
+    assert asked["stream"] is True
+    assert asked["stream_options"] == {"include_usage": True}
+    assert asked["reasoning_effort"] == "medium"
+    assert [tool["function"]["name"] for tool in asked["tools"]] == ["a", "b"]
+    assert "include" in dropped
+    with pytest.raises(UntranslatableError, match="previous_response_id"):
+        as_chat(b'{"model":"m","previous_response_id":"resp_1","input":"x"}', model="m", stream=False)
