@@ -207,6 +207,27 @@ def test_a_raw_request_is_refused_when_a_hard_budget_has_no_room(provider: Upstr
         assert len(provider.seen) == seen
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_path_that_no_key_may_take_sets_no_key_aside(served: Served, provider: Upstream, status: int) -> None:
+    told = {"error": {"message": "You have insufficient permissions for this operation.", "code": None}}
+    provider.answers("/v1/organization/costs", told, status=status)
+    answer = served.get("/openai/v1/organization/costs")
+    assert (answer.status, answer.json) == (400, told)
+    assert len(provider.seen) == 1
+    assert {one["state"] for one in served.get("/api/v1/keys").json["data"]} == {"available"}
+
+
+def test_the_head_of_a_raw_path_has_no_body(served: Served, provider: Upstream) -> None:
+    for _ in range(3):
+        assert (served.ask("HEAD", "/openai/v1/vector_stores").status, provider.last.method) == (200, "HEAD")
+
+
+def test_a_form_and_any_other_body_pass_raw_with_their_type(served: Served, provider: Upstream) -> None:
+    for kind in (FORM["Content-Type"], "application/x-www-form-urlencoded", "application/octet-stream"):
+        assert served.ask("POST", "/openai/v1/uploads", SOUND, {"Content-Type": kind}).status == 200
+        assert (provider.last.headers["content-type"], provider.last.body) == (kind, SOUND)
+
+
 @pytest.mark.parametrize(
     "rest", ["../x", "a/../../x", "%2e%2e/x", "..%2fx", "%252e%252e%252fx", "a%5c..%5cx", "a%0d%0aHost:%20evil"]
 )

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from apikeyrouter.attempt import Attempt, Learners
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.interfaces.transport import HttpReply, HttpRequest, Timeouts, Transport, TransportError
-from apikeyrouter.domain.models.call import Call
+from apikeyrouter.domain.models.call import Call, Operation
 from apikeyrouter.domain.resilience.classify import classify_event, classify_reply, classify_transport
-from apikeyrouter.domain.resilience.failures import Failure, bad_reply, unsupported
+from apikeyrouter.domain.resilience.failures import Failure, bad_reply, of_raw_path, unsupported
 from apikeyrouter.domain.routing.candidates import Group
 from apikeyrouter.domain.routing.choose import Taken
 from apikeyrouter.domain.routing.demand import Demand
@@ -178,6 +178,8 @@ class Sender:
         body = await reply.read()
         adapter = attempt.taken.candidate.provider.adapter
         failure = classify_reply(adapter.dialect, reply.status, reply.headers, body, utc_now=self._clock.utc_now())
+        if order.call.operation is Operation.Raw:
+            failure = of_raw_path(failure)
         attempt.refused(failure, reply.headers, body)
         if not adapter.passes(order.call.operation):
             return _failed(order, attempt, failure)

@@ -154,7 +154,7 @@ def _check_method(scope: Scope, target: Target) -> None:
             "provider are at /{provider}/...",
             code="unknown_url",
         )
-    if target.methods and scope["method"] not in target.methods:
+    if scope["method"] not in target.methods:
         allowed = ", ".join(target.methods)
         error = WireError(
             405, f"{scope['method']} is not possible at {scope['path']}; allowed: {allowed}.", code="method_not_allowed"

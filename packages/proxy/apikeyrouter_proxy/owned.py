@@ -20,7 +20,7 @@ from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter.sending import Reply
 from apikeyrouter_proxy.incoming import Incoming, Intake
 from apikeyrouter_proxy.principal import Role
-from apikeyrouter_proxy.special import FREE_METHODS, Plan
+from apikeyrouter_proxy.special import FREE_METHODS, Plan, place_of
 from apikeyrouter_proxy.wire.errors import WireError
 
 __all__ = ["Owned"]
@@ -58,7 +58,7 @@ class Owned:
         call = self._intake.call(
             request,
             Operation.Raw,
-            Peek(model="", stream="stream=true" in request.query or None),
+            Peek(model=place_of(target.path), stream="stream=true" in request.query or None),
             provider_id=provider_id,
             method=method,
             path=target.path,

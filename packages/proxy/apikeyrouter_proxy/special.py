@@ -26,7 +26,7 @@ from apikeyrouter_proxy.wire.errors import Headers, WireError
 from apikeyrouter_proxy.wire.forms import is_form, read_form, with_model
 from apikeyrouter_proxy.wire.raw_path import raw_path
 
-__all__ = ["FREE_METHODS", "Plan", "Special", "narrowed"]
+__all__ = ["FREE_METHODS", "Plan", "Special", "narrowed", "place_of"]
 
 
 @dataclasses.dataclass(slots=True)
@@ -176,7 +176,7 @@ class Special:
         peeked = _peeked(request.body)
         told = peeked.model or _model_in(path)
         _check_scope(request, told)
-        model = told or request.headers.get(b"x-akr-model", b"").decode("latin-1").strip()
+        model = told or request.headers.get(b"x-akr-model", b"").decode("latin-1").strip() or place_of(path)
         peeked.model = model
         wants = request.headers.get(b"accept", b"")
         if b"text/event-stream" in wants or "alt=sse" in request.query or ":stream" in path:
@@ -189,7 +189,7 @@ class Special:
             model=model,
             method=request.scope["method"],
             path=path,
-            content_type=request.content_type,
+            content_type=request.headers.get(b"content-type") or request.content_type,
         )
         call.free = call.method in FREE_METHODS
         return self._plan(request, call)
@@ -231,6 +231,11 @@ def _peeked(body: bytes) -> Peek:
         return peek(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return Peek()
+
+
+def place_of(path: str) -> str:
+    """What stands for the model where there is none: limits and refusals of one endpoint are not those of another."""
+    return "/" + path.partition("/")[0]
 
 
 def _model_in(path: str) -> str:

@@ -19,6 +19,7 @@ __all__ = ["PLAIN", "Kind", "Target", "find", "wire_of"]
 
 _POST = ("POST",)
 _READ = ("GET", "HEAD")
+_ANY = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Kind(StrEnum):
@@ -176,7 +177,7 @@ def _raw(path: str, providers: Collection[str]) -> Target | None:
     name, _, rest = path[1:].partition("/")
     if not rest or name in _NOT_PROVIDERS or name not in providers:
         return None
-    return Target(Kind.Raw, methods=(), path=rest, provider_id=name)
+    return Target(Kind.Raw, methods=_ANY, path=rest, provider_id=name)
 
 
 def wire_of(path: str, headers: Mapping[bytes, bytes]) -> Wire:

@@ -16,6 +16,7 @@ _TO_PROVIDER = frozenset(
     {
         b"accept", b"user-agent", b"traceparent", b"tracestate", b"x-client-request-id", b"idempotency-key",
         b"http-referer", b"x-title", b"session-id", b"thread-id", b"x-session-affinity", b"x-session-id",
+        b"x-goog-api-client",
     }
 )  # fmt: skip
 _TO_PROVIDER_STARTS = (b"openai-", b"anthropic-", b"x-stainless-", b"x-codex-", b"x-claude-code-")
@@ -37,7 +38,10 @@ def upstream_reply_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     passed: Headers = []
     for name, value in headers:
         if name == b"content-type" or (
-            name.startswith(_TO_CLIENT_STARTS) and name not in _OWN_TO_CLIENT and b"ratelimit" not in name
+            name.startswith(_TO_CLIENT_STARTS)
+            and name not in _OWN_TO_CLIENT
+            and b"ratelimit" not in name
+            and b"organization" not in name
         ):
             passed.append((name, value))
         elif name == b"x-request-id":

@@ -10,7 +10,7 @@ Source: the classification table of the design notes on provider reliability; st
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from apikeyrouter.domain.errors import ErrorCategory
@@ -28,6 +28,7 @@ __all__ = [
     "category_of",
     "client_code_of",
     "client_status_of",
+    "of_raw_path",
     "unsupported",
 ]
 
@@ -193,6 +194,14 @@ def unsupported(why: str, *, elsewhere: bool) -> Failure:
         provider_request_id=None,
         whole_account=False,
     )
+
+
+def of_raw_path(failure: Failure) -> Failure:
+    """The failure of a path that the caller chose: that a key may not go there is no fault of the key, which serves
+    everything else; one caller's curiosity must not keep others out."""
+    if failure.failure_class is not FailureClass.Permission:
+        return failure
+    return replace(failure, failure_class=FailureClass.Client, scope=Scope.Nobody, elsewhere=False, whole_account=False)
 
 
 def _timed_out(failure: Failure) -> bool:
