@@ -488,3 +488,27 @@ def test_cursors_body_becomes_a_chat_completion_request() -> None:
     assert "include" in dropped
     with pytest.raises(UntranslatableError, match="previous_response_id"):
         as_chat(b'{"model":"m","previous_response_id":"resp_1","input":"x"}', model="m", stream=False)
+
+
+def test_a_search_for_tools_that_the_client_answers_works_with_any_provider() -> None:
+    hidden = {"type": "function", "name": "rates", "parameters": {"type": "object"}, "defer_loading": True}
+    ask, losses = read(
+        input=[
+            {"role": "user", "content": "Rates?"},
+            {"type": "tool_search_call", "execution": "client", "call_id": "s1", "arguments": {"queries": ["rate"]}},
+            {"type": "tool_search_output", "execution": "client", "call_id": "s1", "tools": [hidden]},
+        ],
+        tools=[{"type": "tool_search", "execution": "client", "parameters": {"type": "object"}}],
+    )
+    losses.check()
+    assert [tool.name for tool in ask.tools] == ["tool_search-_--_-", "rates"]
+    assert ask.turns[1].parts == [ToolCall("s1", "tool_search-_--_-", '{"queries":["rate"]}')]
+    assert ask.turns[2].parts == [ToolResult("s1", [Text("Tools found: rates")])]
+    reply = answered(ToolCall("s2", "tool_search-_--_-", '{"queries": ["x"]}'), stop=Stop.Tools)
+    assert reply["output"][0]["type"] == "tool_search_call"
+    assert reply["output"][0]["arguments"] == {"queries": ["x"]}
+    again, _ = written(ask)
+    assert [item.get("type") for item in again["input"]] == ["message", "tool_search_call", "tool_search_output"]
+    assert again["tools"][0] == {"type": "tool_search", "execution": "client", "parameters": {"type": "object"}}
+    again.pop("model")
+    assert read(**again)[0].turns == ask.turns

@@ -95,6 +95,8 @@ def parts_of_item(item: dict[str, Any], path: str, logprobs: list[Any] | None = 
             case "reasoning":
                 found = read_thoughts(item, path)
                 return [found] if found.text or found.encrypted or found.signature else []
+            case "tool_search_call" if item.get("execution") == "client":
+                return [read_call(item, path)]
             case "function_call" | "custom_tool_call":
                 return [read_call(item, path)]
             case "image_generation_call" if isinstance(item.get("result"), str):
@@ -102,7 +104,7 @@ def parts_of_item(item: dict[str, Any], path: str, logprobs: list[Any] | None = 
                 return [Media(MediaKind.Image, mime=mime, data=item["result"])]
     except MalformedError as error:
         raise ValueError(str(error)) from None
-    if kind in _FOR_THE_CLIENT or (kind == "tool_search_call" and item.get("execution") == "client"):
+    if kind in _FOR_THE_CLIENT:
         raise ValueError(f"{path}: only clients of the Responses API can act on a {kind}")
     return []
 

@@ -15,7 +15,7 @@ import msgspec
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.models.call import Wire
 from apikeyrouter.wire.facts import Answer, Media, Part, Reasoning, Refusal, Stop, Text, ToolCall
-from apikeyrouter.wire.responses.names import custom_input, split
+from apikeyrouter.wire.responses.names import SEARCH, custom_input, split
 from apikeyrouter.wire.responses.proofs import Proof, pack
 
 __all__ = [
@@ -167,6 +167,9 @@ def item_of_call(part: ToolCall, item_id: str) -> dict[str, Any]:
     namespace, name, custom = split(part.name)
     arguments = part.arguments or "{}"
     item: dict[str, Any]
+    if part.name == SEARCH:
+        item = {"id": item_id, "type": "tool_search_call", "execution": "client", "status": "completed"}
+        return {**item, "call_id": part.id or item_id, "arguments": _object(arguments)}
     if custom:
         item = {"id": item_id, "type": "custom_tool_call", "call_id": part.id or item_id, "name": name}
         item["input"] = custom_input(arguments)
@@ -177,6 +180,15 @@ def item_of_call(part: ToolCall, item_id: str) -> dict[str, Any]:
     if namespace is not None:
         item["namespace"] = namespace
     return item
+
+
+def _object(arguments: str) -> dict[str, Any]:
+    """Arguments as the object that some items want; {} when the model wrote none."""
+    try:
+        found = msgspec.json.decode(arguments)
+    except (msgspec.MsgspecError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def item_of_thoughts(part: Reasoning, item_id: str) -> dict[str, Any]:

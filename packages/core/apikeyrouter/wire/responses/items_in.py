@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from apikeyrouter.domain.models.call import Wire
 from apikeyrouter.wire.codec import MalformedError
 from apikeyrouter.wire.facts import Media, Reasoning, Refusal, Role, Text, ToolCall, ToolResult, Turn
 from apikeyrouter.wire.losses import Losses
 from apikeyrouter.wire.responses.fields import fault, listed, mapping, text, text_or_none
-from apikeyrouter.wire.responses.names import custom_arguments, joined
+from apikeyrouter.wire.responses.names import SEARCH, custom_arguments, joined, told_found
 from apikeyrouter.wire.responses.parts_in import read_content
 from apikeyrouter.wire.responses.proofs import unpack
 
@@ -56,13 +58,19 @@ class ItemsReader:
                 self._message(item, path)
             case "reasoning":
                 self._thoughts(item, path)
-            case "function_call" | "custom_tool_call":
+            case "tool_search_call" | "tool_search_output" if item.get("execution") != "client":
+                self._losses.harmless(path)
+                self._found(item, path)
+            case "tool_search_output":
+                self._found(item, path)
+                names = [str(one.get("name")) for one in item.get("tools") or () if isinstance(one, dict)]
+                self._result({"call_id": item.get("call_id"), "output": told_found(names)}, path)
+            case "function_call" | "custom_tool_call" | "tool_search_call":
                 self._assistant().parts.append(read_call(item, path))
             case "function_call_output" | "custom_tool_call_output":
                 self._result(item, path)
             case "additional_tools":
-                where = f"{path}.tools"
-                self.tools += [(f"{where}[{at}]", one) for at, one in enumerate(listed(item.get("tools"), where))]
+                self._found(item, path)
             case "item_reference" | None:
                 self._losses.content(path, "item_reference points into the state of one account at OpenAI")
             case _ if kind in _RECORDS:
@@ -71,6 +79,12 @@ class ItemsReader:
                 self._losses.content(path, f"items of type {kind!r} belong to tools that only OpenAI has")
             case _:
                 raise fault(f"{path}.type", "a string", kind)
+
+    def _found(self, item: dict[str, Any], path: str) -> None:
+        """Tools that stand among the items."""
+        where = f"{path}.tools"
+        if item.get("tools") is not None:
+            self.tools += [(f"{where}[{at}]", one) for at, one in enumerate(listed(item["tools"], where))]
 
     def _message(self, item: dict[str, Any], path: str) -> None:
         role = _ROLES.get(text(item, "role", path))
@@ -128,7 +142,10 @@ class ItemsReader:
 
 
 def read_call(item: dict[str, Any], path: str) -> ToolCall:
-    """A `function_call` or `custom_tool_call`."""
+    """A `function_call`, `custom_tool_call`, or a `tool_search_call` that the client answers."""
+    if item.get("type") == "tool_search_call":
+        arguments = msgspec.json.encode(item.get("arguments") or {}).decode()
+        return ToolCall(text(item, "call_id", path), SEARCH, arguments)
     custom = item.get("type") == "custom_tool_call"
     name = joined(text_or_none(item, "namespace", path), text(item, "name", path), custom=custom)
     given = text(item, "input" if custom else "arguments", path)

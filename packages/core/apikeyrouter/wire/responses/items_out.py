@@ -12,6 +12,7 @@ from apikeyrouter.domain.models.call import Wire
 from apikeyrouter.wire.facts import Media, MediaKind, Part, Reasoning, Refusal, Role, Text, ToolCall, ToolResult, Turn
 from apikeyrouter.wire.losses import Losses
 from apikeyrouter.wire.responses.answer_out import item_of_call
+from apikeyrouter.wire.responses.names import found_names
 
 __all__ = ["ItemsWriter"]
 
@@ -25,7 +26,7 @@ class ItemsWriter:
         self._losses = losses
         self._items: list[dict[str, Any]] = []
         self._nameless: list[tuple[str, str]] = []
-        self._custom: set[str] = set()
+        self._kinds: dict[str, str] = {}
         self._made = 0
 
     def write(self, turns: list[Turn]) -> list[dict[str, Any]]:
@@ -88,8 +89,7 @@ class ItemsWriter:
         del item["id"]
         item.pop("status", None)
         item["call_id"] = call_id
-        if item["type"] == "custom_tool_call":
-            self._custom.add(call_id)
+        self._kinds[call_id] = item["type"]
         self._items.append(item)
 
     def _result(self, part: ToolResult, path: str) -> None:
@@ -100,8 +100,14 @@ class ItemsWriter:
             output: Any = part.parts[0].text
         else:
             output = [wire for one in part.parts if (wire := self._input_part(one, path)) is not None] or ""
-        kind = "custom_tool_call_output" if call_id in self._custom else "function_call_output"
-        self._items.append({"type": kind, "call_id": call_id, "output": output})
+        kind = self._kinds.get(call_id, "function_call")
+        if kind == "tool_search_call":  # the definitions stand among the tools
+            names = found_names(output) if isinstance(output, str) else []
+            found = [{"type": "function", "name": name} for name in names]
+            told = {"type": "tool_search_output", "execution": "client", "status": "completed", "tools": found}
+            self._items.append({**told, "call_id": call_id})
+            return
+        self._items.append({"type": f"{kind}_output", "call_id": call_id, "output": output})
 
     def _id_for(self, name: str | None) -> str:
         """The id that we made up for the oldest call of this name that has no result yet."""

@@ -9,9 +9,23 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["CUSTOM_SCHEMA", "LONGEST_NAME", "MARK", "custom_arguments", "custom_input", "joined", "split"]
+__all__ = [
+    "CUSTOM_SCHEMA",
+    "LONGEST_NAME",
+    "MARK",
+    "SEARCH",
+    "custom_arguments",
+    "custom_input",
+    "found_names",
+    "joined",
+    "split",
+    "told_found",
+]
 
 MARK = "-_-"
+SEARCH = f"tool_search{MARK}{MARK}"
+"""A `tool_search` that the client answers itself, as a function; no joined name is like it."""
+
 LONGEST_NAME = 64
 """Characters that providers allow in a function's name (OpenAI and Anthropic, read 2026-11-21)."""
 
@@ -22,6 +36,9 @@ CUSTOM_SCHEMA = {
     "additionalProperties": False,
 }
 """What stands for the free text of a custom tool."""
+
+
+_FOUND = "Tools found: "
 
 
 class _Custom(msgspec.Struct, gc=False):
@@ -43,6 +60,17 @@ def split(name: str) -> tuple[str | None, str, bool]:
     custom = name.endswith(MARK)
     namespace, mark, own = (name.removesuffix(MARK) if custom else name).partition(MARK)
     return (namespace, own, custom) if mark else (None, namespace, custom)
+
+
+def told_found(names: list[str]) -> str:
+    """What a search for tools found, in words."""
+    return _FOUND + (", ".join(names) or "none")
+
+
+def found_names(told: str) -> list[str]:
+    """The names in such words."""
+    names = told.removeprefix(_FOUND)
+    return [] if names == told or names == "none" else names.split(", ")
 
 
 def custom_arguments(text: str) -> str:

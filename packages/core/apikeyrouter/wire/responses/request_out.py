@@ -13,7 +13,7 @@ import msgspec
 from apikeyrouter.wire.facts import Ask, ReasoningWish, Role, Text, Tool, ToolChoice
 from apikeyrouter.wire.losses import Losses
 from apikeyrouter.wire.responses.items_out import ItemsWriter
-from apikeyrouter.wire.responses.names import split
+from apikeyrouter.wire.responses.names import SEARCH, split
 
 __all__ = ["write_request"]
 
@@ -51,6 +51,11 @@ def _tools(tools: list[Tool]) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
     groups: dict[str, list[dict[str, Any]]] = {}
     for tool in tools:
+        if tool.name == SEARCH:
+            search = _tool(tool, "", custom=False)
+            del search["name"], search["strict"]
+            out.append({**search, "type": "tool_search", "execution": "client"})
+            continue
         namespace, name, custom = split(tool.name)
         wire = _tool(tool, name, custom=custom)
         if namespace is None:

@@ -18,7 +18,7 @@ from apikeyrouter.wire.responses.answer_out import (
     text_part,
 )
 from apikeyrouter.wire.responses.errors import event_bytes
-from apikeyrouter.wire.responses.names import split
+from apikeyrouter.wire.responses.names import SEARCH, split
 
 __all__ = ["CallItem", "Item", "MessageItem", "Output", "ThoughtItem"]
 
@@ -189,19 +189,22 @@ class MessageItem:
 
 
 class CallItem:
-    """A tool call. Free text of a custom tool is told when it is whole: it comes wrapped in JSON."""
+    """A tool call. What is no function (`_custom`: free text, a search for tools) is told when it is whole, since it
+    comes wrapped in JSON."""
 
     __slots__ = ("_at", "_custom", "_head", "_id", "_out", "_part", "_pieces")
 
     def __init__(self, out: Output, part: ToolCall) -> None:
         self._out = out
-        self._custom = split(part.name)[2]
-        self._at, self._id = out.place("ctc" if self._custom else "fc")
+        search = part.name == SEARCH
+        self._custom = search or split(part.name)[2]
+        self._at, self._id = out.place("tsc" if search else "ctc" if self._custom else "fc")
         self._part = ToolCall(part.id or self._id, part.name, "", signature=part.signature)
         self._pieces: list[str] = []
         begun = item_of_call(self._part, self._id)
-        begun["input" if self._custom else "arguments"] = ""
-        if not self._custom:
+        if not search:
+            begun["input" if self._custom else "arguments"] = ""
+        if "status" in begun:
             begun["status"] = "in_progress"
         where = {"item_id": self._id, "output_index": self._at}
         self._head = _head("response.function_call_arguments.delta", where)
@@ -226,10 +229,10 @@ class CallItem:
         self._part.arguments = "".join(self._pieces)
         item = item_of_call(self._part, self._id)
         where = {"item_id": self._id, "output_index": self._at}
-        if self._custom:
+        if "input" in item:
             out.tell("response.custom_tool_call_input.delta", {**where, "delta": item["input"]})
             out.tell("response.custom_tool_call_input.done", {**where, "input": item["input"]})
-        else:
+        elif not self._custom:
             told = {**where, "name": item["name"], "arguments": item["arguments"]}
             out.tell("response.function_call_arguments.done", told)
         out.done(self._at, item)

@@ -183,7 +183,7 @@ class ResponsesDecoder:
     def _item_added(self, event: dict[str, Any]) -> None:
         item = event.get("item")
         if not isinstance(item, dict) or item.get("type") not in ("function_call", "custom_tool_call"):
-            return
+            return  # others are told when they are whole
         at = _index(event, "output_index")
         if (at, 0) not in self._parts:
             call = read_call({**item, "arguments": "", "input": ""}, f"output[{at}]")

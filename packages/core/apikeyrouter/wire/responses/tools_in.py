@@ -15,13 +15,13 @@ from apikeyrouter.wire.codec import MalformedError
 from apikeyrouter.wire.facts import Tool, ToolChoice
 from apikeyrouter.wire.losses import Losses
 from apikeyrouter.wire.responses.fields import listed, mapping, text, text_or_none, truth
-from apikeyrouter.wire.responses.names import CUSTOM_SCHEMA, LONGEST_NAME, MARK, joined
+from apikeyrouter.wire.responses.names import CUSTOM_SCHEMA, LONGEST_NAME, MARK, SEARCH, joined
 
 __all__ = ["ToolsReader"]
 
 _OFFERS = frozenset({
-    "web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11", "tool_search",
-    "image_generation", "local_shell", "shell", "apply_patch", "programmatic_tool_calling",
+    "web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11", "image_generation",
+    "local_shell", "shell", "apply_patch", "programmatic_tool_calling",
 })  # fmt: skip
 _CHOICES = ("auto", "none", "required")
 
@@ -48,6 +48,10 @@ class ToolsReader:
                 name = text(members, "name", path)
                 for at, one in enumerate(listed(members.get("tools"), f"{path}.tools")):
                     self.read(one, f"{path}.tools[{at}]", name)
+            case "tool_search" if members.get("execution") == "client":
+                self._search(members, path)
+            case "tool_search":
+                self._losses.harmless(path)  # all tools are offered from the beginning: nothing is left to search
             case _ if kind in _OFFERS:
                 self._losses.parameter(path, f"{kind} exists at OpenAI only")
             case _:
@@ -76,13 +80,18 @@ class ToolsReader:
             description = f"{description}\n\n{grammar}" if description else grammar
         self._add(Tool(text(members, "name", path), description, CUSTOM_SCHEMA), path, namespace, custom=True)
 
+    def _search(self, members: dict[str, Any], path: str) -> None:
+        schema = members.get("parameters")
+        wanted = None if schema is None else mapping(schema, f"{path}.parameters")
+        self.tools.append(Tool(SEARCH, text_or_none(members, "description", path), wanted))
+
     def _add(self, tool: Tool, path: str, namespace: str | None, *, custom: bool = False) -> None:
         if MARK in tool.name:
             self._losses.content(path, f"a tool's name must not hold {MARK!r}, which we use to tell tools apart")
         tool.name = joined(namespace, tool.name, custom=custom)
         if len(tool.name) > LONGEST_NAME:
             self._losses.parameter(path, f"its name with its namespace is longer than {LONGEST_NAME} characters")
-        else:
+        elif not any(known.name == tool.name for known in self.tools):  # one that a search found may be known
             self.tools.append(tool)
 
     def choice(self, choice: object, parallel: object) -> ToolChoice | None:
