@@ -78,6 +78,18 @@ def exercise(proxy: ProxyProcess, sim: Sim, secrets: tuple[str, ...]) -> list[tu
     keep("rotate", proxy.ask("POST", f"/api/v1/keys/{made['id']}/rotate", {"key_material": secrets[1]}, admin))
     keep("chat", proxy.ask("POST", "/v1/chat/completions", CHAT, admin))
     keep("wrong key", proxy.ask("POST", "/v1/chat/completions", CHAT, {"Authorization": f"Bearer {secrets[2]}"}))
+    for place in ("x-api-key", "x-goog-api-key"):
+        keep(f"wrong {place}", proxy.ask("POST", "/v1/messages", CHAT | {"max_tokens": 9}, {place: secrets[2]}))
+    for path in (
+        "/v1/chat/completions",
+        "/v1beta/models/m:generateContent",
+        "/openai/v1/files",
+        "/v1/nothing",
+        "/nowhere",
+    ):
+        keep(f"wrong key in {path}", proxy.ask("POST", f"{path}?key={secrets[2]}&api_key={secrets[2]}", CHAT))
+        keep(f"right key in {path}", proxy.ask("POST", f"{path}?key={ADMIN}", CHAT))
+    keep("key in a raw path", proxy.ask("GET", f"/openai/v1/other?key={ADMIN}&access_token={secrets[2]}"))
     keep("wrong path", proxy.ask("GET", "/api/v1/nothing", None, {"X-API-Key": secrets[2]}))
     keep("history", proxy.ask("GET", f"/api/v1/keys/{made['id']}/history", None, admin))
     keep("revoke", proxy.ask("DELETE", f"/api/v1/keys/{made['id']}", None, admin))

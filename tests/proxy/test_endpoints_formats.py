@@ -482,3 +482,12 @@ def test_claude_codes_first_steps_work(served: Served, provider: Upstream) -> No
     assert provider.last.json == body
     assert provider.last.headers["anthropic-beta"] == headers["anthropic-beta"]
     assert provider.last.headers["x-api-key"] == "sk-anthropic-key"
+
+
+@pytest.mark.parametrize("provider_id", MODELS)
+def test_items_that_cursor_posts_to_chat_completions_are_answered_as_responses(
+    served: Served, provider_id: str
+) -> None:
+    body = {"model": MODELS[provider_id], "input": [{"role": "user", "content": "Hello!"}], "store": False}
+    answer = served.post("/v1/chat/completions", body)
+    assert (answer.status, answer.json["object"], text_of(answer)) == (200, "response", "Hello!")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from apikeyrouter.domain.models.call import Operation
 from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
@@ -247,6 +250,16 @@ def test_an_absolute_request_target_reaches_no_other_host(served: Served, provid
     answer = served.ask("GET", "http://evil.example/openai/v1/vector_stores")
     assert answer.status == 421  # as for any foreign name
     assert not provider.seen
+
+
+@given(st.text(alphabet="/v1betaopni.%2fFeE:~@;=?&#key ", max_size=40), st.sampled_from(["GET", "POST", "DELETE"]))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_path_is_a_fault_of_ours(served: Served, provider: Upstream, path: str, method: str) -> None:
+    asked = quote(f"/{path}", safe="/%?&=:;@~.")
+    if asked.startswith("/api/"):
+        return
+    answer = served.ask(method, asked, HELLO if method == "POST" else None)
+    assert answer.status < 500, (asked, answer.body)
 
 
 # -- who asks ----------------------------------------------------------------------------------------------------------
