@@ -141,7 +141,9 @@ def test_a_key_a_version_and_a_known_path_are_demanded(client: anthropic.Anthrop
 
 def test_limits_are_told_in_anthropics_headers_and_held(client: anthropic.Anthropic, sim: Sim) -> None:
     sim.add_account("small", "sim-key-1", limits={"rpm": 3, "tpm": None, "itpm": 1_000, "otpm": 400})
-    raw = client.messages.with_raw_response.create(model=MODEL, max_tokens=20_000, messages=HELLO)
+    raw = client.messages.with_raw_response.create(
+        model=MODEL, max_tokens=20_000, messages=[{"role": "user", "content": "word " * 400}]
+    )
     usage = raw.parse().usage
     told = {name.removeprefix("anthropic-ratelimit-"): value for name, value in raw.headers.items()}
     assert (told["requests-limit"], told["requests-remaining"]) == ("3", "2")
@@ -153,7 +155,7 @@ def test_limits_are_told_in_anthropics_headers_and_held(client: anthropic.Anthro
     )
     assert datetime.fromisoformat(told["requests-reset"]).tzinfo is not None
     with pytest.raises(anthropic.RateLimitError, match="1,000 input tokens per minute") as refused:
-        client.messages.create(model=MODEL, max_tokens=5, messages=[{"role": "user", "content": "word " * 785}])
+        client.messages.create(model=MODEL, max_tokens=5, messages=[{"role": "user", "content": "word " * 700}])
     assert 1 <= int(refused.value.response.headers["retry-after"]) <= 60
     client.messages.create(model=MODEL, max_tokens=5, messages=HELLO)
     with pytest.raises(anthropic.RateLimitError, match="3 requests per minute"):
