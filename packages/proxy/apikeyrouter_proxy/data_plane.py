@@ -24,6 +24,7 @@ from apikeyrouter_proxy.incoming import Incoming, Intake, policy_of
 from apikeyrouter_proxy.owned import Owned
 from apikeyrouter_proxy.replies import explaining, send_answer, send_body, send_error, send_stream
 from apikeyrouter_proxy.special import Plan, Special
+from apikeyrouter_proxy.threads import Threads
 from apikeyrouter_proxy.watching import ClientWatch
 from apikeyrouter_proxy.wire.body import MODERATION_MODEL, ClientGone, check, decoded, read_body
 from apikeyrouter_proxy.wire.endpoints import Kind, Target
@@ -67,6 +68,7 @@ class DataPlane:
         self._intake = Intake(router, drop_params=drop_params)
         self._special = Special(router, self._intake)
         self._owned = Owned(router, self._intake, pins)
+        self._threads = Threads(router, pins)
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, target: Target) -> None:
@@ -85,6 +87,9 @@ class DataPlane:
             if target.plain:
                 call = self._plain(request)
                 objective = self._intake.objective(headers, principal)
+                if call.operation is Operation.Responses:
+                    plan = await self._threads.plan(call, objective)
+                    objective = plan.objective
             else:
                 plan = await self._plan(request)
                 call, objective = plan.call, plan.objective
@@ -133,7 +138,10 @@ class DataPlane:
     async def _plan(self, request: Incoming) -> Plan:
         if request.target.kind is Kind.Owned:
             return await self._owned.plan(request)
-        return self._special.plan(request)
+        plan = self._special.plan(request)
+        if request.target.kind is Kind.Native:
+            plan.objective = await self._threads.pinned(plan.call, plan.objective)
+        return plan
 
     def _explaining(self, call: Call, reply: Reply, wire: Wire) -> Headers:
         """Headers that say how the reply came about, and what is left to the caller."""

@@ -7,7 +7,6 @@ administrators see them.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,6 +20,7 @@ from apikeyrouter.sending import Reply
 from apikeyrouter_proxy.incoming import Incoming, Intake
 from apikeyrouter_proxy.principal import Role
 from apikeyrouter_proxy.special import FREE_METHODS, Plan, place_of
+from apikeyrouter_proxy.threads import owner_record, pinned
 from apikeyrouter_proxy.wire.errors import WireError
 
 __all__ = ["Owned"]
@@ -66,7 +66,7 @@ class Owned:
             free=method in FREE_METHODS or thing_id != "" or kind == "file",
         )
         if key_id:
-            objective = self._pinned(objective, provider_id, key_id)
+            objective = pinned(self._router, objective, owner)
         return Plan(call, objective, learn=lambda reply: self._learn(kind, thing_id, method, reply))
 
     # -- whose it is ------------------------------------------------------------------------------------------------
@@ -79,15 +79,7 @@ class Owned:
             if known is None:
                 raise _unknown(kind, thing_id)
             return known
-        provider_id, key_id = owner
-        usable = self._router.key_manager.records(provider_id) if provider_id in self._router.providers else ()
-        if not any(one.key_id == key_id for one in usable):
-            raise WireError(
-                409,
-                f"The {kind} {thing_id!r} lives in the account of a key of {provider_id!r} that is no longer "
-                "registered here, so it cannot be reached. Register that key again, or begin anew.",
-                code="pinned_key_gone",
-            )
+        owner_record(self._router, kind, thing_id, owner)
         return owner
 
     async def _maker(self, kind: str, request: Incoming) -> Owner:
@@ -153,13 +145,6 @@ class Owned:
                 code="ambiguous_provider",
             )
         return having[0]
-
-    def _pinned(self, objective: Objective, provider_id: str, key_id: str) -> Objective:
-        """The objective with that key alone, if the caller may use it."""
-        allowed = objective.allowed_keys
-        label = next((one.label for one in self._router.key_manager.records(provider_id) if one.key_id == key_id), "")
-        keys = frozenset({key_id}) if allowed is None or not allowed.isdisjoint((key_id, label)) else frozenset[str]()
-        return dataclasses.replace(objective, allowed_keys=keys)
 
     # -- what it made -----------------------------------------------------------------------------------------------
 
