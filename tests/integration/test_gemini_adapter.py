@@ -14,7 +14,7 @@ from apikeyrouter.domain.models.call import Operation, peek
 from apikeyrouter.infrastructure.adapters.gemini_adapter import GeminiAdapter, VertexAdapter
 from tests.support.sim import Sim
 
-TOOLS = [
+TOOLS: list[Any] = [
     {
         "type": "function",
         "function": {
@@ -80,14 +80,14 @@ async def test_parallel_calls_come_with_ids_and_their_results_find_them(sim: Sim
     router = await gemini_router(sim)
     async with router, router.openai_client() as client:
         messages: list[Any] = [{"role": "user", "content": "What is the weather in Paris and in Rome ?"}]
-        reply = await client.chat.completions.create(model=model, messages=messages, tools=TOOLS)  # type: ignore[list-item]
+        reply = await client.chat.completions.create(model=model, messages=messages, tools=TOOLS)
         message = reply.choices[0].message
         assert reply.choices[0].finish_reason == "tool_calls"
         calls = message.tool_calls or []
         assert len({call.id for call in calls}) == len(calls) == 2
         messages.append(message.model_dump(exclude_none=True))
         messages += [{"role": "tool", "tool_call_id": call.id, "content": "18 degrees"} for call in calls]
-        final = await client.chat.completions.create(model=model, messages=messages, tools=TOOLS)  # type: ignore[list-item]
+        final = await client.chat.completions.create(model=model, messages=messages, tools=TOOLS)
     assert final.choices[0].message.content
     contents = sim.requests("sim-key-a")[-1]["json"]["contents"]
     assert [content["role"] for content in contents] == ["user", "model", "user"]
@@ -114,7 +114,7 @@ async def test_calls_in_a_stream_are_the_calls_of_the_whole_reply(sim: Sim) -> N
                     slot[0] += (delta.function and delta.function.name) or ""
                     slot[1] += (delta.function and delta.function.arguments) or ""
     calls = whole.choices[0].message.tool_calls or []
-    assert [(c.function.name, json.loads(c.function.arguments)) for c in calls] == [  # type: ignore[union-attr]
+    assert [(c.function.name, json.loads(c.function.arguments)) for c in calls] == [
         (name, json.loads(arguments)) for name, arguments in streamed.values()
     ]
     assert reasons[-1] == "tool_calls"

@@ -105,7 +105,7 @@ def test_every_finish_reason_is_read(reason: str | int, stop: Stop) -> None:
 
 
 def test_calls_end_a_reply_as_calls_and_get_ids_that_every_format_takes() -> None:
-    parts = [{"functionCall": {"name": "f", "args": {"a": 1}}, "thoughtSignature": "eA=="},
+    parts: list[dict[str, Any]] = [{"functionCall": {"name": "f", "args": {"a": 1}}, "thoughtSignature": "eA=="},
              {"functionCall": {"name": "g"}}, {"functionCall": {"name": "g", "id": "own"}}]  # fmt: skip
     (choice,) = CODEC.read_answer(reply(parts)).choices
     assert choice.stop is Stop.Tools
@@ -117,7 +117,7 @@ def test_calls_end_a_reply_as_calls_and_get_ids_that_every_format_takes() -> Non
 
 
 def test_a_reply_with_everything_says_the_same_when_it_is_written_again() -> None:
-    parts = [
+    parts: list[dict[str, Any]] = [
         {"text": "hm", "thought": True, "thoughtSignature": "YQ=="},
         {"text": "Ü is a letter.", "thoughtSignature": "Yg=="},
         {"inlineData": {"mimeType": "image/png", "data": "a+/="}},

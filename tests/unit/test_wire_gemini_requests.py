@@ -385,5 +385,10 @@ def test_a_thought_kept_in_pieces_of_a_stream_is_one_thought_with_its_proof() ->
     parts: list[dict[str, Any]] = [{"text": "a", "thought": True}, {"text": "b", "thought": True}]
     proof = signature_of(Reasoning("", "sig", origin="anthropic_messages"))
     parts += [{"text": "", "thought": True, "thoughtSignature": proof}, {"text": "x"}, {"text": "y"}]
+    parts += [{"functionCall": {"name": "f"}}, {"text": ""}]
     ask, _ = read({"contents": [{"role": "model", "parts": parts}]})
-    assert ask.turns[0].parts == [Reasoning("ab", "sig", origin="anthropic_messages"), Text("xy")]
+    assert ask.turns[0].parts == [
+        Reasoning("ab", "sig", origin="anthropic_messages"),
+        Text("xy"),
+        ToolCall("call_0", "f", "{}"),
+    ]

@@ -81,6 +81,9 @@ class _ContentsReader:
             else:
                 for told in self._parts(part, at, role):
                     _add(turns, role, told, joins=part.get("thought") is True)
+        for turn in turns:
+            if turn.role is Role.Assistant and len(turn.parts) > 1:  # the last chunk of a stream has an empty text
+                turn.parts = [told for told in turn.parts if not isinstance(told, Text) or told.text]
         return turns
 
     def _parts(self, part: dict[str, Any], at: str, role: Role) -> list[Part]:
