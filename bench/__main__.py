@@ -1,11 +1,11 @@
 """`python -m bench COMMAND`: the one entry to all benchmarks.
 
 Commands: `http` (gateways side by side), `startup` (import, cold start, memory, sizes), `decision` (cost of choosing
-among many keys), `holds` (cost of holding money), `faults` (scoreboard of failing keys), `cuts` (streams that break
-off), `limit-headers` (what is understood of recorded limits), `race` (many processes on the same budgets), `soak` (the
-same while workers and servers are killed), `waiting` (overload and fairness of the waiting room), `quota-story` (four
-accounts over real HTTP, beside LiteLLM's proxy). Without a command: `http`. Each prints a table; those that measure
-speed keep JSON under `.cache/bench/`.
+among many keys), `translation` (cost of translating formats, and what breaks it), `holds` (cost of holding money),
+`faults` (scoreboard of failing keys), `cuts` (streams that break off), `limit-headers` (what is understood of recorded
+limits), `race` (many processes on the same budgets), `soak` (the same while workers and servers are killed), `waiting`
+(overload and fairness of the waiting room), `quota-story` (four accounts over real HTTP, beside LiteLLM's proxy).
+Without a command: `http`. Each prints a table; those that measure speed keep JSON under `.cache/bench/`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ COMMANDS = {
     "faults": "bench.faults",
     "cuts": "bench.cuts",
     "holds": "bench.holds",
+    "translation": "bench.translation",
     "waiting": "bench.waiting",
     "limit-headers": "bench.limit_headers",
     "race": "bench.race",

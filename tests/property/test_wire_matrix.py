@@ -29,7 +29,8 @@ cuts = st.lists(st.integers(1, 400), min_size=1, max_size=20)
 
 
 def pieces(data: bytes, sizes: list[int]) -> list[bytes]:
-    found, at = [], 0
+    found: list[bytes] = []
+    at = 0
     for size in itertools.cycle(sizes):
         if at >= len(data):
             return found

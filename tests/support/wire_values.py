@@ -237,6 +237,7 @@ def events_of(answer: Answer, pieces: int = 3) -> Iterator[Event]:
 
 
 def _events_of_part(part: Part, index: int, number: int, pieces: int) -> Iterator[Event]:
+    empty: Part
     match part:
         case Text():
             empty, text = Text(""), part.text

@@ -41,7 +41,7 @@ def read(body: dict[str, Any], losses: Losses | None = None) -> Ask:
 
 def write(ask: Ask, losses: Losses | None = None) -> dict[str, Any]:
     losses = losses or Losses("test", may_drop=False)
-    body = json.loads(CODEC.write_request(ask, losses))
+    body: dict[str, Any] = json.loads(CODEC.write_request(ask, losses))
     losses.check()
     return body
 

@@ -250,15 +250,14 @@ def test_errors_inside_the_stream(event: str, status: int) -> None:
 
 
 def test_the_reason_may_be_missing_or_the_end_mark_but_not_both() -> None:
-    decoder = CODEC.decoder()
-    events = decoder.feed(stream({"content": "a"}, finish=None))
+    without_reason = CODEC.decoder()
+    events = without_reason.feed(stream({"content": "a"}, finish=None))
     assert events[-1] == Finished(Stop.End)
-    assert decoder.done
-    decoder = CODEC.decoder()
-    decoder.feed(stream({"content": "a"}, end=False))
-    assert not decoder.done
-    decoder.finish()
-    assert decoder.done
+    assert without_reason.done
+    without_mark = CODEC.decoder()
+    without_mark.feed(stream({"content": "a"}, end=False))
+    without_mark.finish()
+    assert without_mark.done
     decoder = CODEC.decoder()
     assert not any(
         isinstance(event, Finished) for event in decoder.feed(stream({"content": "a"}, finish=None, end=False))
@@ -315,7 +314,7 @@ def test_usage_is_told_only_to_those_who_asked() -> None:
 
 
 def test_the_usage_known_at_the_start_is_told_if_no_other_comes() -> None:
-    events = [Started("1", "m", Usage(7, 0)), PartStarted(0, Text("")), PartEnded(0), Finished(Stop.End)]
+    events: list[Event] = [Started("1", "m", Usage(7, 0)), PartStarted(0, Text("")), PartEnded(0), Finished(Stop.End)]
     assert UsageTold(Usage(7, 0)) in decoded(written(events))
 
 

@@ -247,7 +247,7 @@ def _add_media(message: dict[str, Any], media: list[Media]) -> None:
 
 def chat_annotation(one: dict[str, Any], shift: int) -> dict[str, Any]:
     """A citation in chat's shape, with its places moved by `shift`; those of Responses, which are flat, are nested."""
-    kind = one.get("type")
+    kind = one.get("type") if isinstance(one, dict) else None
     if kind != "url_citation":
         return one
     inner = one.get("url_citation")
