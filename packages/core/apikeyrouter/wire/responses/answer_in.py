@@ -31,9 +31,9 @@ from apikeyrouter.wire.responses.items_in import read_call, read_thoughts
 
 __all__ = ["chat_logprobs", "failure_of", "parts_of_item", "read_answer", "stop_of"]
 
-_FOR_THE_CLIENT = frozenset({
+_FOR_THE_CLIENT = (
     "local_shell_call", "shell_call", "apply_patch_call", "computer_call", "mcp_approval_request",
-})  # fmt: skip
+)  # fmt: skip
 _STATUS_OF_CODE = {
     "rate_limit_exceeded": 429, "insufficient_quota": 429, "server_error": 500, "server_is_overloaded": 503,
     "vector_store_timeout": 504,

@@ -26,7 +26,7 @@ __all__ = ["ItemsReader", "read_call", "read_thoughts"]
 _ROLES = {
     "user": Role.User, "system": Role.System, "developer": Role.Developer, "assistant": Role.Assistant,
 }  # fmt: skip
-_RECORDS = frozenset({"web_search_call", "image_generation_call", "mcp_list_tools"})
+_RECORDS = ("web_search_call", "image_generation_call", "mcp_list_tools")
 
 
 class ItemsReader:

@@ -101,12 +101,13 @@ class ItemsWriter:
         else:
             output = [wire for one in part.parts if (wire := self._input_part(one, path)) is not None] or ""
         kind = self._kinds.get(call_id, "function_call")
-        if kind == "tool_search_call":  # the definitions stand among the tools
-            names = found_names(output) if isinstance(output, str) else []
+        names = found_names(output) if kind == "tool_search_call" and isinstance(output, str) else None
+        if names is not None:  # the definitions stand among the tools
             found = [{"type": "function", "name": name} for name in names]
             told = {"type": "tool_search_output", "execution": "client", "status": "completed", "tools": found}
             self._items.append({**told, "call_id": call_id})
             return
+        kind = "function_call" if kind == "tool_search_call" else kind
         self._items.append({"type": f"{kind}_output", "call_id": call_id, "output": output})
 
     def _id_for(self, name: str | None) -> str:

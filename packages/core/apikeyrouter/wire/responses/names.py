@@ -67,10 +67,12 @@ def told_found(names: list[str]) -> str:
     return _FOUND + (", ".join(names) or "none")
 
 
-def found_names(told: str) -> list[str]:
-    """The names in such words."""
+def found_names(told: str) -> list[str] | None:
+    """The names in such words; None when they are others."""
+    if not told.startswith(_FOUND):
+        return None
     names = told.removeprefix(_FOUND)
-    return [] if names == told or names == "none" else names.split(", ")
+    return [] if names == "none" else names.split(", ")
 
 
 def custom_arguments(text: str) -> str:

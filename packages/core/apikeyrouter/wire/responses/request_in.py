@@ -7,6 +7,7 @@ What lives in one account (`previous_response_id`, `conversation`, `prompt`) or 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ __all__ = ["read_request"]
 _Member = Callable[[Ask, Any, Losses], None]
 
 _STATE = ("previous_response_id", "conversation", "prompt")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _LOGPROBS = "message.output_text.logprobs"
 
 
@@ -51,7 +53,7 @@ def read_request(body: bytes, losses: Losses, *, model: str, stream: bool) -> As
             continue
         read = _MEMBERS.get(name)
         if read is None:
-            losses.parameter(name, "we know no such member of the Responses API")
+            losses.parameter(_shown(name), "we know no such member of the Responses API")
         else:
             read(ask, value, losses)
     return ask
@@ -65,6 +67,11 @@ def _decoded(body: bytes) -> dict[str, Any]:
     if not isinstance(decoded, dict):
         raise MalformedError("The request body must be a JSON object.")
     return decoded
+
+
+def _shown(name: str) -> str:
+    """A member's name as it may stand in messages and headers: it came from outside."""
+    return name if _NAME.fullmatch(name) else "(unknown)"
 
 
 def _instructions(value: object, losses: Losses) -> list[Turn]:
@@ -171,7 +178,7 @@ def _reasoning(ask: Ask, value: Any, losses: Losses) -> None:
         ask.reasoning = ReasoningWish(effort, tell=True if summary else None)
     for name, one in members.items():
         if one is not None and name not in ("effort", "summary", "generate_summary"):
-            losses.harmless(f"reasoning.{name}")
+            losses.harmless(f"reasoning.{_shown(name)}")
 
 
 def _text(ask: Ask, value: Any, losses: Losses) -> None:
@@ -181,7 +188,7 @@ def _text(ask: Ask, value: Any, losses: Losses) -> None:
         ask.shape = _shape(mapping(members["format"], "text.format"))
     for name in members:
         if name not in ("verbosity", "format"):
-            losses.parameter(f"text.{name}", "we know no such member of the Responses API")
+            losses.parameter(f"text.{_shown(name)}", "we know no such member of the Responses API")
 
 
 def _shape(members: dict[str, Any]) -> AnswerShape | None:

@@ -19,10 +19,10 @@ from apikeyrouter.wire.responses.names import CUSTOM_SCHEMA, LONGEST_NAME, MARK,
 
 __all__ = ["ToolsReader"]
 
-_OFFERS = frozenset({
+_OFFERS = (
     "web_search", "web_search_2025_08_26", "web_search_preview", "web_search_preview_2025_03_11", "image_generation",
     "local_shell", "shell", "apply_patch", "programmatic_tool_calling",
-})  # fmt: skip
+)  # fmt: skip
 _CHOICES = ("auto", "none", "required")
 
 
