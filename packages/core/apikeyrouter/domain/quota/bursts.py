@@ -22,6 +22,8 @@ _SPREAD_RATIO = 0.02
 _WATCHED_PERIODS = 0.05
 """So long the sum must stand still: a window that ends as a whole loses that share of its limit meanwhile."""
 
+_AS_HIGH = 0.02
+
 _AGREES_RATIO = 0.05
 _AGREES_UNITS = 1.0
 
@@ -29,17 +31,18 @@ _AGREES_UNITS = 1.0
 class CapacityWatch:
     """Watches remaining + reset x rate of one limit."""
 
-    __slots__ = ("_from_s", "_highest", "_limit", "_lowest")
+    __slots__ = ("_from_s", "_highest", "_highest_reset_s", "_limit", "_lowest")
 
     def __init__(self) -> None:
         self._limit = -1
         self._from_s = 0.0
-        self._lowest = self._highest = 0.0
+        self._lowest = self._highest = self._highest_reset_s = 0.0
 
-    @property
-    def capacity(self) -> float:
-        """The sum as it stands, with its fraction: `remaining` is told in whole units, so the highest is the truest."""
-        return self._highest
+    def level(self, reset_s: float, limit: int, period_s: float) -> float:
+        """What is left, with its fraction, when it is full again in `reset_s`. A limit that is told in whole units may
+        flow back by up to one unit a period faster: what that makes is left out."""
+        blur = max(0.0, reset_s - self._highest_reset_s) / period_s
+        return self._highest - reset_s * limit / period_s - blur
 
     def observe(self, remaining: int, reset_s: float, limit: int, period_s: float, at_s: float) -> int | None:
         """What a reply said at `at_s`. The capacity, once it has stood still for long enough; else None."""
@@ -51,7 +54,10 @@ class CapacityWatch:
         if limit != self._limit or highest - lowest > slack:
             self._limit, self._from_s = limit, at_s
             self._lowest = self._highest = capacity
+            self._highest_reset_s = reset_s
             return None
+        if capacity > self._highest or (capacity > self._highest - _AS_HIGH and reset_s > self._highest_reset_s):
+            self._highest_reset_s = reset_s
         self._lowest, self._highest = lowest, highest
         watched_s = max(_WATCHED_PERIODS * period_s, 2.0 * slack / rate_per_s)
         return None if at_s - self._from_s < watched_s else max(1, int(highest + 1e-6))

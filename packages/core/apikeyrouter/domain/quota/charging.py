@@ -43,10 +43,11 @@ class Charging:
     """Two hypotheses about one window: every request costs its cap, or its likely use. Which of them explains better
     how far the level fell between two replies (some seconds apart, on a bucket that is not full) is believed."""
 
-    __slots__ = ("_at_s", "_errors", "_level", "_samples", "_seen", "_sums")
+    __slots__ = ("_at_s", "_errors", "_level", "_samples", "_seen", "_sums", "proven")
 
     def __init__(self) -> None:
         self._sums = [0, 0]
+        self.proven = False
         self._seen = (0, 0)
         self._errors = [0.0, 0.0]
         self._samples = 0

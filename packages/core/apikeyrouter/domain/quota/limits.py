@@ -23,6 +23,7 @@ from apikeyrouter.domain.quota.charging import Charging
 from apikeyrouter.domain.quota.exhaustion import Exhaustion
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, MONTH_S, Dimension, LimitFact, Refill, Source
 from apikeyrouter.domain.quota.forecast import DemandForecast
+from apikeyrouter.domain.quota.margins import Margin, Others, corrected
 from apikeyrouter.domain.quota.refills import shown_refill
 from apikeyrouter.domain.quota.windows import Anchored, Concurrent, Rolling
 
@@ -52,12 +53,12 @@ CONFIDENCE: Mapping[Source, float] = {
 """How far a value is trusted, 0..1; for people and for the order of sources, no formula rests on it."""
 
 RAISE_RATIO = 0.3
-FOREIGN_TAU_S = 20.0
-FOREIGN_SHARE_MAX = 0.9
-FOREIGN_AHEAD_S, FOREIGN_AHEAD_SHARE = 1.0, 0.1
-"""What others usually take in so long is left to them, up to this share of what fits at once: they come in lumps, and a
-reply is old when it is read. More refuses less upstream and serves less: 2 s cost 0.8 points of success on the code
-trace at 95 % load with a quarter of it unseen (`python -m bench.quota_grid`, one seed)."""
+UNSEEN_SHARE = 0.7
+"""Where replies do not say what is left, only refusals tell what others take, and so much of it is believed: who
+believes too much is never refused, and never learns better."""
+
+TOKENS_SHARE = 0.5
+"""Of a usual request, for the margin where tokens are counted: most requests are smaller than the mean."""
 
 _PARTS = 60
 
@@ -72,18 +73,18 @@ class QuotaWindow:
     """One limit. `kind`: index into needs (`KINDS`, `LIKELY`). `period_s`: 0 for concurrency. `models`: as in a fact.
     `limit`: as told or configured, None while unknown: then it only counts. `corrected`: whether a request's charge
     becomes its true use. `counted`: whether a reply to this process said what is left. `lent`: whether what was
-    taken before the limit was known is in its share (`domain.quota.shared_limits`). `foreign_per_s`: what others take a
-    second. `observed_at_s`: last word of the provider, None for none. `reset_at_s`: when everything is back, as told;
-    monotonic. `forecast`, `tracker`, `exhaustion`: what is foreseen, where `Foresight` watches it. `usual_need`: units
-    of a usual request. `lost`: units that went beyond what was held here, in all. `burst`: what fits at once, where
-    that is less than the limit (see `domain.quota.bursts`). `hidden`: how much of what is told to remain can therefore
-    not be taken."""
+    taken before the limit was known is in its share (`domain.quota.shared_limits`). `observed_at_s`: last word of the
+    provider, None for none. `reset_at_s`: when everything is back, as told; monotonic. `forecast`, `tracker`,
+    `exhaustion`: what is foreseen, where `Foresight` watches it. `usual_need`: units of a usual request. `lost`: units
+    that went beyond what was held here, in all. `burst`: what fits at once, where that is less than the limit (see
+    `domain.quota.bursts`). `hidden`: how much of what is told to remain can therefore not be taken. `others`: what
+    others take. `margin`: what is kept back for that."""
 
     __slots__ = (
-        "_against", "_by_hint", "_gap", "_gap_from_s", "_seen_mark", "_share", "_shown", "_told_most", "_watch",
+        "_against", "_by_hint", "_seen_mark", "_share", "_shown", "_told_most", "_watch",
         "account", "burst", "charging", "corrected", "counted", "dimension", "exhaustion", "forecast",
-        "foreign_per_s", "hidden", "kind", "lent", "limit", "lost", "models", "name", "observed_at_s", "period_s",
-        "refill", "reset_at_s", "source", "tracker", "usual_need",
+        "hidden", "kind", "lent", "limit", "lost", "margin", "models", "name", "observed_at_s", "others",
+        "period_s", "refill", "reset_at_s", "source", "tracker", "usual_need",
     )  # fmt: skip
 
     def __init__(
@@ -110,7 +111,6 @@ class QuotaWindow:
         self.counted = False
         self.lent = False
         self.refill = Refill.Rolling
-        self.foreign_per_s = 0.0
         self.observed_at_s: float | None = None
         self.reset_at_s: float | None = None
         self.forecast: DemandForecast | None = None
@@ -120,6 +120,7 @@ class QuotaWindow:
         self.lost = 0.0
         self.burst: int | None = None
         self.hidden = 0
+        self.margin = Margin()
         self._watch: CapacityWatch | None = None
         self._against = 0
         self._by_hint = False
@@ -127,9 +128,8 @@ class QuotaWindow:
         self._shown: Refill | None = None
         self._told_most = 0
         self._share = 1.0
-        self._gap = 0.0
-        self._gap_from_s = now_s
-        self.account = Account(name, UNITS[dimension], limit, self._window(now_s), now_s=now_s)
+        self.others = Others(now_s)
+        self.account = Account(name, UNITS[dimension], limit, _window_of(self, now_s), now_s=now_s)
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -148,6 +148,11 @@ class QuotaWindow:
     def rate_per_s(self) -> float:
         """Units that come back a second, in the long run; 0.0 without a limit or a period."""
         return 0.0 if self.limit is None or not self.period_s else self.limit / self.period_s
+
+    @property
+    def foreign_per_s(self) -> float:
+        """See `others`."""
+        return self.others.per_s
 
     @property
     def capacity(self) -> int | None:
@@ -209,24 +214,28 @@ class QuotaWindow:
         gap: float
         if isinstance(account, Bucket):
             observed += self._fraction(fact, remaining) + (now_s - sent_at_s) * (self.rate_per_s - self.foreign_per_s)
-            # others come in lumps, and by now one may have
-            observed -= min(FOREIGN_AHEAD_S * self.foreign_per_s, FOREIGN_AHEAD_SHARE * capacity)
-            gap = max(0.0, account.exact(now_s)) - max(0.0, min(observed, capacity))
-            account.adjust_exact(gap if gap > 0 else gap * raised, now_s)
+            usual = self.usual_need * (1.0 if self.dimension is Dimension.Requests else TOKENS_SHARE)
+            observed = max(0.0, min(observed, capacity))
+            gap = corrected(account, self.margin, observed, usual=usual, others=self.others, raised=raised, now_s=now_s)
         else:
             gap = max(0, capacity - account.used - account.held) - max(0, min(observed, capacity))
             gap = gap if gap >= 0 or raised == 1.0 else min(-1, int(gap * raised))
             account.adjust_used(int(gap), now_s)
         if self.charging is not None and self.refill is Refill.Continuous and fact.source is Source.Header:
-            self._learn_charging(self.charging, remaining, sent_at_s)
+            self._charged(self.charging, self.charging.observe(remaining, capacity, self.rate_per_s, sent_at_s))
         if self.observed_at_s is not None:
             withheld = 0.0
             if isinstance(account, Bucket):
                 withheld, account.withheld = account.withheld, 0.0
             self.lost += gap + withheld
-            self._learn_foreign(gap + withheld, now_s)
+            if (
+                self.period_s
+                and self.others.fold(gap + withheld, self.rate_per_s, now_s)
+                and isinstance(account, Bucket)
+            ):
+                account.others_per_s = self.foreign_per_s * (1.0 if self._told_most else UNSEEN_SHARE)
         else:
-            self._gap_from_s = now_s
+            self.others.begin(now_s)
         self.observed_at_s = now_s
 
     def left_of(self, remaining: int) -> int:
@@ -274,20 +283,28 @@ class QuotaWindow:
         """What `remaining` leaves out, being whole: the reset is exact."""
         if fact.reset_s is None or fact.reset_means != "full" or fact.source is not Source.Header or not self._watch:
             return 0.0
-        short = self.burst is not None and not self.hidden
-        capacity = self._watch.capacity if short else self.capacity or 0
-        return max(0.0, min(0.999, capacity - fact.reset_s * self.rate_per_s - remaining))
+        if self.burst is not None and not self.hidden:
+            level = self._watch.level(fact.reset_s, self.limit or 1, self.period_s)
+        else:
+            level = (self.capacity or 0) - fact.reset_s * self.rate_per_s
+        return max(0.0, min(0.999, level - remaining))
 
-    def _learn_charging(self, charging: Charging, remaining: int, at_s: float) -> None:
-        """Whether output is charged by the cap or as it comes, by what `remaining` does."""
-        likely = charging.observe(remaining, self.capacity or 0, self.rate_per_s, at_s)
-        self.kind = _kind(self.dimension, likely, self.kind)
+    def _charged(self, charging: Charging, likely: bool | None) -> None:
+        if likely is not None:
+            charging.proven = True
+            self.kind = (LIKELY if likely else KINDS)[self.dimension]
 
     def asked(self, requested: int, needs: Sequence[int]) -> None:
         """A refusal said how much its request asks for; `needs`: what was thought."""
         if self.charging is not None and self.source is not Source.Configured:
             cap, likely = needs[KINDS[self.dimension]], needs[LIKELY[self.dimension]]
-            self.kind = _kind(self.dimension, self.charging.asked(requested, cap, likely), self.kind)
+            self._charged(self.charging, self.charging.asked(requested, cap, likely))
+
+    def bucket_assumed(self, now_s: float) -> None:
+        """Other pools of the provider are buckets: so is this one, until it shows otherwise."""
+        if self.refill is Refill.Rolling and self._shown is None and self.source is not Source.Configured:
+            self._become(Refill.Continuous, now_s)
+            self._by_hint = True
 
     def _learn_capacity(self, remaining: int, reset_s: float, now_s: float) -> None:
         """Whether the bucket holds less than its limit, by what the reset says."""
@@ -340,37 +357,24 @@ class QuotaWindow:
         if refill is Refill.Continuous:
             self.account = Bucket(self.name, old.unit, self.capacity, self.rate_per_s, now_s=now_s)
         else:
-            self.account = Account(self.name, old.unit, self.limit, self._window(now_s), now_s=now_s)
+            self.account = Account(
+                self.name,
+                old.unit,
+                self.limit,
+                _window_of(self, now_s),
+                now_s=now_s,
+            )
         self.account.taken = old.taken
         self.account.adjust_used(taken, now_s)
-
-    def _window(self, now_s: float) -> Window:
-        if not self.period_s:
-            return Concurrent()
-        if self.refill in (Refill.Fixed, Refill.Calendar):
-            return Anchored(self.period_s, self.reset_at_s or now_s + self.period_s)
-        return Rolling(self.period_s, _PARTS)
-
-    def _learn_foreign(self, loss: float, now_s: float) -> None:
-        """Folds losses of at least a second into what others are thought to take."""
-        self._gap += loss
-        elapsed_s = now_s - self._gap_from_s
-        if elapsed_s < 1.0 or not self.period_s:
-            return
-        weight = 1.0 - math.exp(-elapsed_s / FOREIGN_TAU_S)
-        rate = self.rate_per_s
-        lost = min(max(self._gap / elapsed_s, -rate), 2.0 * rate)  # one correction of the level is no steady loss
-        foreign = self.foreign_per_s + weight * (lost - self.foreign_per_s)
-        self.foreign_per_s = min(max(0.0, foreign), FOREIGN_SHARE_MAX * rate)
-        self._gap, self._gap_from_s = 0.0, now_s
-        account = self.account
-        if isinstance(account, Bucket):
-            account.others_per_s = self.foreign_per_s
 
     def __repr__(self) -> str:
         return f"<QuotaWindow {self.account!r} {self.refill} {self.source}>"
 
 
-def _kind(dimension: Dimension, likely: bool | None, kind: int) -> int:
-    """The place in needs of what the provider charges, by an answer of `Charging`."""
-    return kind if likely is None else LIKELY[dimension] if likely else KINDS[dimension]
+def _window_of(limit: QuotaWindow, now_s: float) -> Window:
+    period_s = limit.period_s
+    if not period_s:
+        return Concurrent()
+    if limit.refill in (Refill.Fixed, Refill.Calendar):
+        return Anchored(period_s, limit.reset_at_s or now_s + period_s)
+    return Rolling(period_s, _PARTS)

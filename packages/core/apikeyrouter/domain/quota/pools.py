@@ -14,10 +14,11 @@ from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.keys.record import KeyRecord
 from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.models.quota_state import CapacityState
-from apikeyrouter.domain.quota.bursts import agrees_with_a_bucket, horizon_of
 from apikeyrouter.domain.quota.exhaustion import Exhaustion
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, Dimension, LimitDialect, LimitFact, Source
-from apikeyrouter.domain.quota.learning import PLENTY_RATIO, RefusalLearner
+from apikeyrouter.domain.quota.habits import Habits
+from apikeyrouter.domain.quota.hints import explains, learn_from_hint
+from apikeyrouter.domain.quota.learning import RefusalLearner
 from apikeyrouter.domain.quota.limits import KINDS, LIKELY, QuotaWindow, period_name
 from apikeyrouter.domain.quota.shared_limits import Lend, SharedLimit, shared_of
 from apikeyrouter.domain.resilience.durations import LimitFacts
@@ -99,6 +100,11 @@ class PoolView:
         self._told_at_s = float("-inf")
         self.rebuild()
 
+    @property
+    def habits(self) -> Habits:
+        """How the pool's provider counts."""
+        return self.pool.habits
+
     def rebuild(self) -> None:
         """Which windows count: the pool's and the group's own. Where a group's own says as much, the pool's only
         counts: it knows less about how capacity comes back."""
@@ -164,10 +170,16 @@ class PoolView:
         return now_s - self._told_at_s >= (TELL_EVERY_S if now_s >= self.roomy_until_s else TELL_ROOMY_S)
 
     def told(
-        self, facts: Iterable[LimitFact], held: Iterable[tuple[Account, int]], *, sent_at_s: float, now_s: float
+        self,
+        facts: Iterable[LimitFact],
+        held: Iterable[tuple[Account, int]],
+        *,
+        sent_at_s: float,
+        now_s: float,
+        missed: Sequence[int] | None = None,
     ) -> None:
         """Takes in what a reply said. `held`: the accounts on which its request was held, each with its `taken` just
-        after that."""
+        after that. `missed`: of one that was refused: what it needed."""
         self._told_at_s = now_s
         marks = {id(account): taken for account, taken in held}
         added = False
@@ -189,8 +201,11 @@ class PoolView:
                     window.account.taken = twin.account.taken
                     window.observe(fact, mark=mark, sent_at_s=sent_at_s, now_s=now_s)
                     continue
+            _judge_margin(window, fact.remaining, missed, sent_at_s, now_s)
             before = window.limit, window.kind, window.counted, window.refill
             window.observe(fact, mark=marks.get(id(window.account)), sent_at_s=sent_at_s, now_s=now_s)
+            if before[1] != window.kind or before[3] is not window.refill:
+                self.pool.habits.learned(window, now_s)
             added = added or before != (window.limit, window.kind, window.counted, window.refill)
         if added:
             self.pool.rebuild()
@@ -208,53 +223,18 @@ class PoolView:
     ) -> None:
         """The provider refused for a rate: takes in what it said, and learns when that does not explain it. `numbers`:
         those of its sentence; `retry_s`: its hint."""
-        self.told(facts, held, sent_at_s=sent_at_s, now_s=now_s)
-        if retry_s and self._learn_from_hint(facts, needs, numbers, retry_s, now_s):
+        self.told(facts, held, sent_at_s=sent_at_s, now_s=now_s, missed=needs)
+        if retry_s and learn_from_hint(self, facts, needs, numbers, retry_s, now_s):
             return
         # a limit that was only named, its size unknown, explains nothing that could be kept to
         sized = [fact for fact in facts if (window := self.own.get((fact.dimension, fact.period_s))) and window.limit]
-        explained = any(_explains(fact, needs) for fact in sized) or any(
+        explained = any(explains(fact, needs) for fact in sized) or any(
             window.limit is not None and (window.account.free(now_s) or 0) < needs[window.kind]
             for window in self.windows
             if window.source is not Source.Configured
         )
         if not explained and self.learner.refused(self.own, self.pool.shared, needs, now_s):
             self.rebuild()
-
-    def _learn_from_hint(
-        self,
-        facts: Sequence[LimitFact],
-        needs: tuple[int, ...],
-        numbers: LimitFacts | None,
-        retry_s: float,
-        now_s: float,
-    ) -> bool:
-        """What the wait tells that a refusal asks for. Whether that explains it."""
-        named = next((fact for fact in facts if fact.source is Source.ErrorBody), None) if numbers is not None else None
-        horizons: list[tuple[float, float]] = []
-        for fact in facts if named is None else (named,):
-            window = self.own.get((fact.dimension, fact.period_s))
-            if window is None or not fact.limit or fact.remaining is None or not 0 < fact.period_s <= MINUTE_S:
-                continue
-            if numbers is not None:
-                window.asked(numbers.requested, needs)
-            need = needs[KINDS[fact.dimension]] if numbers is None else numbers.requested
-            short = window.burst is not None and not window.hidden
-            left = window.left_of(fact.remaining) if short else fact.remaining
-            if left < need + (PLENTY_RATIO * fact.limit if numbers is None else 0):
-                if numbers is not None and numbers.used is not None and window.burst is None:
-                    window.bucket_seen(now_s, agrees=agrees_with_a_bucket(numbers, fact.period_s, retry_s))
-                return numbers is not None
-            horizon_s = horizon_of(fact.limit, fact.period_s, fact.remaining, need, retry_s)
-            if horizon_s is not None:
-                horizons.append((horizon_s, fact.period_s / fact.limit))
-        if not horizons:
-            return False
-        # the limit that was short explains the whole wait; by the others' rates the same wait means less
-        longest_s, blur_s = max(horizons)
-        if self.learner.told_horizon(longest_s, blur_s, self.own, now_s):
-            self.rebuild()
-        return True
 
     def served(self, now_s: float) -> None:
         """A request was let in: what is being learned may grow."""
@@ -269,7 +249,7 @@ class PoolView:
 
     def _new_window(self, spot: tuple[Dimension, float], fact: LimitFact, now_s: float) -> QuotaWindow:
         dimension, period_s = spot
-        return QuotaWindow(
+        window = QuotaWindow(
             f"{self.pool.pool_id} {self.models} {dimension} per {period_name(period_s)}",
             dimension,
             period_s,
@@ -279,6 +259,8 @@ class PoolView:
             corrected=self.dialect.charges.corrected,
             now_s=now_s,
         )
+        self.pool.habits.join(window, self.pool.rebuild, now_s)
+        return window
 
 
 class QuotaPool:
@@ -286,7 +268,7 @@ class QuotaPool:
     `active`: views in use, of all pools. `suspected_same`: pools that seem to be this one under another name. `lend`:
     see `Pools`."""
 
-    __slots__ = ("active", "lend", "pool_id", "provider_id", "shared", "suspected_same", "views")
+    __slots__ = ("active", "habits", "lend", "pool_id", "provider_id", "shared", "suspected_same", "views")
 
     def __init__(
         self,
@@ -295,8 +277,10 @@ class QuotaPool:
         now_s: float,
         active: dict[PoolView, None] | None = None,
         lend: Lend | None = None,
+        habits: Habits | None = None,
     ) -> None:
         self.lend = lend
+        self.habits = habits or Habits()
         self.active = {} if active is None else active
         self.suspected_same: set[str] = set()
         self.pool_id = pool_id
@@ -332,6 +316,7 @@ class Pools:
         self._clock = clock
         self._dialects = dialects
         self._pools: dict[str, QuotaPool] = {}
+        self._habits: dict[str, Habits] = {}
         self.active: dict[PoolView, None] = {}
         self.recall: Callable[[QuotaPool], None] = lambda _: None
         self.lend: Lend | None = None
@@ -347,7 +332,9 @@ class Pools:
         now_s = self._clock.monotonic_s()
         new = pool is None
         if pool is None:
-            pool = self._pools[pool_id] = QuotaPool(pool_id, record.provider_id, now_s, self.active, self.lend)
+            habits = self._habits.setdefault(record.provider_id, Habits())
+            pool = QuotaPool(pool_id, record.provider_id, now_s, self.active, self.lend, habits)
+            self._pools[pool_id] = pool
         for name, spot in CONFIGURABLE.items():
             value = record.metadata.get(name)
             if value is not None:
@@ -381,15 +368,16 @@ class Pools:
         return view
 
 
-def _explains(fact: LimitFact, needs: Sequence[int]) -> bool:
-    """Whether what a refusal says of a limit is reason enough: it was named, or little of it is left. Of tokens, only
-    the provider knows how many it wanted; a request is one, so a named limit of which plenty is left is judged over a
-    shorter time than told."""
-    named = fact.source is Source.ErrorBody
-    if fact.remaining is None or (named and fact.dimension is not Dimension.Requests):
-        return named
-    plenty = fact.limit is not None and fact.remaining > PLENTY_RATIO * fact.limit
-    return not plenty or fact.remaining < needs[KINDS[fact.dimension]]
+def _judge_margin(
+    window: QuotaWindow, remaining: int | None, missed: Sequence[int] | None, sent_at_s: float, now_s: float
+) -> None:
+    """Whether what is kept back is enough. `missed`: what a refused request needed; None: it was let in."""
+    if remaining is not None:
+        left = window.left_of(remaining)
+        if missed is None:
+            window.margin.fitted(left, window.capacity or 0)
+        elif left < missed[window.kind]:
+            window.margin.missed(sent_at_s, now_s)
 
 
 def _covered(shared: QuotaWindow, own: QuotaWindow | None) -> bool:

@@ -1,0 +1,96 @@
+"""What a refusal tells beside its limits: how long to wait, and how much was asked for.
+
+Main entries: `explains`, whether a refusal is reason enough in itself; `learn_from_hint`, which learns from the wait
+whether a limit is a bucket, how output is charged, and over how long the provider really counts.
+Law: a wait that another limit may be the reason for is no evidence against a bucket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from apikeyrouter.domain.quota.bursts import agrees_with_a_bucket, horizon_of
+from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension, LimitFact, Source
+from apikeyrouter.domain.quota.habits import Habits
+from apikeyrouter.domain.quota.learning import PLENTY_RATIO, RefusalLearner
+from apikeyrouter.domain.quota.limits import KINDS, QuotaWindow
+from apikeyrouter.domain.resilience.durations import LimitFacts
+
+__all__ = ["Refused", "explains", "learn_from_hint"]
+
+
+class Refused(Protocol):
+    """The view of a pool that refused: `PoolView`."""
+
+    own: dict[tuple[Dimension, float], QuotaWindow]
+    windows: tuple[QuotaWindow, ...]
+    learner: RefusalLearner
+
+    @property
+    def habits(self) -> Habits:
+        """How its provider counts."""
+        ...
+
+    def rebuild(self) -> None:
+        """Windows came or went."""
+        ...
+
+
+def explains(fact: LimitFact, needs: Sequence[int]) -> bool:
+    """Whether what a refusal says of a limit is reason enough: it was named, or little of it is left. Of tokens, only
+    the provider knows how many it wanted; a request is one, so a named limit of which plenty is left is judged over a
+    shorter time than told."""
+    named = fact.source is Source.ErrorBody
+    if fact.remaining is None or (named and fact.dimension is not Dimension.Requests):
+        return named
+    plenty = fact.limit is not None and fact.remaining > PLENTY_RATIO * fact.limit
+    return not plenty or fact.remaining < needs[KINDS[fact.dimension]]
+
+
+def learn_from_hint(
+    view: Refused,
+    facts: Sequence[LimitFact],
+    needs: Sequence[int],
+    numbers: LimitFacts | None,
+    retry_s: float,
+    now_s: float,
+) -> bool:
+    """What the wait tells that a refusal asks for; `numbers`: those of its sentence. Whether that explains it."""
+    named = next((fact for fact in facts if fact.source is Source.ErrorBody), None) if numbers is not None else None
+    horizons: list[tuple[float, float]] = []
+    for fact in facts if named is None else (named,):
+        window = view.own.get((fact.dimension, fact.period_s))
+        if window is None or not fact.limit or fact.remaining is None or not 0 < fact.period_s <= MINUTE_S:
+            continue
+        if numbers is not None:
+            window.asked(numbers.requested, needs)
+            view.habits.learned(window, now_s)
+        need = needs[KINDS[fact.dimension]] if numbers is None else numbers.requested
+        short = window.burst is not None and not window.hidden
+        left = window.left_of(fact.remaining) if short else fact.remaining
+        if left < need + (PLENTY_RATIO * fact.limit if numbers is None else 0):
+            if numbers is not None and numbers.used is not None and window.burst is None:
+                agrees = agrees_with_a_bucket(numbers, fact.period_s, retry_s)
+                if agrees or not _also_short(view.windows, window, needs, now_s):
+                    window.bucket_seen(now_s, agrees=agrees)
+                    view.habits.learned(window, now_s)
+            return numbers is not None
+        horizon_s = horizon_of(fact.limit, fact.period_s, fact.remaining, need, retry_s)
+        if horizon_s is not None:
+            horizons.append((horizon_s, fact.period_s / fact.limit))
+    if not horizons:
+        return False
+    # the limit that was short explains the whole wait; by the others' rates the same wait means less
+    longest_s, blur_s = max(horizons)
+    if view.learner.told_horizon(longest_s, blur_s, view.own, now_s):
+        view.rebuild()
+    return True
+
+
+def _also_short(windows: Sequence[QuotaWindow], named: QuotaWindow, needs: Sequence[int], now_s: float) -> bool:
+    """Whether another limit may be the reason for the wait."""
+    return any(
+        window is not named and (free := window.account.free(now_s)) is not None and free < needs[window.kind]
+        for window in windows
+    )
