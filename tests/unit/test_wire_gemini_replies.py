@@ -228,6 +228,13 @@ def test_older_models_that_say_stop_with_every_chunk_lose_nothing() -> None:
     assert [one for one in events if isinstance(one, Finished)] == [Finished(Stop.End)]
 
 
+def test_words_before_a_call_in_the_same_chunk_end_before_the_call_begins() -> None:
+    events = decoded(as_events([chunk([{"text": "ok"}, {"functionCall": {"name": "f"}}], "STOP")]))
+    assert [type(one) for one in events] == [
+        Started, PartStarted, PartDelta, PartEnded, PartStarted, PartDelta, PartEnded, Finished,
+    ]  # fmt: skip
+
+
 def test_candidates_are_not_mixed_up() -> None:
     chunks = [chunk([{"text": "a"}]), chunk([{"text": "x"}], index=1), chunk([{"text": "b"}], "STOP"),
               chunk([{"text": "y"}], "MAX_TOKENS", 1)]  # fmt: skip
