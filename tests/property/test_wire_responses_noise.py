@@ -44,7 +44,8 @@ REQUEST: dict[str, Any] = {
         {"type": "custom_tool_call", "call_id": "d", "name": "f", "input": "x"},
         {"type": "tool_search_call", "execution": "client", "call_id": "s", "arguments": {}},
         {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": "t"}]},
-        {"type": "tool_search_output", "execution": "client", "call_id": "s", "tools": [{"type": "function", "name": "a"}]},
+        {"type": "tool_search_output", "execution": "client", "call_id": "s", "tools": [
+            {"type": "function", "name": "a"}]},
         {"type": "additional_tools", "role": "developer", "tools": [{"type": "function", "name": "g"}]},
     ],
     "tools": [
