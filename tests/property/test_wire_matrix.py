@@ -12,9 +12,22 @@ from hypothesis import strategies as st
 from apikeyrouter import wire as wire_package
 from apikeyrouter.domain.models.call import CONVERSATIONS, Wire
 from apikeyrouter.wire.codec import MalformedError, codec_of
+from apikeyrouter.wire.facts import (
+    AnswerShape,
+    Ask,
+    Media,
+    MediaKind,
+    ReasoningWish,
+    Role,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+    Turn,
+)  # fmt: skip
 from apikeyrouter.wire.losses import Losses
 from tests.support.wire_grammar import check_stream
-from tests.support.wire_values import MODELS, answer_of, answers, asks, events_of, said_in_answer, said_in_ask
+from tests.support.wire_values import MODELS, PICTURE, answer_of, answers, asks, events_of, said_in_answer, said_in_ask
 
 _PACKAGES = {
     Wire.Chat: "chat", Wire.Responses: "responses", Wire.Messages: "messages", Wire.Gemini: "gemini",
@@ -24,6 +37,14 @@ _HOME = Path(wire_package.__file__).parent
 PROVIDERS = [wire for wire in Wire if (_HOME / _PACKAGES[wire] / "codec.py").exists()]
 CLIENTS = [wire for wire in PROVIDERS if wire in CONVERSATIONS.values()]
 PAIRS = list(itertools.product(CLIENTS, PROVIDERS))
+THINKERS = {
+    Wire.Chat: "gpt-5.1",
+    Wire.Responses: "gpt-5.1",
+    Wire.Messages: "claude-sonnet-4-5",
+    Wire.Gemini: "gemini-2.5-pro",
+    Wire.Converse: "anthropic.claude-sonnet-4-5-20250929-v1:0",
+    Wire.Cohere: "command-a-reasoning-08-2025",
+}
 few = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 cuts = st.lists(st.integers(1, 400), min_size=1, max_size=20)
 
@@ -54,6 +75,63 @@ def test_a_request_says_the_same_in_the_providers_format(client: Wire, provider:
     understood = codec_of(provider).read_request(sent, losses, model=MODELS[provider], stream=ask.stream)
     losses.check()
     assert said_in_ask(understood) == said_in_ask(ask)
+
+
+def understood_by(provider: Wire, client: Wire, ask: Ask) -> Ask:
+    """The request as the provider reads it, between models that think."""
+    losses = Losses("test", may_drop=False)
+    ask.model = THINKERS[client]
+    body = codec_of(client).write_request(ask, losses)
+    read = codec_of(client).read_request(body, losses, model=THINKERS[provider], stream=False)
+    sent = codec_of(provider).write_request(read, losses)
+    losses.check()
+    return codec_of(provider).read_request(sent, losses, model=THINKERS[provider], stream=False)
+
+
+@pytest.mark.parametrize(("client", "provider"), PAIRS)
+def test_pictures_that_tools_return_are_not_lost(client: Wire, provider: Wire) -> None:
+    picture = Media(MediaKind.Image, "image/png", data=PICTURE)
+    turns = [
+        Turn(Role.User, [Text("see")]),
+        Turn(Role.Assistant, [ToolCall("call_1", "look", "{}")]),
+        Turn(Role.Tool, [ToolResult("call_1", [Text("seen"), picture], "look")]),
+        Turn(Role.User, [Text("so?")]),
+    ]
+    understood = understood_by(provider, client, Ask("", turns, tools=[Tool("look")], max_tokens=100))
+    media = [
+        part
+        for turn in understood.turns
+        for holder in turn.parts
+        for part in (holder.parts if isinstance(holder, ToolResult) else [holder])
+        if isinstance(part, Media)
+    ]
+    assert [(one.kind, one.mime, one.data) for one in media] == [(MediaKind.Image, "image/png", PICTURE)]
+
+
+@pytest.mark.parametrize(("client", "provider"), PAIRS)
+def test_the_shape_of_the_reply_is_kept(client: Wire, provider: Wire) -> None:
+    schema = {
+        "type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": False,
+    }  # fmt: skip
+    ask = Ask("", [Turn(Role.User, [Text("so?")])], shape=AnswerShape("schema", "thing", schema, True), max_tokens=100)
+    shape = understood_by(provider, client, ask).shape
+    assert shape is not None
+    assert shape.kind == "schema"
+    assert shape.schema is not None
+    assert shape.schema["properties"] == {"a": {"type": "string"}}
+
+
+@pytest.mark.parametrize(("client", "provider"), PAIRS)
+@pytest.mark.parametrize(("effort", "max_tokens"), [("low", 5_000), ("high", 60_000)])
+def test_how_much_to_think_is_kept(client: Wire, provider: Wire, effort: str, max_tokens: int) -> None:
+    ask = Ask("", [Turn(Role.User, [Text("so?")])], reasoning=ReasoningWish(effort), max_tokens=max_tokens)
+    wish = understood_by(provider, client, ask).reasoning
+    assert wish is not None
+    if wish.effort is None:
+        assert wish.budget_tokens is not None
+        assert (wish.budget_tokens > 8_192) == (effort == "high")
+    else:
+        assert wish.effort == effort
 
 
 @pytest.mark.parametrize(("client", "provider"), PAIRS)

@@ -104,6 +104,8 @@ def _user_parts(draw: st.DrawFn) -> list[Part]:
     parts: list[Part] = [Text(text) for text in draw(st.lists(words, min_size=1, max_size=2))]
     if draw(st.integers(0, 3)) == 0:
         parts.append(Media(MediaKind.Image, "image/png", data=PICTURE))
+    if draw(st.integers(0, 5)) == 0:
+        parts.append(Media(MediaKind.Document, "application/pdf", data="JVBERi0xLjQ=", name="a.pdf"))
     return parts
 
 
@@ -129,12 +131,16 @@ def answers(draw: st.DrawFn, wire: Wire = Wire.Chat) -> Answer:
     if not any(isinstance(part, Text | ToolCall) for part in parts):
         parts.append(Text("nothing"))
     stop = Stop.Tools if made else draw(st.sampled_from([Stop.End, Stop.Length, Stop.Filter]))
+    if not made and wire in (Wire.Chat, Wire.Responses) and draw(st.integers(0, 3)) == 0:
+        parts, stop = [Refusal(draw(words))], Stop.Refusal
     cached = draw(st.integers(0, 50))
+    stored = draw(st.integers(0, 50)) if "cache_write_tokens" in CLASSES[wire] else 0
     reasoning = draw(st.integers(0, 20)) if any(isinstance(part, Reasoning) for part in parts) else 0
     usage = Usage(
-        input_tokens=cached + draw(st.integers(1, 500)),
+        input_tokens=cached + stored + draw(st.integers(1, 500)),
         output_tokens=reasoning + draw(st.integers(1, 500)),
         cached_input_tokens=cached,
+        cache_write_tokens=stored,
         reasoning_tokens=reasoning,
     )
     return Answer("reply123", MODELS[wire], [Choice(parts, stop)], usage, 1_790_000_000)
@@ -166,7 +172,7 @@ def said_in_ask(ask: Ask) -> dict[str, Any]:
                 case Text() if part.text:
                     tell(f"{role} text", _squeezed(part.text))
                 case Media():
-                    tell(f"{role} media", part.kind, part.mime, part.data)
+                    tell(f"{role} media", part.kind, part.mime, part.data)  # names are told by some formats only
                 case ToolCall():
                     place[part.id] = len(place)
                     tell("call", place[part.id], part.name, json.loads(part.arguments or "{}"))

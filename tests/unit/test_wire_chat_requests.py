@@ -325,7 +325,7 @@ def test_wishes_for_thinking_are_read_in_all_spellings(said: dict[str, Any], wis
         ("gpt-5.1", ReasoningWish(budget_tokens=0), "none"),
         ("gpt-5-mini", ReasoningWish("none"), "minimal"),
         ("o4-mini", ReasoningWish("none"), "low"),
-        ("gpt-5", ReasoningWish(budget_tokens=10_000), "medium"),
+        ("gpt-5", ReasoningWish(budget_tokens=8_000), "medium"),
         ("qwen3-32b", ReasoningWish("high"), "high"),
         ("gpt-4o", ReasoningWish(budget_tokens=10_000), None),
         ("llama-3.3-70b-versatile", ReasoningWish("low"), None),

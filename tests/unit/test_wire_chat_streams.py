@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.wire.chat import ChatCodec
@@ -287,11 +288,15 @@ def written(events: list[Event], *, want_usage: bool = True) -> bytes:
     return b"".join(map(encoder.encode, events)) + encoder.finish()
 
 
+CITATION: dict[str, Any] = {
+    "type": "url_citation",
+    "url_citation": {"url": "https://x.test", "title": "x", "start_index": 0, "end_index": 4},
+}
 FULL = Answer(
     "msg_1", "m",
     [Choice([
         Reasoning("hm", "sig", origin="anthropic_messages"),
-        Text("look", annotations=[{"type": "url_citation", "url_citation": {"url": "https://x.test"}}]),
+        Text("look", annotations=[CITATION]),
         ToolCall("toolu_1", "look", '{"at":1}'),
         ToolCall("toolu_2", "stop", "{}", signature="c2ln"),
     ], Stop.Tools)],
@@ -305,6 +310,13 @@ def test_a_stream_of_all_parts_is_whole_and_reads_as_it_was() -> None:
     again = answer_of(decoded(data))
     assert again.choices == FULL.choices
     assert again.usage == FULL.usage
+
+
+def test_the_official_sdk_takes_every_chunk_and_reply() -> None:
+    data = written(list(events_of(FULL)))
+    for payload in EventSplitter().feed(data)[:-1]:
+        ChatCompletionChunk.model_validate_json(payload, strict=True)
+    ChatCompletion.model_validate_json(CODEC.write_answer(FULL, "asked"), strict=True)
 
 
 def test_usage_is_told_only_to_those_who_asked() -> None:
