@@ -530,3 +530,26 @@ def test_facts_of_models_follow_their_version() -> None:
     assert claude("claude-opus-4-6").adaptive
     assert not claude("claude-opus-4-7").samples
     assert not claude("claude-mythos-preview").samples
+
+
+def test_results_move_in_front_of_what_the_user_said_before_them() -> None:
+    turns = [
+        user("Go"),
+        Turn(Role.Assistant, [ToolCall("a", "f", "{}")]),
+        user("Wait"),
+        Turn(Role.Tool, [ToolResult("a", [])]),
+    ]
+    blocks = written(asked(*turns))["messages"][2]["content"]
+    assert [block["type"] for block in blocks] == ["tool_result", "text"]
+
+
+def test_calls_of_one_name_without_ids_are_answered_in_their_order() -> None:
+    calls, results = [ToolCall("", "f", "") for _ in range(2)], [ToolResult("", [], name="f") for _ in range(2)]
+    messages = written(asked(user("Go"), Turn(Role.Assistant, [*calls]), Turn(Role.Tool, [*results])))["messages"]
+    assert [b["tool_use_id"] for b in messages[2]["content"]] == [b["id"] for b in messages[1]["content"]]
+    assert len({block["id"] for block in messages[1]["content"]}) == 2
+
+
+def test_system_turns_begin_with_claude_4_8() -> None:
+    assert claude("claude-opus-4-8").system_turns
+    assert not claude("claude-opus-4-7").system_turns

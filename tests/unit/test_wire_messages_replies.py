@@ -253,7 +253,7 @@ def test_citations_of_pages_travel() -> None:
 
 def test_a_page_that_is_no_message_is_refused() -> None:
     error = b'{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}'
-    for body in (b"", b"[]", b"{}", b'{"content": 5}', b"<html>", error, b"\xff"):
+    for body in (b"", b"[]", b"{}", b'{"content": 5}', b"<html>", error, error[:-1] + b', "content": []}', b"\xff"):
         with pytest.raises(ValueError, match="reply"):
             CODEC.read_answer(body)
     for body in (b"", b"[]", b"<html>", error):
