@@ -189,6 +189,25 @@ def test_calls_without_ids_get_the_same_one_as_their_result() -> None:
     assert ids["stop"] != ids["look"]
 
 
+def test_results_without_id_and_name_answer_the_calls_in_order() -> None:
+    calls = [ToolCall("", "look", "{}"), ToolCall("", "look", "{}")]
+    results = [ToolResult("", [Text("first")]), ToolResult("", [Text("second")])]
+    messages = write(asked(Turn(Role.Assistant, list(calls)), Turn(Role.Tool, list(results))))["messages"]
+    assert [one["id"] for one in messages[0]["tool_calls"]] == [one["tool_call_id"] for one in messages[1:]]
+
+
+def test_pictures_of_results_come_before_what_the_user_says_next() -> None:
+    result = ToolResult("a", [Media(MediaKind.Image, "image/png", data="AAAA")])
+    turns = [
+        Turn(Role.Assistant, [ToolCall("a", "look", "{}")]),
+        Turn(Role.Tool, [result]),
+        Turn(Role.User, [Text("so?")]),
+    ]
+    messages = write(asked(*turns))["messages"]
+    assert [one["role"] for one in messages] == ["assistant", "tool", "user", "user"]
+    assert messages[3]["content"] == "so?"
+
+
 def test_pictures_of_results_follow_behind_the_last_result_and_are_reported() -> None:
     picture = Media(MediaKind.Image, "image/png", data="AAAA")
     calls = Turn(Role.Assistant, [ToolCall("a", "look", "{}"), ToolCall("b", "look", "{}")])

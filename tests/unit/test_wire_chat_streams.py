@@ -231,6 +231,7 @@ def test_several_choices_are_told_apart() -> None:
     [
         ('data: {"error":{"message":"m","code":429}}', 429),
         ('data: {"error":{"message":"m","type":"overloaded_error"}}', 503),
+        ('data: {"error":{"message":"m","code":1305}}', 500),
         ('data: {"error":"m"}', 500),
         ('event: error\ndata: {"message":"m","type":"rate_limit_exceeded"}', 429),
         ('data: {"id":"1","choices":[{"delta":{},"finish_reason":"error"}],"error":{"code":502,"message":"m"}}', 502),
