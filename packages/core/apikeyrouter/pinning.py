@@ -45,7 +45,7 @@ _LOOK_AGAIN_S = 0.15
 """Another process that just made a thing has written it by then: gathering, and a write to the store."""
 
 _PREFIX = "pins/"
-_LOADS_AT_ONCE = 16
+_AT_ONCE = 16
 
 
 class _Pin(msgspec.Struct, array_like=True, gc=False):
@@ -117,8 +117,8 @@ class Pins:
         if self._store is None or self._task is not None:
             return
         names = [f"{_PREFIX}{kind}/{at:02x}" for kind, buckets in KINDS.items() for at in range(buckets)]
-        for at in range(0, len(names), _LOADS_AT_ONCE):
-            await asyncio.gather(*(self._load(name) for name in names[at : at + _LOADS_AT_ONCE]))
+        for at in range(0, len(names), _AT_ONCE):
+            await asyncio.gather(*(self._load(name) for name in names[at : at + _AT_ONCE]))
         self._wake = asyncio.Event()
         if self._dirty:
             self._wake.set()
@@ -155,16 +155,24 @@ class Pins:
                 self._wake.set()
 
     async def _write(self) -> None:
-        store = self._store
-        while store is not None and self._dirty:
-            name = next(iter(self._dirty))
-            await self._load(name)
-            self._dirty.discard(name)
-            try:
-                await store.put_setting(name, msgspec.json.encode(list(self._buckets.get(name, {}).values())))
-            except BaseException:
-                self._dirty.add(name)
-                raise
+        """Several buckets at once: stores write what comes together in one step."""
+        while self._store is not None and self._dirty:
+            names = list(self._dirty)[:_AT_ONCE]
+            done = await asyncio.gather(
+                *(self._write_bucket(self._store, name) for name in names), return_exceptions=True
+            )
+            for one in done:
+                if isinstance(one, BaseException):
+                    raise one
+
+    async def _write_bucket(self, store: StateStore, name: str) -> None:
+        await self._load(name)
+        self._dirty.discard(name)
+        try:
+            await store.put_setting(name, msgspec.json.encode(list(self._buckets.get(name, {}).values())))
+        except BaseException:
+            self._dirty.add(name)
+            raise
 
     async def _load(self, name: str) -> None:
         """Takes in what is stored under one bucket; notices when it lacks what was learned here."""
