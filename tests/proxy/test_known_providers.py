@@ -60,6 +60,15 @@ def test_variables_are_read_for_every_known_provider_in_order() -> None:
     assert warnings[0].startswith("MISTRAL_API_KEY")
 
 
+def test_a_server_of_ones_own_needs_no_key_and_costs_nothing(sim: Sim) -> None:
+    sim.add_account("open", "keyless")
+    with run_app(create_app(settings_of(OLLAMA_BASE_URL=sim.base_url))) as served:
+        (key,) = served.get("/api/v1/keys").json["data"]
+        assert (key["provider_id"], key["metadata"]["cost_per_1k"]) == ("ollama", "0")
+        asked = served.ask("POST", "/v1/chat/completions", {"model": "ollama/gpt-4o-mini", **ASKED})
+        assert asked.status == 401 or "authorization" not in {name.lower() for name in sim.requests()[-1]["headers"]}
+
+
 def test_azure_goes_first_when_its_set_is_whole_and_is_told_about_when_not() -> None:
     part = {"AZURE_API_KEY": "z", "AZURE_API_BASE": "https://a.openai.azure.com", "OPENAI_API_KEY": "o"}
     keys, warnings, _ = read_env_keys(part)

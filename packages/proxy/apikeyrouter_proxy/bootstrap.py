@@ -259,9 +259,7 @@ async def _take_env_keys(proxy: Proxy) -> list[str]:
             if keys.find(given.material.reveal(), given.provider_id) is not None:
                 known += 1
                 continue
-            key = await proxy.router.register_key(
-                given.material.reveal(), given.provider_id, metadata={"source": given.variable}
-            )
+            key = await proxy.router.register_key(given.material.reveal(), given.provider_id, metadata=given.metadata)
             added.append(f"{key.label} from {given.variable}")
         except KeyRegistrationError as error:
             notes.append(f"The key in {given.variable} was not taken: {error.message}")

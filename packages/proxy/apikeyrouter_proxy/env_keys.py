@@ -39,6 +39,13 @@ class EnvKey:
     provider_id: str
     material: Secret
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What it is registered with. What runs on one's own machines costs nothing a token."""
+        row = rows().get(self.provider_id)
+        own = row is not None and row.keyless and row.hosts_open
+        return {"source": self.variable, **({"cost_per_1k": "0"} if own else {})}
+
 
 def is_placeholder(text: str) -> bool:
     """Whether the text is what documentation writes where a secret belongs: "sk-...", "your-api-key-here"."""

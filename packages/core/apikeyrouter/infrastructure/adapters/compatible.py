@@ -10,6 +10,7 @@ where the caller allows it, and reported.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,7 +80,7 @@ class CompatibleAdapter(OpenAIAdapter):
         self.row = row
         self.native = dict(row.operations)
         self._needles = [(_NEEDLES[quirk], quirk) for quirk in row.quirks]
-        self._refused = [(f'"{name}"'.encode(), name) for name in row.refuses]
+        self._refused = [(needle := f'"{name}"'.encode(), re.compile(needle + rb"\s*:"), name) for name in row.refuses]
         self._header = row.header.lower().encode()
         self._scheme = f"{row.scheme} ".encode() if row.scheme else b""
 
@@ -113,7 +114,9 @@ class CompatibleAdapter(OpenAIAdapter):
             return request
         body = request.body
         quirks = {quirk for needle, quirk in self._needles if needle in body}
-        refused = [name for needle, name in self._refused if needle in body]
+        if quirks & _ABOUT_LAST and not _may_end_with_a_reply(call):
+            quirks -= _ABOUT_LAST
+        refused = [name for needle, member, name in self._refused if needle in body and member.search(body)]
         if quirks or refused:
             losses = Losses(self.row.id, may_drop=call.drop_params)
             request.body = _edited(body, quirks, refused, losses)
@@ -132,6 +135,12 @@ class CompatibleAdapter(OpenAIAdapter):
         if body.lstrip()[:1] == b"[":
             body = b'{"data":' + body + b"}"
         return super().read_models(body)
+
+
+def _may_end_with_a_reply(call: Call) -> bool:
+    """False when the last message is certainly not the assistant's."""
+    messages = call.peek.messages if call.operation is Operation.Chat else None
+    return not messages or b'"assistant"' in bytes(messages[-1])
 
 
 def _edited(body: bytes, quirks: set[Quirk], refused: list[str], losses: Losses) -> bytes:
@@ -161,6 +170,7 @@ def _edited(body: bytes, quirks: set[Quirk], refused: list[str], losses: Losses)
     return body if members == before else _encode(members)
 
 
+_ABOUT_LAST = frozenset({Quirk.AssistantPrefix, Quirk.LastIsUser})
 _ABOUT_MESSAGES = frozenset({Quirk.NoDeveloperRole, Quirk.TextOnly, Quirk.AssistantPrefix, Quirk.LastIsUser})
 
 

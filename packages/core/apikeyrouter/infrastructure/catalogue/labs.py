@@ -13,7 +13,6 @@ __all__ = ["LABS"]
 
 _CHAT = {Operation.Chat: "chat/completions"}
 _EMBED = {Operation.Embeddings: "embeddings"}
-_TEXT = {Operation.Completions: "completions"}
 _RESPONSES = {Operation.Responses: "responses"}
 _Q = Quirk
 
@@ -200,13 +199,13 @@ LABS = (
         docs="https://developers.upstage.ai/docs/apis/chat",
         checked="2026-11-21",
     ),
-    # Recorded exchanges: chat is at /v1/chat; replies and streams have OpenAI's shape.
+    # Recorded exchanges: chat is at /v1/chat; replies and streams have OpenAI's shape, those of /v1/completions do not.
     ProviderRow(
         id="writer",
         name="Writer",
         base_url="https://api.writer.com/v1",
         env=("WRITER_API_KEY",),
-        operations={Operation.Chat: "chat", **_TEXT},
+        operations={Operation.Chat: "chat"},
         quirks=frozenset({_Q.MaxTokens, _Q.NoDeveloperRole, _Q.NoParallelToolCalls}),
         makes=("palmyra",),
         docs="https://dev.writer.com/api-reference/completion-api/chat-completion",
