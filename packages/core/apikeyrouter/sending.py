@@ -192,9 +192,12 @@ def _failed(order: Order, attempt: Attempt, failure: Failure, body: tuple[bytes,
     return Failed(failure, attempt.fact, body)
 
 
+_EVENT_STREAMS = (b"text/event-stream", b"application/vnd.amazon.eventstream")
+
+
 def _is_event_stream(reply: HttpReply) -> bool:
     kind = reply.header(b"content-type")
-    return kind is not None and kind.lower().startswith(b"text/event-stream")
+    return kind is not None and kind.lower().startswith(_EVENT_STREAMS)
 
 
 def _bad_reply(why: str, reply: HttpReply | None) -> Failure:
