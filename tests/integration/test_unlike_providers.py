@@ -3,9 +3,13 @@ what was never sent."""
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from apikeyrouter import AnthropicAdapter, ApiKeyRouter, OpenAIAdapter, RequestIntent, SystemError
+from apikeyrouter.domain.keys.secret import Secret
+from apikeyrouter.domain.models.call import Call, Operation, peek
 from tests.support.sim import Sim
 
 
@@ -13,6 +17,17 @@ def asked(model: str, **parameters: object) -> RequestIntent:
     return RequestIntent(
         model=model, messages=[{"role": "user", "content": "Say: round trip"}], parameters=dict(parameters)
     )
+
+
+def test_thoughts_of_another_provider_are_not_sent_to_openai() -> None:
+    """A conversation of a Responses client that Claude answered first, and OpenAI goes on with."""
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "akr1.anthropic.c2ln"}
+    asked_for = [{"role": "user", "content": "go on"}, thought]
+    body = json.dumps({"model": "gpt-5", "input": asked_for}).encode()
+    call = Call("req_1", Operation.Responses, "gpt-5", body, peek(body), started_s=0.0, deadline_s=1.0)
+    request = OpenAIAdapter().build_request(call, Secret("sim-key-gpt"))
+    assert json.loads(request.body)["input"] == asked_for[:1]
+    assert request.url == "https://api.openai.com/v1/responses"
 
 
 async def router_of(sim: Sim, *, targets: bool) -> ApiKeyRouter:

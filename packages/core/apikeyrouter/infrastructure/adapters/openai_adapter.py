@@ -86,10 +86,15 @@ class OpenAIAdapter(WireAdapter):
         return self._claims_all or model.startswith(_OWN_PREFIXES)
 
     def native_body(self, call: Call) -> bytes:
-        """The caller's bytes, with the provider's model name, and asking for the usage of streams."""
+        """The caller's bytes, with the provider's model name, asking for the usage of streams, and without thoughts of
+        other providers, which OpenAI would refuse."""
         body = super().native_body(call)
         if call.streams and call.operation in _WITH_USAGE_OPTION and not call.peek.wants_usage:
             body = _asking_for_usage(body, has_options=call.peek.stream_options is not None)
+        elif call.operation is Operation.Responses:
+            from apikeyrouter.wire.responses import without_foreign_reasoning
+
+            body = without_foreign_reasoning(body)
         return body
 
     def read_reply(self, call: Call, body: bytes) -> tuple[bytes, Usage | None]:
