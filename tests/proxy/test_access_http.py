@@ -50,7 +50,7 @@ def opened(sim_server: Sim) -> Iterator[Served]:
 
 
 OPEN = ("/", "/healthz", "/livez", "/readyz", "/health", "/health/liveliness", "/health/readiness", "/docs")
-CLIENT = ("/v1/models", "//v1//models", "/v1beta/models", "/models")
+CLIENT = ("//v1//models",)
 ADMIN = ("/metrics", "/api/v1/keys", "/api/v1/providers", "/api/v1/budgets", "/api/v1/state", "/api/v1/decisions",
          "/api/v1/virtual-keys", "/api/v1/quota", "/api/v1/events", "/unknown", "/api/v1/unknown",
          "//api/v1/keys")  # fmt: skip
