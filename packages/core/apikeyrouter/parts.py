@@ -42,6 +42,7 @@ from apikeyrouter.domain.routing.objectives import Objective, compile_objective
 from apikeyrouter.domain.routing.shadow import Shadow
 from apikeyrouter.feed import ChangeFeed
 from apikeyrouter.housekeeping import Housekeeping
+from apikeyrouter.infrastructure.catalogue.models import ModelCatalogue
 from apikeyrouter.infrastructure.clock import SystemClock
 from apikeyrouter.infrastructure.config.settings import RouterSettings
 from apikeyrouter.infrastructure.ledger_boxes import boxes_for
@@ -98,7 +99,12 @@ class RouterParts:
         self.deployments = DeploymentKeeper(self.state_store, self._clock, self.settings.deployments, is_model)
         self.policy_engine = PolicyEngine(self.state_store, self._clock, self.objective, self.settings.policies)
         self.directory = Directory(
-            self.key_manager, costs.price_for, self.pools.view, self.settings.considered_max, self.deployments.book
+            self.key_manager,
+            costs.price_for,
+            self.pools.view,
+            self.settings.considered_max,
+            self.deployments.book,
+            ModelCatalogue(listed if isinstance(listed, GenaiPriceSource) else None),
         )
         self.chooser = Chooser(self.ledger, costs, self.settings.considered_max)
         if self.settings.shadow_objective:

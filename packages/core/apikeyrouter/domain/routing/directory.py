@@ -13,6 +13,7 @@ from typing import Protocol
 
 from apikeyrouter.domain.components.key_manager import KeyManager
 from apikeyrouter.domain.errors import ProviderNotRegisteredError, ProviderRegistrationError
+from apikeyrouter.domain.interfaces.model_names import ModelNames, NoNames
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
 from apikeyrouter.domain.keys.record import KeyRecord
@@ -26,16 +27,6 @@ from apikeyrouter.domain.routing.stats import KeyStats
 __all__ = ["Directory", "PoolViews", "Prices"]
 
 _GROUPS_MAX = 512
-
-# Which provider a model's name implies, for a clear error when that provider is missing.
-_FAMILIES: Mapping[str, tuple[str, ...]] = {
-    "openai": ("gpt-", "o1", "o3", "o4", "chatgpt-", "text-embedding-"),
-    "anthropic": ("claude",),
-    "gemini": ("gemini",),
-    "mistral": ("mistral", "codestral", "ministral"),
-    "deepseek": ("deepseek",),
-    "xai": ("grok",),
-}
 
 
 class Prices(Protocol):
@@ -56,7 +47,7 @@ class PoolViews(Protocol):
 
 class Directory:
     """Providers and groups. All synchronous. `deployments`: names that stand for other models; say `changed` when they
-    are others than before."""
+    are others than before. `names`: what models are called, and where."""
 
     def __init__(
         self,
@@ -65,7 +56,9 @@ class Directory:
         pools: PoolViews,
         considered_max: int,
         deployments: Deployments | None = None,
+        names: ModelNames | None = None,
     ) -> None:
+        self._names = NoNames() if names is None else names
         self.deployments = Deployments() if deployments is None else deployments
         self._keys = keys
         self._prices = prices
@@ -152,9 +145,8 @@ class Directory:
         if model in self.deployments.names:
             return None, model
         head, slash, rest = model.partition("/")
-        if slash and rest and head in self._providers:
-            return head, rest
-        return None, model
+        meant = self._names.provider_meant(head, self._providers) if slash and rest else None
+        return (meant, rest) if meant is not None else (None, model)
 
     def group_for(self, provider_id: str | None, model: str) -> Group:
         """The candidates for a model. Raises ProviderNotRegisteredError when nobody could ever serve it."""
@@ -217,7 +209,7 @@ class Directory:
         target: Target | None,
         deployment: Deployment | None,
     ) -> Candidate:
-        model = asked if target is None else target.model
+        model = self._names.name_at(provider.provider_id, asked) if target is None else target.model
         return Candidate(
             index,
             provider,
@@ -258,7 +250,7 @@ class Directory:
         claiming = [p for p in self._providers.values() if p.adapter.claims(model)]
         if claiming:
             return claiming
-        implied = implied_provider(model)
+        implied = self._names.makers_of(model)
         if len(self._providers) == 1 and implied is None:
             return list(self._providers.values())
         raise self._not_registered(implied, model)
@@ -273,9 +265,6 @@ class Directory:
             hint = (
                 f"It looks like a model of {provider_id!r}: register that provider, or name another with provider_id."
             )
-        return ProviderNotRegisteredError(f"{what} {hint}", provider_id=provider_id, registered=registered)
-
-
-def implied_provider(model: str) -> str | None:
-    """The provider that a model's name implies, or None."""
-    return next((p for p, starts in _FAMILIES.items() if model.startswith(starts)), None)
+        advice = self._names.advice(model, registered)
+        message = " ".join(part for part in (what, hint, advice) if part)
+        return ProviderNotRegisteredError(message, provider_id=provider_id, registered=registered)
