@@ -100,6 +100,7 @@ class Sender:
         attempt = Attempt(self._learners, call, order.taken, order.demand, order.record)
         adapter = candidate.provider.adapter
         reply: HttpReply | None = None
+        raw = b""
         try:
             request = adapter.build_request(call, attempt.secret, base_url=candidate.record.base_url)
             request.timeouts = self._limits.timeouts
@@ -110,7 +111,8 @@ class Sender:
                 attempt.accepted()
                 if call.streams and _is_event_stream(reply):
                     return await self._begin_stream(order, call, attempt, reply, request.dropped)
-                body, usage = adapter.read_reply(call, await reply.read())
+                raw = await reply.read()
+                body, usage = adapter.read_reply(call, raw)
                 charged = attempt.succeed(Usage() if call.free else usage)
                 return Reply(
                     order.record,
@@ -129,7 +131,7 @@ class Sender:
         except (UntranslatableError, MalformedError) as fault:
             return _failed(order, attempt, unsupported(str(fault), elsewhere=isinstance(fault, UntranslatableError)))
         except ValueError as fault:
-            return _failed(order, attempt, _bad_reply(str(fault), reply))
+            return self._unusable(order, attempt, reply, raw, str(fault))
         finally:
             if attempt.open and not attempt.fact.outcome.startswith("stream"):
                 attempt.abandon("cancelled")
@@ -173,6 +175,15 @@ class Sender:
             order.call, attempt, reply, chunks, reader, first=first, demand=order.demand, journal=self._journal
         )
         return Reply(order.record, attempt.taken, 200, reply.headers, fact=attempt.fact, stream=stream, dropped=dropped)
+
+    def _unusable(self, order: Order, attempt: Attempt, reply: HttpReply | None, raw: bytes, why: str) -> Failed:
+        """A success that is none: an error inside (Azure's content filter answers 200 so), or no reply at all."""
+        adapter = attempt.taken.candidate.provider.adapter
+        inside = classify_event(adapter.dialect, raw, utc_now=self._clock.utc_now()) if raw else None
+        if inside is None:
+            return _failed(order, attempt, _bad_reply(why, reply))
+        passes = adapter.passes(order.call.operation)
+        return _failed(order, attempt, inside, (raw, "application/json") if passes else None)
 
     async def _read_failure(self, order: Order, attempt: Attempt, reply: HttpReply) -> Failed:
         body = await reply.read()
