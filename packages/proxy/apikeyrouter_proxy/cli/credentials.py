@@ -7,7 +7,6 @@ files or providers, never from the command line; tokens are never printed.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -70,6 +69,8 @@ def login(
     as_json: AsJson = False,
 ) -> None:
     """Log in with a browser on any machine. Only for providers whose terms allow it."""
+    import asyncio  # slow to import: other verbs do without it
+
     where = Where(url, store, env_file)
     begun = _post(device_url, {"client_id": client_id, "scope": scope})
     if begun.get("error") or not begun.get("device_code") or not begun.get("user_code"):
