@@ -8,6 +8,12 @@ from __future__ import annotations
 
 __all__ = ["Losses", "UntranslatableError"]
 
+_NAME_CHARACTERS_MAX = 100
+_NAMES_MAX = 50
+_FAULT_CHARACTERS_MAX = 400
+_FAULTS_MAX = 20
+"""What is told names members that clients wrote, and stands in headers, logs and decisions: so it is bounded."""
+
 
 class UntranslatableError(ValueError):
     """A request says what the provider's format cannot say. `faults`: a sentence each, by the members that the caller
@@ -25,7 +31,8 @@ class UntranslatableError(ValueError):
 class Losses:
     """Collects what gets lost on the way into `target`, a format's name.
 
-    `dropped`: names of parameters that were left out, in order, once each. `check` raises for what may not be.
+    `dropped`: names of parameters that were left out, in order, once each: printable ASCII, at most 100 characters a
+    name, and 50 names. `check` raises for what may not be left out.
     """
 
     __slots__ = ("_faults", "_may_drop", "_target", "dropped")
@@ -39,20 +46,37 @@ class Losses:
     def parameter(self, name: str, why: str) -> None:
         """A wish that cannot be passed on: `name` as the caller wrote it, `why` as half a sentence."""
         if not self._may_drop:
-            self._faults.append(f"{name}: {why}")
-        elif name not in self.dropped:
-            self.dropped.append(name)
+            self._fault(name, why)
+        else:
+            self.harmless(name)
 
     def content(self, name: str, why: str) -> None:
         """Something without which the reply would be to another question; never dropped."""
-        self._faults.append(f"{name}: {why}")
+        self._fault(name, why)
 
     def harmless(self, name: str) -> None:
         """Something whose absence changes no reply (telemetry, cache hints): left out and reported, never refused."""
-        if name not in self.dropped:
+        if len(name) > _NAME_CHARACTERS_MAX or not (name.isascii() and name.isprintable()):
+            name = _shown(name, _NAME_CHARACTERS_MAX)
+        if name not in self.dropped and len(self.dropped) < _NAMES_MAX:
             self.dropped.append(name)
+
+    def _fault(self, name: str, why: str) -> None:
+        if len(self._faults) < _FAULTS_MAX:
+            told = f"{name}: {why}"
+            if len(told) > _FAULT_CHARACTERS_MAX or not told.isprintable():
+                told = f"{_shown(name, _NAME_CHARACTERS_MAX)}: {_shown(why, _FAULT_CHARACTERS_MAX)}"
+            self._faults.append(told)
 
     def check(self) -> None:
         """Raises UntranslatableError if anything may not be lost."""
         if self._faults:
             raise UntranslatableError(self._target, self._faults)
+
+
+def _shown(text: str, characters_max: int) -> str:
+    """The text as a literal may show it: escapes for what is not printable ASCII, and cut to so many characters."""
+    shown = text[:characters_max].encode("ascii", "backslashreplace").decode("ascii")
+    shown = "".join(one if one.isprintable() else f"\\x{ord(one):02x}" for one in shown)
+    fits = len(text) <= characters_max and len(shown) <= characters_max
+    return shown if fits else shown[: characters_max - 3] + "..."

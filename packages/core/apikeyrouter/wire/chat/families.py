@@ -13,6 +13,7 @@ import re
 
 from apikeyrouter.domain.cost.fit import cap_member
 from apikeyrouter.domain.models.call import Wire
+from apikeyrouter.wire.effort import effort_of
 from apikeyrouter.wire.facts import ReasoningWish
 
 __all__ = [
@@ -69,13 +70,12 @@ def text_only(model: str) -> bool:
 def effort_word(model: str, wish: ReasoningWish) -> str | None:
     """The `reasoning_effort` for a wish, None when the model gets none: it does not think, or nothing was wished.
 
-    Budgets become words by their size, as Google equates them (https://ai.google.dev/gemini-api/docs/openai, 2026-11).
+    Budgets become words by their size (`effort.py`).
     "none" is turned into the least that the model knows, where it is known.
     """
     word = wish.effort
-    if word is None and wish.budget_tokens is not None and wish.budget_tokens >= 0:
-        budget = wish.budget_tokens
-        word = "none" if budget == 0 else "low" if budget <= 1_024 else "medium" if budget <= 8_192 else "high"
+    if word is None and wish.budget_tokens is not None:
+        word = effort_of(wish.budget_tokens)
     if word is None or _THOUGHTLESS.match(model):
         return None
     if word == "none" and cap_member(model) == "max_completion_tokens" and not _OLDEST_WITH_NONE.match(model):

@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from apikeyrouter.wire.effort import BUDGETS
 from apikeyrouter.wire.facts import ReasoningWish
 
 __all__ = ["answers_with_media", "generation", "thinking_config", "unsigned_call_mark"]
 
 _GENERATION = re.compile(r"(?:models/)?gemini-(\d+)(?:\.(\d+))?")
 
-_BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576, "xhigh": 24576, "max": 24576}
 _LEVELS = {
     "none": "minimal", "minimal": "minimal", "low": "low", "medium": "medium", "high": "high", "xhigh": "high",
     "max": "high",
@@ -47,7 +47,7 @@ def thinking_config(wish: ReasoningWish, model: str) -> dict[str, Any] | None:
     budget = wish.budget_tokens
     if told == (2, 5):
         if budget is None and wish.effort is not None:
-            budget = _BUDGETS.get(wish.effort)
+            budget = BUDGETS.get(wish.effort)
         if budget is not None:
             out["thinkingBudget"] = _bounded(budget, model)
     elif wish.effort is not None:

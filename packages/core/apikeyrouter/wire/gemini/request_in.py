@@ -67,7 +67,8 @@ class _ContentsReader:
 
     def read(self, value: object, where: str) -> list[Turn]:
         content = fields(value, where)
-        role = _ROLES.get(content.get("role") or "user")
+        said = content.get("role") or "user"
+        role = _ROLES.get(said) if isinstance(said, str) else None
         if role is None:
             raise MalformedError(f"'{where}.role' must be 'user' or 'model'", param=f"{where}.role")
         if role is not Role.Assistant:

@@ -4,7 +4,7 @@ Main entry: `write_thinking`.
 Effort -> budget: a share of `max_tokens` (minimal 0.1, low 0.2, medium 0.5, high 0.8, xhigh and max 0.95), at least
 1,024 and at most 32,000 tokens: the shares of https://openrouter.ai/docs/use-cases/reasoning-tokens and the bound
 above which Anthropic advises batches (platform.claude.com/docs/en/build-with-claude/extended-thinking).
-Budget -> effort: up to 1,024 low, up to 8,192 medium, above high, as in https://ai.google.dev/gemini-api/docs/openai.
+Budget -> effort: `effort.py`, as everywhere.
 An effort that a model lacks becomes the next lower one; "minimal" is "low" (all read 2026-11-21).
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from apikeyrouter.wire.effort import effort_of
 from apikeyrouter.wire.facts import Ask, ReasoningWish
 from apikeyrouter.wire.losses import Losses
 from apikeyrouter.wire.messages.models import Claude
@@ -49,8 +50,8 @@ def _unthinking(model: Claude, out: dict[str, Any], losses: Losses) -> None:
 def _adaptive(wish: ReasoningWish, model: Claude, out: dict[str, Any]) -> dict[str, Any]:
     budget = wish.budget_tokens
     effort = wish.effort
-    if effort is None and budget is not None and budget > 0:
-        effort = "low" if budget <= 1_024 else "medium" if budget <= 8_192 else "high"
+    if effort is None and budget is not None:
+        effort = effort_of(budget)
     thinking: dict[str, Any] = {"type": "adaptive"}
     if wish.tell is not None:
         thinking["display"] = "summarized" if wish.tell else "omitted"

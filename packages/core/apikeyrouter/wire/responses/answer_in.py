@@ -27,6 +27,7 @@ from apikeyrouter.wire.facts import (
     Text,
     ToolCall,
 )
+from apikeyrouter.wire.responses.fields import objects
 from apikeyrouter.wire.responses.items_in import read_call, read_thoughts
 
 __all__ = ["chat_logprobs", "failure_of", "parts_of_item", "read_answer", "stop_of"]
@@ -120,10 +121,7 @@ def _message(item: dict[str, Any], path: str, logprobs: list[Any] | None) -> lis
         if one.get("type") == "refusal":
             parts.append(Refusal(_word(one, "refusal")))
         elif isinstance(one.get("text"), str):
-            annotations = one.get("annotations")
-            parts.append(
-                Text(one["text"], annotations=annotations if isinstance(annotations, list) and annotations else None)
-            )
+            parts.append(Text(one["text"], annotations=objects(one.get("annotations"))))
             if logprobs is not None and isinstance(one.get("logprobs"), list):
                 logprobs += one["logprobs"]
         else:

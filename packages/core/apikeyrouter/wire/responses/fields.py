@@ -9,7 +9,7 @@ from typing import Any
 
 from apikeyrouter.wire.codec import MalformedError
 
-__all__ = ["fault", "integer", "listed", "mapping", "number", "text", "text_or_none", "truth"]
+__all__ = ["fault", "integer", "listed", "mapping", "number", "objects", "text", "text_or_none", "truth"]
 
 
 def fault(path: str, expected: str, value: object) -> MalformedError:
@@ -34,6 +34,11 @@ def listed(value: object, path: str) -> list[Any]:
     if not isinstance(value, list):
         raise fault(path, "an array", value)
     return value
+
+
+def objects(value: object) -> list[dict[str, Any]] | None:
+    """The objects of an array that only adorns a reply (annotations); None without any. Never raises."""
+    return ([one for one in value if isinstance(one, dict)] or None) if isinstance(value, list) else None
 
 
 def text(holder: dict[str, Any], name: str, path: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from apikeyrouter.wire.facts import Media, MediaKind, Part, Refusal, Text
 from apikeyrouter.wire.losses import Losses
-from apikeyrouter.wire.responses.fields import fault, mapping, text, text_or_none
+from apikeyrouter.wire.responses.fields import fault, mapping, objects, text, text_or_none
 
 __all__ = ["read_content", "read_part", "split_data_url"]
 
@@ -44,10 +44,7 @@ def read_part(part: dict[str, Any], path: str, losses: Losses) -> Part | None:
     if kind in _TEXTS:
         if part.get("prompt_cache_breakpoint") is not None:
             losses.harmless("prompt_cache_breakpoint")
-        annotations = part.get("annotations")
-        return Text(
-            text(part, "text", path), annotations=annotations if annotations and isinstance(annotations, list) else None
-        )
+        return Text(text(part, "text", path), annotations=objects(part.get("annotations")))
     match kind:
         case "refusal":
             return Refusal(text(part, "refusal", path))

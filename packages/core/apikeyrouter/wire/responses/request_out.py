@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from apikeyrouter.wire.facts import Ask, ReasoningWish, Role, Text, Tool, ToolChoice
+from apikeyrouter.wire.effort import effort_of
+from apikeyrouter.wire.facts import Ask, Role, Text, Tool, ToolChoice
 from apikeyrouter.wire.losses import Losses
 from apikeyrouter.wire.responses.items_out import ItemsWriter
 from apikeyrouter.wire.responses.names import SEARCH, split
@@ -18,8 +19,6 @@ from apikeyrouter.wire.responses.names import SEARCH, split
 __all__ = ["write_request"]
 
 _NO_ARGUMENTS = {"type": "object", "properties": {}}
-_BUDGETS = ((0, "none"), (2_048, "low"), (8_192, "medium"))
-"""Thinking budgets in tokens up to which an effort is meant; our own reading, since OpenAI has efforts only."""
 
 
 def write_request(ask: Ask, losses: Losses) -> bytes:
@@ -109,19 +108,15 @@ def _put_wishes(members: dict[str, Any], ask: Ask) -> None:
     wish = ask.reasoning
     if wish is not None:
         reasoning: dict[str, Any] = {}
-        effort = _effort(wish)
+        effort = wish.effort
+        if effort is None and wish.budget_tokens is not None:
+            effort = effort_of(wish.budget_tokens)
         if effort is not None:
             reasoning["effort"] = effort
         if wish.tell and effort != "none":
             reasoning["summary"] = "auto"
         if reasoning:
             members["reasoning"] = reasoning
-
-
-def _effort(wish: ReasoningWish) -> str | None:
-    if wish.effort is not None or wish.budget_tokens is None or wish.budget_tokens < 0:
-        return wish.effort
-    return next((effort for most, effort in _BUDGETS if wish.budget_tokens <= most), "high")
 
 
 def _put_text(members: dict[str, Any], ask: Ask) -> None:
