@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from apikeyrouter.domain.components.key_manager import KeyManager
+from apikeyrouter.domain.cost.billing import settled
 from apikeyrouter.domain.cost.deltas import DeltaRatios
 from apikeyrouter.domain.cost.lengths import OutputLengths
 from apikeyrouter.domain.cost.prices import cost_nano_usd
@@ -315,16 +316,30 @@ class Attempt:
         )
 
     def _charge(self, usage: Usage) -> int | None:
-        """Settles by usage; returns the cost in nano-USD, None without a price."""
+        """Settles by the provider's bill, else by usage; returns the cost in nano-USD, None when it is not known."""
         taken = self._taken
         price = taken.candidate.price
-        cost = cost_nano_usd(price, usage) if price is not None else 0
+        known = cost_nano_usd(price, usage) if price is not None else None
+        if usage.billed_nano_usd is not None:
+            known = self._by_bill(known, usage.billed_nano_usd)
+        cost = known or 0
         charges = used_charges(taken.quota, taken.hold.lines, usage, cost, taken.candidate.quota.dialect.charges)
         if taken.money_lines:
             charges += [cost] * taken.money_lines
         taken.hold.settle(charges)
-        self._note(usage, cost if price is not None else None)
-        return cost if price is not None else None
+        self._note(usage, known)
+        return known
+
+    def _by_bill(self, priced: int | None, billed: int) -> int:
+        """What the provider says that it charged, unless that makes no sense. Both stay in the record."""
+        taken, record = self._taken, self.record
+        held = max([need for account, need in taken.hold.lines if account.unit == "nano_usd"], default=0)
+        cost, record.cost_source, warning = settled(priced, billed, held)
+        if warning:
+            self.fact.detail = f"{self.fact.detail}; {warning}" if self.fact.detail else warning
+        record.billed_nano_usd = (record.billed_nano_usd or 0) + billed
+        record.listed_nano_usd = None if priced is None else (record.listed_nano_usd or 0) + priced
+        return cost
 
     def _note(self, usage: Usage | None, cost: int | None) -> None:
         record = self.record

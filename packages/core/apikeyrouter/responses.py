@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from apikeyrouter.domain.cost.billing import CostSource
 from apikeyrouter.domain.cost.prices import cost_breakdown, cost_nano_usd, to_decimal_usd
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.errors import ErrorCategory, SystemError
@@ -47,8 +48,16 @@ class StreamChunk(str):
         return chunk
 
 
-def cost_of(usage: Usage | None, price: ModelPrice | None) -> CostEstimate:
-    """What the usage costs; amount 0 with method "unpriced" when no price is known."""
+def cost_of(usage: Usage | None, price: ModelPrice | None, billed_nano_usd: int | None = None) -> CostEstimate:
+    """What the usage costs; amount 0 with method "unpriced" when no price is known. `billed_nano_usd`: what was
+    settled by the provider's own bill."""
+    if billed_nano_usd is not None:
+        return CostEstimate(
+            amount=to_decimal_usd(billed_nano_usd),
+            estimation_method="bill",
+            input_tokens_estimate=usage.input_tokens if usage else 0,
+            output_tokens_estimate=usage.output_tokens if usage else 0,
+        )
     if usage is None or price is None:
         return CostEstimate(
             amount=Decimal(0),
@@ -75,8 +84,9 @@ def build_response(
     text = message.get("content")
     if text is None:
         text = choice.get("text") or ""
-    cost = cost_of(usage, taken.candidate.price)
     record = reply.record
+    billed = record.cost_nano_usd if record.cost_source == CostSource.Bill else None
+    cost = cost_of(usage, taken.candidate.price, billed)
     last = record.attempts[-1]
     provider_request_id = next((v.decode("latin-1") for k, v in reply.headers if k in _REQUEST_IDS), None)
     metadata = ResponseMetadata(

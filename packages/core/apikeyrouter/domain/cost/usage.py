@@ -33,7 +33,8 @@ class Usage:
     the provider's numbers contradicted each other and were cut to what is possible.
     `counts`: what is not sold by tokens, by name ("web_searches", "audio_seconds", "input_document_pages" ...; those of
     `Fee.what`); None when there is nothing. `service_tier`: "" for standard, else "batch", "flex", "priority", "fast".
-    `billed_nano_usd`: what the provider itself says that it charged (OpenRouter), rounded up; None when it does not.
+    `billed_nano_usd`: what the provider itself says that it charged (OpenRouter, xAI, Perplexity), rounded up; None
+    when it does not.
     """
 
     input_tokens: int = 0
@@ -72,10 +73,20 @@ class _Details(msgspec.Struct, gc=False):
     image_tokens: int | None = None
 
 
+class _Bill(msgspec.Struct, gc=False):
+    """Perplexity's `usage.cost` and OpenRouter's `usage.cost_details`, in US dollars."""
+
+    total_cost: float | None = None
+    upstream_inference_cost: float | None = None
+
+
 class _UsageWire(msgspec.Struct, gc=False):
     """`prompt_*` and `completion_*` in chat, `input_*` and `output_*` in Responses. Then what single servers say:
     DeepSeek's name for cached tokens, Moonshot's, Databricks', Writer's details, Perplexity's searches and citations,
-    OpenRouter's bill in dollars. Mistral's `num_cached_tokens` is not read: it tells what a server had in memory, while
+    bills: OpenRouter's `cost` in dollars, plus, with the user's own key at a provider (`is_byok`), that provider's
+    (openrouter.ai/docs/use-cases/usage-accounting), Perplexity's `cost.total_cost` in dollars, and xAI's ticks
+    (docs.x.ai/developers/cost-tracking; all read 2026-11-21). Mistral's `num_cached_tokens` is not read: it tells what
+    a server had in memory, while
     the discount goes by `prompt_tokens_details`, as everywhere."""
 
     prompt_tokens: int | None = None
@@ -95,7 +106,14 @@ class _UsageWire(msgspec.Struct, gc=False):
     completion_token_details: _Details | None = None
     num_search_queries: int | None = None
     citation_tokens: int | None = None
-    cost: float | None = None
+    cost: float | _Bill | None = None
+    cost_details: _Bill | None = None
+    is_byok: bool | None = None
+    cost_in_usd_ticks: int | None = None
+
+
+_TICKS_PER_NANO_USD = 10
+"""xAI: 10,000,000,000 ticks are a dollar (docs.x.ai/developers/cost-tracking, 2026-11-21)."""
 
 
 class _Inner(msgspec.Struct, gc=False):
@@ -160,6 +178,18 @@ def billed_nano_usd(dollars: object) -> int | None:
     return int(amount.scaleb(9).to_integral_value(ROUND_CEILING))
 
 
+def _bill_of(wire: _UsageWire) -> int | None:
+    """What the provider says that it charged; None when it says nothing, or nonsense."""
+    ticks = wire.cost_in_usd_ticks
+    if ticks is not None:
+        return -(-ticks // _TICKS_PER_NANO_USD) if 0 <= ticks <= MAX_TOKENS else None
+    cost = wire.cost
+    billed = billed_nano_usd(cost.total_cost if isinstance(cost, _Bill) else cost)
+    if billed is not None and wire.is_byok and wire.cost_details is not None:
+        billed += billed_nano_usd(wire.cost_details.upstream_inference_cost) or 0
+    return billed
+
+
 def _usage_of_oddity(body: bytes) -> Usage | None:
     try:
         reply = msgspec.json.decode(body)
@@ -172,14 +202,29 @@ def _wire_of(usage: Mapping[str, Any]) -> _UsageWire:
     fields: dict[str, Any] = {}
     for name in _UsageWire.__struct_fields__:
         value = usage.get(name)
-        if name.endswith("_details"):
+        if name in _BILLS:
+            fields[name] = _bill(value)
+        elif name == "is_byok":
+            fields[name] = value is True
+        elif name.endswith("_details"):
             if isinstance(value, Mapping):
                 fields[name] = _Details(**{part: _int_or_none(value.get(part)) for part in _Details.__struct_fields__})
-        elif name == "cost":
-            fields[name] = None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
         else:
             fields[name] = _int_or_none(value)
     return _UsageWire(**fields)
+
+
+_BILLS = ("cost", "cost_details")
+
+
+def _bill(value: object) -> float | _Bill | None:
+    if isinstance(value, Mapping):
+        return _Bill(_dollars(value.get("total_cost")), _dollars(value.get("upstream_inference_cost")))
+    return _dollars(value)
+
+
+def _dollars(value: object) -> float | None:
+    return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
 
 
 def _int_or_none(value: object) -> int | None:
@@ -224,8 +269,8 @@ def _from_wire(wire: _UsageWire, service_tier: object = None) -> Usage | None:
         usage.image_output_tokens = parts_out.image_tokens or 0
     if service_tier is not None:
         usage.service_tier = tier_named(service_tier)
-    if wire.cost is not None:
-        usage.billed_nano_usd = billed_nano_usd(wire.cost)
+    if wire.cost is not None or wire.cost_in_usd_ticks is not None:
+        usage.billed_nano_usd = _bill_of(wire)
     if wire.num_search_queries is not None or wire.citation_tokens is not None:
         _add_searches(usage, wire)
     return possible(usage)

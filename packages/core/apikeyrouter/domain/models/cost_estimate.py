@@ -13,9 +13,8 @@ class CostEstimate(BaseModel):
     """An amount of money and where it comes from.
 
     `amount`: US dollars, exact. `confidence`: 0..1; 1.0 when computed from the provider's own usage and a known price.
-    `estimation_method`: "usage" (actual), "upper_bound", "q95" (exceeded once in twenty), "expected" or "unpriced".
-    `breakdown`: dollars per token
-    class.
+    `estimation_method`: "usage" (actual), "bill" (actual, the provider's own), "upper_bound", "q95" (exceeded once in
+    twenty), "expected" or "unpriced". `breakdown`: dollars per token class.
     """
 
     amount: Decimal = Field(ge=0)

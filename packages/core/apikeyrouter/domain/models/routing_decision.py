@@ -196,10 +196,12 @@ class RoutingDecision(BaseModel):
     `flip`: the smallest change that would have chosen the runner-up, in words. `flip_margin_usd`: no smaller change of
     one score changes the choice, any larger one does (None where turns decide). `flip_weight`, `flip_weight_change`:
     the term whose weight decides soonest, and that change: 0.25 is a quarter more, -0.5 half of it less.
-    `price_source`: where the price came from. `presumed_usd`: charged because nobody could tell whether the provider
-    did. `waited_ms`: for budget that running requests held. `output_limit`: set when a budget shortened the reply.
-    `policies`: those that applied; `fallbacks`: models given up before this one; `hedges`: keys that were asked beside
-    the first.
+    `cost_usd`: what was charged;
+    `cost_source`: "prices", or "provider's bill" where the reply told one that makes sense.
+    `billed_usd`: that bill; `list_price_usd`: usage x price. `price_source`: where the price came from.
+    `presumed_usd`: charged because nobody could tell whether the provider did. `waited_ms`: for budget that running
+    requests held. `output_limit`: set when a budget shortened the reply. `policies`: those that applied; `fallbacks`:
+    models given up before this one; `hedges`: keys that were asked beside the first.
     """
 
     id: str
@@ -225,6 +227,9 @@ class RoutingDecision(BaseModel):
     flip_weight_change: Decimal | None = None
     outcome: str = "pending"
     cost_usd: Decimal | None = None
+    cost_source: str = "prices"
+    billed_usd: Decimal | None = None
+    list_price_usd: Decimal | None = None
     price_source: str = ""
     presumed_usd: Decimal = Decimal(0)
     waited_ms: float = 0.0

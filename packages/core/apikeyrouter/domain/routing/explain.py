@@ -12,6 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from apikeyrouter.domain.cost.billing import CostSource
 from apikeyrouter.domain.models.routing_decision import (
     AlternativeRoute,
     AttemptRecord,
@@ -99,14 +100,18 @@ class AttemptFact:
 class DecisionRecord:
     """Everything about one decision, as it grows. `kept` is in order of preference, the chosen one first.
 
+    `cost_nano_usd`: what was settled. `billed_nano_usd`: the provider's own bill, None without one; then
+    `listed_nano_usd` is what prices say.
+
     `policies`: names of those that applied. `fallbacks`: models that were given up before, in order. `hedges`: labels
     of keys that were asked beside the first one. `pool`: what the chosen pool was like; `shadow`: what another
     objective would have chosen.
     """
 
     __slots__ = (
-        "at_utc_s", "attempts", "candidates", "chosen", "clamp", "considered", "cost_nano_usd", "decision_id",
-        "duration_s", "fallbacks", "hedges", "input_tokens", "kept", "model", "objective", "outcome", "output_tokens",
+        "at_utc_s", "attempts", "billed_nano_usd", "candidates", "chosen", "clamp", "considered", "cost_nano_usd",
+        "cost_source", "decision_id", "duration_s", "fallbacks", "hedges", "input_tokens", "kept", "listed_nano_usd",
+        "model", "objective", "outcome", "output_tokens",
         "policies", "pool", "presumed_nano_usd", "price_source", "priced", "rejections", "request_id", "shadow",
         "stream", "waited_s",
     )  # fmt: skip
@@ -129,6 +134,9 @@ class DecisionRecord:
         self.outcome = "pending"
         self.priced = True
         self.cost_nano_usd: int | None = None
+        self.cost_source: str = CostSource.Prices
+        self.billed_nano_usd: int | None = None
+        self.listed_nano_usd: int | None = None
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
         self.duration_s = 0.0
@@ -181,6 +189,9 @@ def encode(record: DecisionRecord) -> dict[str, Any]:
         "out": record.outcome,
         "priced": record.priced,
         "cost": record.cost_nano_usd,
+        "bill": None
+        if record.billed_nano_usd is None
+        else (record.billed_nano_usd, record.listed_nano_usd, str(record.cost_source)),
         "in": record.input_tokens,
         "outtok": record.output_tokens,
         "dur": record.duration_s,
@@ -209,6 +220,7 @@ def decode(stored: dict[str, Any], to_datetime: Any) -> RoutingDecision:
     turns = stored["turns"]
     found = margins(chosen, kept, turns=turns)
     clamp, pool, shadow = stored.get("clamp"), stored.get("pool"), stored.get("shadow")
+    billed, listed, source = stored.get("bill") or (None, stored["cost"], CostSource.Prices.value)
     return RoutingDecision(
         id=stored["id"],
         request_id=stored["rid"],
@@ -239,7 +251,10 @@ def decode(stored: dict[str, Any], to_datetime: Any) -> RoutingDecision:
         flip_weight=found.term if found else None,
         flip_weight_change=found.change if found else None,
         outcome=stored["out"],
-        cost_usd=None if stored["cost"] is None else Decimal(stored["cost"]).scaleb(-9),
+        cost_usd=_usd(stored["cost"]),
+        cost_source=source,
+        billed_usd=_usd(billed),
+        list_price_usd=_usd(listed),
         price_source=stored.get("psrc", ""),
         presumed_usd=Decimal(stored.get("presumed", 0)).scaleb(-9),
         input_tokens=stored["in"],
@@ -253,6 +268,10 @@ def decode(stored: dict[str, Any], to_datetime: Any) -> RoutingDecision:
         hedges=stored.get("hedge", []),
         explanation=sentence(stored, chosen, kept),
     )
+
+
+def _usd(nano: int | None) -> Decimal | None:
+    return None if nano is None else Decimal(nano).scaleb(-9)
 
 
 def _numbers(kept: Kept) -> dict[str, Any]:
