@@ -113,7 +113,7 @@ class WireAdapter:
             body = self.native_body(call)
             headers += call.headers
             content_type = call.content_type
-        elif call.operation in CONVERSATIONS:
+        elif call.operation in CONVERSATIONS and _own_operation(self.wire) in self.native:
             body, dropped = self.translated_body(call)
             headers += [one for one in call.headers if not one[0].startswith(_FORMAT_HEADERS)]
             content_type = b"application/json"
@@ -134,7 +134,10 @@ class WireAdapter:
 
     def read_models(self, body: bytes) -> Sequence[dict[str, Any]]:
         """See `ProviderAdapter.read_models`."""
-        listing = msgspec.json.decode(body)
+        try:
+            listing = msgspec.json.decode(body)
+        except RecursionError:
+            raise ValueError("the reply is nested too deeply to be a list of models") from None
         models = listing.get("data") if isinstance(listing, dict) else None
         if not isinstance(models, list):
             raise ValueError("the reply has no list of models under 'data'")  # noqa: TRY004 - wrong value, not type
