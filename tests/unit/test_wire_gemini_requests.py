@@ -304,6 +304,20 @@ def test_media_go_inline_or_by_url_and_base64_is_not_touched() -> None:
     ]
 
 
+@pytest.mark.parametrize("choice", [ToolChoice("named", "f"), ToolChoice("required"), ToolChoice("none")])
+def test_one_call_at_most_is_no_wish_where_one_function_is_demanded(choice: ToolChoice) -> None:
+    ask = Ask(MODEL, [user()], tools=[Tool("f")], tool_choice=msgspec.structs.replace(choice, parallel=False))
+    _, losses = written(ask)
+    losses.check()
+    assert losses.dropped == ["parallel_tool_calls"]
+
+
+def test_one_call_at_most_is_a_wish_where_any_function_is_demanded() -> None:
+    tools = [Tool("f"), Tool("g")]
+    ask = Ask(MODEL, [user()], tools=tools, tool_choice=ToolChoice("required", parallel=False))
+    assert "parallel_tool_calls" in faults_of(written(ask)[1])
+
+
 def test_results_of_parallel_calls_share_a_content_and_keep_their_words() -> None:
     turns = [
         user(),
