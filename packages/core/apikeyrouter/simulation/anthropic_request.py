@@ -17,6 +17,7 @@ import msgspec
 from apikeyrouter.simulation.anthropic_models import ClaudeFacts, claude_facts
 from apikeyrouter.simulation.anthropic_thoughts import check_thinking, check_thought
 from apikeyrouter.simulation.api_errors import ApiError, invalid
+from apikeyrouter.simulation.script import goes_on
 from apikeyrouter.simulation.text import Digest, digest_of, estimate_tokens
 
 __all__ = ["MessagesRequest", "read_messages"]
@@ -218,7 +219,7 @@ def _results(request: MessagesRequest, blocks: list[dict[str, Any]], open_calls:
     if open_calls or not all(first):
         raise _unanswered(open_calls or [str(one) for one in given], at)
     said = [str(block.get("text", "")) for block in blocks if block.get("type") == "text"]
-    if said:
+    if said and not goes_on(request.last_user, "\n".join(said)):
         request.last_user, request.results = "\n".join(said), []
     request.ends_in_results = bool(given) and not said
 

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from apikeyrouter.simulation.api_errors import invalid
+from apikeyrouter.simulation.script import goes_on
 from apikeyrouter.simulation.text import Digest, digest_of, estimate_tokens
 
 __all__ = ["ContentRequest", "digest", "members_of", "proof_of", "read_content", "read_members"]
@@ -140,8 +141,9 @@ def _read_parts(request: ContentRequest, parts: list[Any], where: str, role: str
         _note_part(request, part, kinds[0])
     if role != "model":
         said = "".join(part["text"] for part in told if "text" in part)
-        request.results = [msgspec.json.encode(one["functionResponse"]["response"]).decode() for one in answers]
-        request.last_user = said or request.last_user
+        if (said or not answers) and not goes_on(request.last_user, said):
+            request.last_user, request.results = said or request.last_user, []
+        request.results += [msgspec.json.encode(one["functionResponse"]["response"]).decode() for one in answers]
     return len(opened)
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from apikeyrouter.simulation.api_errors import ApiError, invalid, wrong_type
 from apikeyrouter.simulation.requests import ChatRequest
+from apikeyrouter.simulation.script import goes_on
 from apikeyrouter.simulation.text import Digest, digest_of, estimate_tokens
 
 __all__ = ["Prompt", "check_tools", "read_prompt", "rough_tokens", "tool_name"]
@@ -71,7 +72,7 @@ def read_prompt(request: ChatRequest, seed: int) -> Prompt:
         chars += len(text)
         images += image_count
         texts += (role, text)
-        if role == "user":
+        if role == "user" and not goes_on(prompt.last_user, text):
             prompt.last_user, prompt.tool_results = text, []
         elif role == "tool":
             prompt.tool_results.append(text)

@@ -2,7 +2,8 @@
 
 Main entry: `choose_calls`. A model calls a tool when `tool_choice` demands it, or when the user's words name it: a word
 of its name with at least four letters ("weather" for `get_weather`). Several tools may be called at once unless
-`parallel_tool_calls` is false; one tool is called once for each place or person named ("Paris and Oslo").
+`parallel_tool_calls` is false; one tool is called once for each place or person named ("Paris and Oslo"). A script in
+the user's words (`script`) goes before all that.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 from apikeyrouter.simulation.messages import Prompt, tool_name
 from apikeyrouter.simulation.requests import ChatRequest
 from apikeyrouter.simulation.schema import fill
+from apikeyrouter.simulation.script import has_script, scripted_call
 from apikeyrouter.simulation.text import Digest, digest_of
 
 __all__ = ["ToolCall", "choose_calls"]
@@ -46,6 +48,8 @@ def choose_calls(request: ChatRequest, prompt: Prompt, digest: Digest) -> list[T
     """The calls of one answer; empty when the model answers in words."""
     if not request.tools or request.tool_choice == "none":
         return []
+    if has_script(prompt.last_user) and request.tool_choice in (None, "auto"):
+        return _scripted(request.tools, prompt, digest)
     tools = _demanded(request, prompt)
     subjects = list(dict.fromkeys(_PROPER_NAME.findall(prompt.last_user)))
     targets = [(tool, subjects[0] if subjects else "") for tool in tools]
@@ -54,6 +58,17 @@ def choose_calls(request: ChatRequest, prompt: Prompt, digest: Digest) -> list[T
     elif len(tools) == 1 and len(subjects) > 1:
         targets = [(tools[0], subject) for subject in subjects]
     return [_call(tool, subject, digest, at) for at, (tool, subject) in enumerate(targets[:_CALLS_MAX])]
+
+
+def _scripted(tools: list[dict[str, Any]], prompt: Prompt, digest: Digest) -> list[ToolCall]:
+    wanted = scripted_call(prompt.last_user, len(prompt.tool_results))
+    offered = {tool_name(tool): tool["type"] for tool in tools}
+    if wanted is None or wanted[0] not in offered:
+        return []
+    name, arguments = wanted
+    custom = offered[name] == "custom"
+    told = arguments if custom and isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+    return [ToolCall(_call_id(digest_of(0, digest)), name, told, custom)]
 
 
 def _demanded(request: ChatRequest, prompt: Prompt) -> list[dict[str, Any]]:
@@ -81,10 +96,14 @@ def _words(tool: dict[str, Any]) -> set[str]:
 def _call(tool: dict[str, Any], subject: str, digest: Digest, at: int) -> ToolCall:
     kind: str = tool["type"]
     own = digest_of(at, digest)
-    call_id = f"call_{own.hex()[:24]}"
+    call_id = _call_id(own)
     name: str = tool[kind]["name"]
     if kind == "custom":
         return ToolCall(call_id, name, subject or f"input for {name}", custom=True)
     rng = random.Random(int.from_bytes(own, "big"))
     arguments = fill(tool[kind].get("parameters") or {"type": "object"}, rng, subject)
     return ToolCall(call_id, name, msgspec.json.encode(arguments).decode())
+
+
+def _call_id(digest: Digest) -> str:
+    return f"call_{digest.hex()[:24]}"
