@@ -2,6 +2,7 @@
 
 `apikeyrouter.testing.virtual_time`: clocks and an event loop whose time jumps instead of waiting.
 `apikeyrouter.testing.store_conformance`: the suite that every `StateStore` passes; run it on your own.
+`apikeyrouter.testing.adapter_conformance`: the same for every `ProviderAdapter`; it needs no test framework.
 Law: nothing here needs a test framework to be imported, and nothing in the library imports this package.
 """
 

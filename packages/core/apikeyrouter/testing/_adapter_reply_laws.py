@@ -5,23 +5,23 @@ Main entry: `ReplyLaws`, a part of `AdapterConformance`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.models.call import Operation
 from apikeyrouter.domain.resilience.classify import classify_reply
-from apikeyrouter.domain.resilience.failures import FailureClass as F  # noqa: N814 - a table below is full of it
+from apikeyrouter.domain.resilience.failures import FailureClass as F
 from apikeyrouter.testing._adapter_suite import REPLY_TEXT, SECRET, AdapterSuite, must
 from apikeyrouter.wire.facts import ErrorFact, Text
 from apikeyrouter.wire.translate import client_codec
 
-__all__ = ["ReplyLaws"]
+__all__ = ["NOW", "ReplyLaws"]
 
-_NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+"""When the samples of errors are seen."""
+
 _NO_REPLIES = (b"", b" ", b"{", b"[]", b"null", b"7", b'"text"', b"<html>503</html>", b"\xff\xfe", b"[" * 5000)
-_RETRY_AFTER_S = 17
-_OUT_OF_CREDIT = "insufficient_quota"
 
 CLASSES: Mapping[int, frozenset[F]] = {
     401: frozenset({F.Auth}),
@@ -43,9 +43,16 @@ _MESSAGES = {429: "Too many requests, please slow down.", 402: "Payment is requi
 
 class ReplyLaws(AdapterSuite):
     """What comes back whole. `spent`: status, code and message with which the provider says that an account is out of
-    credit, so that no key of it is asked again soon; None: it has no such thing."""
+    credit, so that no key of it is asked again soon; None: it has no such thing. `wait_told`: header and value with
+    which it says how long to wait, seen at `NOW`, and the seconds that they mean."""
 
-    spent: tuple[int, str, str] | None = (429, _OUT_OF_CREDIT, "You exceeded your current quota, check your billing.")
+    spent: tuple[int, str, str] | None = (
+        429,
+        "insufficient_quota",
+        "You exceeded your current quota, check your billing.",
+    )
+
+    wait_told: tuple[str, str, float] = ("retry-after", "17", 17.0)
 
     def test_usage_is_read(self) -> None:
         for operation in self.conversations:
@@ -83,10 +90,9 @@ class ReplyLaws(AdapterSuite):
     def test_an_error_with_status_200_is_no_reply(self) -> None:
         fault = ErrorFact(503, "The model is overloaded.", "overloaded")
         for operation in self.conversations:
-            own = self.wire_of(operation) is self.format
-            error = (
-                self.error_of(503, "overloaded", fault.message) if own else client_codec(operation).write_error(fault)
-            )
+            error = self.error_of(503, "overloaded", fault.message)
+            if self.wire_of(operation) is not self.format:
+                error = client_codec(operation).write_error(fault)
             must(self._refuses(operation, error), f"{operation}: {error!r} with status 200 is taken for a reply")
 
     def _refuses(self, operation: Operation, body: bytes) -> bool:
@@ -103,28 +109,29 @@ class ReplyLaws(AdapterSuite):
     def test_errors_mean_what_they_say(self) -> None:
         for status, classes in CLASSES.items():
             message = _MESSAGES.get(status, f"Something is wrong ({status}).")
-            found = self._class_of(status, _CODES.get(status, "error"), message, ())
+            found = self._class_of(status, _CODES.get(status, "error"), message)
             must(found in classes, f"status {status} is taken for {found}, not {' or '.join(sorted(classes))}")
 
     def test_hints_when_to_come_back_are_kept(self) -> None:
-        headers = [(b"retry-after", b"%d" % _RETRY_AFTER_S)]
+        name, value, wait_s = self.wait_told
+        headers = [(name.lower().encode(), value.encode())]
         for status in (429, 503):
             body = self.error_of(status, _CODES.get(status, "overloaded"), _MESSAGES.get(status, "Overloaded."))
-            failure = classify_reply(self.adapter().dialect, status, headers, body, utc_now=_NOW)
-            must(failure.retry_after_s == _RETRY_AFTER_S, f"status {status}: Retry-After is lost")
+            failure = classify_reply(self.adapter().dialect, status, headers, body, utc_now=NOW)
+            must(failure.retry_after_s == wait_s, f"status {status}: {name}: {value} is lost")
 
     def test_an_account_without_credit_is_told_from_one_in_a_hurry(self) -> None:
         if self.spent is not None:
             status, code, message = self.spent
-            found = self._class_of(status, code, message, ())
+            found = self._class_of(status, code, message)
             must(
                 found in (F.Balance, F.DayQuota, F.SpendCap),
                 f"{message!r} is taken for {found}: the key is asked again and again",
             )
 
-    def _class_of(self, status: int, code: str, message: str, headers: Sequence[tuple[bytes, bytes]]) -> F:
+    def _class_of(self, status: int, code: str, message: str) -> F:
         body = self.error_of(status, code, message)
-        return classify_reply(self.adapter().dialect, status, list(headers), body, utc_now=_NOW).failure_class
+        return classify_reply(self.adapter().dialect, status, [], body, utc_now=NOW).failure_class
 
     # -- models -----------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 
-from apikeyrouter.domain.interfaces.provider_adapter import StreamReader
+from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter, StreamReader
 from apikeyrouter.domain.models.call import Operation
 from apikeyrouter.testing._adapter_suite import REPLY_TEXT, AdapterSuite, must
 from apikeyrouter.wire.facts import Finished, PartDelta
@@ -56,28 +56,31 @@ class StreamLaws(AdapterSuite):
     def test_streams_are_the_same_however_they_are_cut(self) -> None:
         for operation in self.streamed():
             stream = self.stream_of(operation)
-            whole = self._told(operation, [stream])
+            adapter = self.adapter()
+            whole = self._told(adapter, operation, [stream])
             for at in range(1, len(stream), self.cut_step):
-                told = self._told(operation, [stream[:at], stream[at:]])
+                told = self._told(adapter, operation, [stream[:at], stream[at:]])
                 must(told == whole, f"{operation}: cut at byte {at}, the stream says something else")
-            told = self._told(operation, [stream[at : at + 1] for at in range(len(stream))])
+            told = self._told(adapter, operation, [stream[at : at + 1] for at in range(len(stream))])
             must(told == whole, f"{operation}: byte by byte, the stream says something else")
 
-    def _told(self, operation: Operation, chunks: list[bytes]) -> tuple[object, ...]:
-        reader, out = self._safely(operation, chunks)
+    def _told(self, adapter: ProviderAdapter, operation: Operation, chunks: list[bytes]) -> tuple[object, ...]:
+        reader, out = self._safely(adapter, operation, chunks)
         return out, reader.usage, reader.finish_reason, reader.done, reader.error, reader.model, reader.deltas
 
-    def _safely(self, operation: Operation, chunks: list[bytes]) -> tuple[StreamReader, bytes]:
+    def _safely(
+        self, adapter: ProviderAdapter, operation: Operation, chunks: list[bytes]
+    ) -> tuple[StreamReader, bytes]:
         try:
-            return _read(self.reader(operation), chunks)
+            return _read(adapter.open_stream(self.call(operation, stream=True)), chunks)
         except Exception as fault:
             raise AssertionError(f"{operation}: a reader raises {type(fault).__name__}: {fault}") from fault
 
     def test_a_stream_that_breaks_off_is_not_done(self) -> None:
         for operation in self.streamed():
-            stream = self.stream_of(operation)
+            adapter, stream = self.adapter(), self.stream_of(operation)
             for end in range(0, len(stream), self.cut_step):
-                reader, _ = self._safely(operation, [stream[:end]])
+                reader, _ = self._safely(adapter, operation, [stream[:end]])
                 must(
                     not reader.done or reader.finish_reason,
                     f"{operation}: done after {end} of {len(stream)} bytes, before any finish_reason",
@@ -88,32 +91,32 @@ class StreamLaws(AdapterSuite):
             stream, fault = self.stream_of(operation), self.stream_error_of(operation)
             begun = stream.index(b"\n\n") + 2 if b"\n\n" in stream else 0
             for before in (b"", stream[:begun]):
-                reader, _ = self._safely(operation, [before, fault] if before else [fault])
+                reader, _ = self._safely(self.adapter(), operation, [before, fault] if before else [fault])
                 must(reader.error, f"{operation}: an error inside the stream is not seen: {fault[:200]!r}")
 
     def test_noise_raises_nothing(self) -> None:
         chance = random.Random(20261121)  # the same for everybody
         for operation in self.streamed():
-            stream = self.stream_of(operation)
+            adapter, stream = self.adapter(), self.stream_of(operation)
             for _ in range(_NOISES):
                 noise = b"".join(chance.choices(_NOISE_PIECES, k=chance.randrange(1, 12)))
                 at = chance.randrange(len(stream))
-                self._safely(operation, [noise])
-                self._safely(operation, [stream[:at], noise, stream[at:]])
+                self._safely(adapter, operation, [noise])
+                self._safely(adapter, operation, [stream[:at], noise, stream[at:]])
 
     def test_streams_at_the_same_time_do_not_meet(self) -> None:
         adapter = self.adapter()
         for operation in self.streamed():
             stream = self.stream_of(operation)
-            whole = self._told(operation, [stream])
             half = len(stream) // 2
+            alone = self._told(adapter, operation, [stream[:half], stream[half:]])
             readers = [adapter.open_stream(self.call(operation, stream=True)) for _ in range(2)]
             outs = [reader.feed(stream[:half]) for reader in readers]
             outs = [out + reader.feed(stream[half:]) for out, reader in zip(outs, readers, strict=True)]
             for out, reader in zip(outs, readers, strict=True):
                 out += reader.finish()  # noqa: PLW2901 - what is left of it
                 told = (out, reader.usage, reader.finish_reason, reader.done, reader.error, reader.model, reader.deltas)
-                must(told == whole, f"{operation}: two streams at the same time disturb each other")
+                must(told == alone, f"{operation}: two streams at the same time disturb each other")
 
 
 def _read(reader: StreamReader, chunks: list[bytes]) -> tuple[StreamReader, bytes]:

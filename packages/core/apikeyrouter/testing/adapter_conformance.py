@@ -15,12 +15,12 @@ Law of the suite: it uses nothing but the protocol, and sends nothing anywhere.
 
 from __future__ import annotations
 
-from apikeyrouter.testing._adapter_reply_laws import ReplyLaws
+from apikeyrouter.testing._adapter_reply_laws import NOW, ReplyLaws
 from apikeyrouter.testing._adapter_request_laws import RequestLaws
 from apikeyrouter.testing._adapter_stream_laws import StreamLaws
 from apikeyrouter.testing._adapter_suite import REPLY_TEXT, SECRET, must
 
-__all__ = ["REPLY_TEXT", "SECRET", "AdapterConformance", "must"]
+__all__ = ["NOW", "REPLY_TEXT", "SECRET", "AdapterConformance", "must"]
 
 
 class AdapterConformance(RequestLaws, ReplyLaws, StreamLaws):
@@ -40,7 +40,5 @@ class AdapterConformance(RequestLaws, ReplyLaws, StreamLaws):
             try:
                 getattr(cls(), name)()
             except Exception as fault:  # noqa: BLE001 - whatever an adapter raises is a finding
-                found[name] = (
-                    f"{type(fault).__name__}: {fault}" if not isinstance(fault, AssertionError) else str(fault)
-                )
+                found[name] = str(fault) if isinstance(fault, AssertionError) else f"{type(fault).__name__}: {fault}"
         return found
