@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from apikeyrouter import AnthropicAdapter, ApiKeyRouter, OpenAIAdapter, RequestIntent, SystemError
+from apikeyrouter import AnthropicAdapter, ApiKeyRouter, Message, OpenAIAdapter, RequestIntent, SystemError
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
 from tests.support.hostile_server import Peer, hostile
 
@@ -44,7 +44,7 @@ async def router_of(adapter: ProviderAdapter) -> ApiKeyRouter:
     return router
 
 
-ASKED = RequestIntent(model="m", messages=[{"role": "user", "content": "hello"}], provider_id="openai")
+ASKED = RequestIntent(model="m", messages=[Message(role="user", content="hello")], provider_id="openai")
 
 
 @pytest.mark.parametrize("adapter", [OpenAIAdapter, AnthropicAdapter], ids=["same format", "translated"])

@@ -188,6 +188,8 @@ class Journal:
             output_tokens=usage.output_tokens if usage else 0,
             cost_nano_usd=record.cost_nano_usd or 0,
             attempts=tuple((a.label, a.outcome) for a in record.attempts),
+            decision_id=record.decision_id,
+            caller=str(call.tags.get("virtual_key") or ""),
         )
         tell_all(self.observers, "request_ended", event)
 

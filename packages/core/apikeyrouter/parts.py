@@ -125,6 +125,8 @@ class RouterParts:
             self._clock, self._post, costs.book, self.key_manager, self.quota_memory, self.feed, self.credentials
         )
         self._objectives: dict[str | None, Objective] = {}
+        self.sealer: Sealer | None = None
+        """What seals the secrets of this router's store; None until it is open."""
 
     @property
     def transport(self) -> Transport:
@@ -141,6 +143,7 @@ class RouterParts:
 
     async def _load(self, sealer: Sealer) -> None:
         """What the store keeps. Raises StateStoreError or SealError."""
+        self.sealer = sealer
         await self.key_manager.open(sealer)
         self.credentials.open(sealer)
         await self.prices.open()

@@ -19,6 +19,7 @@ from fastapi_swagger import patch_fastapi
 
 from apikeyrouter.domain.models.call import Wire
 from apikeyrouter_proxy.bootstrap import Proxy, Seat, open_proxy
+from apikeyrouter_proxy.dashboard.playground import PLAYGROUND, play
 from apikeyrouter_proxy.middleware.guard import OPEN_PATHS, Guard, with_headers
 from apikeyrouter_proxy.routes import include_routes
 from apikeyrouter_proxy.settings import ProxySettings
@@ -51,6 +52,9 @@ class ProxyApp(FastAPI):
             if scope["query_string"] and not path.startswith("/api/"):
                 key_from_query(scope)
             target = PLAIN.get(path)
+            if target is None and path.startswith(PLAYGROUND):
+                await play(self.state.proxy, scope, receive, send)
+                return
             if target is None and path not in OPEN_PATHS:
                 target = find(path, dict(scope["headers"]), self.state.proxy.router.providers)
             if target is not None and scope["method"] != "OPTIONS":

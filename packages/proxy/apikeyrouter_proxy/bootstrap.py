@@ -27,6 +27,8 @@ from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter_proxy import logs
 from apikeyrouter_proxy.access import Access, check_safe_start
 from apikeyrouter_proxy.audit import Audit
+from apikeyrouter_proxy.dashboard.live import LiveHub
+from apikeyrouter_proxy.dashboard.sessions import Sessions
 from apikeyrouter_proxy.data_plane import DataPlane
 from apikeyrouter_proxy.metrics import Gauges, KeyGauge, Metrics
 from apikeyrouter_proxy.metrics_board import MetricsBoard
@@ -72,6 +74,8 @@ class Proxy:
     router: ApiKeyRouter
     virtual_keys: VirtualKeys
     access: Access
+    sessions: Sessions
+    live: LiveHub
     data_plane: DataPlane
     models: ModelList
     metrics: Metrics
@@ -205,6 +209,13 @@ def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
         router=router,
         virtual_keys=virtual_keys,
         access=access,
+        sessions=Sessions(lambda: router.sealer, clock),
+        live=LiveHub(
+            clock,
+            router.journal.observers,
+            lambda: {"in_flight": proxy.data_plane.in_flight, "open_holds": router.ledger.open_holds},
+            lambda: proxy.draining,
+        ),
         data_plane=DataPlane(
             router,
             access,

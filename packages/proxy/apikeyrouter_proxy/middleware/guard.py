@@ -23,7 +23,6 @@ from apikeyrouter_proxy.wire.errors import WireError, of_router_error
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from apikeyrouter_proxy.access import Access
     from apikeyrouter_proxy.bootstrap import Proxy
     from apikeyrouter_proxy.principal import Principal
 
@@ -45,6 +44,8 @@ OPEN_PATHS = frozenset(
 
 _CLIENT_PREFIXES = ("/v1/", "/v1beta/", "/openai/v1/")
 _MANAGEMENT_PREFIX = "/api/v1/"
+_SESSION = "/api/v1/session"
+_DASHBOARD = "/dashboard"
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,128}")
 _PRINCIPAL = "apikeyrouter.principal"
 _HARDENING = [
@@ -85,7 +86,7 @@ class Guard:
                 allowed = access.browsers.preflight(headers)
                 await _send(send, 204, b"", [*_HARDENING, *allowed])
                 return
-            scope[_PRINCIPAL] = await _admit(access, scope, headers)
+            scope[_PRINCIPAL] = await _admit(proxy, scope, headers)
             limit = proxy.settings.body_limit_bytes
             _check_length(headers, limit)
             if scope["path"].startswith(_MANAGEMENT_PREFIX):
@@ -109,16 +110,21 @@ async def _catch_up(proxy: Proxy, method: str) -> None:
             raise of_router_error(error) from None
 
 
-async def _admit(access: Access, scope: Scope, headers: Headers) -> Principal | None:
+async def _admit(proxy: Proxy, scope: Scope, headers: Headers) -> Principal | None:
     """The caller; None on open paths. Raises WireError."""
     path: str = scope["path"]
-    if path in OPEN_PATHS and scope["method"] in ("GET", "HEAD"):
+    method: str = scope["method"]
+    access = proxy.access
+    reads = method in ("GET", "HEAD")
+    if reads and (path in OPEN_PATHS or path == _DASHBOARD or path.startswith(_DASHBOARD + "/")):
         return None
+    if path == _SESSION and (reads or method == "POST"):
+        return None  # whoever signs in has no session yet
     if path.startswith(_CLIENT_PREFIXES):
         return await access.admit(scope, headers)
     if path == "/metrics":
         return access.authenticate_metrics(scope, headers)
-    return await access.admit(scope, headers, management=True)
+    return await access.admit(scope, proxy.sessions.admit(headers, method), management=True)
 
 
 def _request_id(headers: Headers) -> bytes:

@@ -13,6 +13,7 @@ __all__ = ["include_routes"]
 def include_routes(app: FastAPI) -> None:
     """Adds every route and the error answers."""
     from apikeyrouter_proxy.routes import (
+        dashboard,
         errors,
         health,
         management_budgets,
@@ -44,6 +45,7 @@ def include_routes(app: FastAPI) -> None:
         management_webhooks,
         management_quota,
         management_state,
+        dashboard,
         health,
     ):
         app.include_router(module.router)

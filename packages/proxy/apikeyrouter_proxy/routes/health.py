@@ -11,7 +11,7 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
 from apikeyrouter import __version__
@@ -79,6 +79,7 @@ class Pointers(BaseModel):
     version: str = __version__
     openai_base_url: str = "/v1"
     management_api: str = "/api/v1"
+    dashboard: str = "/dashboard"
     docs: str = "/docs"
     health: str = "/healthz"
     metrics: str = "/metrics"
@@ -86,9 +87,11 @@ class Pointers(BaseModel):
 
 @router.head("/", include_in_schema=False)
 @router.get("/", summary="Where things are", include_in_schema=False)
-async def root() -> Pointers:
-    """Some clients ask here first whether anybody is at home."""
-    return Pointers()
+async def root(request: Request) -> Response:
+    """Some clients ask here first whether anybody is at home; browsers want to see something."""
+    if "text/html" in request.headers.get("accept", ""):
+        return Response(status_code=307, headers={"location": Pointers().dashboard, "vary": "accept"})
+    return Response(Pointers().model_dump_json(), media_type="application/json", headers={"vary": "accept"})
 
 
 @router.get("/healthz", summary="Alive?", response_model_exclude_none=True)

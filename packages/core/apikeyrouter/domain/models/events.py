@@ -14,6 +14,7 @@ class RequestEnded:
 
     `outcome`: "ok" or the error's code. `status`: what a proxy answered. `duration_s`: whole request. `ttft_s`: to the
     first byte of the reply, None when none came. `cost_nano_usd`: settled. `attempts`: (key label, outcome) per send.
+    `decision_id`: where its reasons are. `caller`: the virtual key's name, empty when nobody says.
     """
 
     request_id: str
@@ -30,6 +31,8 @@ class RequestEnded:
     output_tokens: int
     cost_nano_usd: int
     attempts: tuple[tuple[str, str], ...]
+    decision_id: str = ""
+    caller: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,6 @@
+// Every page: its place in the URL, its name in the navigation, and the module that shows it (loaded when it is opened).
+// A page's module exports a component by default, which is given `{ route, session }`.
+
+export const PAGES = [
+  { page: "", title: "Overview", load: () => import("./overview.js") },
+];
