@@ -45,7 +45,7 @@ MODELS = {
     Wire.Responses: "gpt-4o",
     Wire.Messages: "claude-3-5-sonnet-latest",
     Wire.Gemini: "gemini-2.5-pro",
-    Wire.Converse: "anthropic.claude-sonnet-4-5-20250929-v1:0",
+    Wire.Converse: "us.anthropic.claude-3-7-sonnet-20250219-v1:0",
     Wire.Cohere: "command-a-03-2025",
 }
 """A model of each format's own, which reads pictures, calls tools and takes all sampling parameters."""

@@ -225,6 +225,7 @@ ROWS = [
     (F.Client, "fireworks", 412, openai("Precondition failed")),
     (F.Capacity, "fireworks", 503, openai("Service overloaded")),
     (F.Capacity, "cerebras", 429, openai("We're experiencing high traffic right now!", "too_many_requests_error")),
+    (F.DayQuota, "bedrock", 429, {"message": "Too many tokens per day, please wait before trying again."}),
     # TIMEOUT, BAD REPLY
     (F.Timeout, "openai", 408, openai("Request timed out", "server_error")),
     (F.BadReply, "openai", 200, b"<html>Log in to the Wi-Fi</html>"),

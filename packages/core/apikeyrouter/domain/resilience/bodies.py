@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import unescape
 
 import msgspec
 
-__all__ = ["BODY_MAX", "ErrorBody", "decode_error", "error_of", "header_request_id", "load_json"]
+__all__ = ["BODY_MAX", "ErrorBody", "decode_error", "error_of", "header_request_id", "load_json", "with_header_code"]
 
 BODY_MAX = 262_144
 """Bytes of an error body that are looked at. Real ones are below 20 kB."""
@@ -217,7 +217,8 @@ def decode_error(body: bytes) -> ErrorBody:
         if isinstance(value, list):
             value = next((item for item in value if isinstance(item, dict)), value)
         if isinstance(value, dict):
-            prose = _prose(value.get("message") or value.get("detail") or value.get("msg") or value.get("errors"))
+            said = value.get("message") or value.get("Message")  # Amazon has both
+            prose = _prose(said or value.get("detail") or value.get("msg") or value.get("errors"))
             return _build({**value, "message": prose}, value)
         return ErrorBody(message=_prose(value))
     text = body.decode("utf-8", "replace")[:_MESSAGE_MAX]
@@ -230,6 +231,16 @@ def decode_error(body: bytes) -> ErrorBody:
         title = _TITLE.search(text)
         return ErrorBody(message=unescape(title.group(1) if title else _TAG.sub(" ", text)), html=True)
     return ErrorBody(message=text)
+
+
+def with_header_code(error: ErrorBody, headers: Iterable[tuple[bytes, bytes]]) -> ErrorBody:
+    """The error with the code that Amazon puts into a header (`x-amzn-ErrorType: ThrottlingException:http://...`),
+    where the body tells none."""
+    if error.code is not None:
+        return error
+    told = next((value for name, value in headers if name.lower() == b"x-amzn-errortype"), b"")
+    code = _word(told.decode("latin-1").partition(":")[0].rpartition("#")[2])
+    return error if code is None else replace(error, code=code, reasons=(code.lower(), *error.reasons))
 
 
 def header_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

@@ -14,7 +14,14 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from apikeyrouter.domain.interfaces.transport import SendPhase, TransportError
-from apikeyrouter.domain.resilience.bodies import ErrorBody, decode_error, error_of, header_request_id, load_json
+from apikeyrouter.domain.resilience.bodies import (
+    ErrorBody,
+    decode_error,
+    error_of,
+    header_request_id,
+    load_json,
+    with_header_code,
+)
 from apikeyrouter.domain.resilience.durations import (
     ABSURD_S,
     DURATION_MAX_S,
@@ -80,7 +87,7 @@ def classify_reply(dialect: str, status: int, headers: Headers, body: bytes, *, 
             return _unreadable(status, headers, body)
         status = _implied_status(error)
     else:
-        error = decode_error(body)
+        error = with_header_code(decode_error(body), headers)
     hint_s = _hint_s(dialect, [] if in_band else headers, error, utc_now)
     return _judge(dialect, status, error, hint_s, headers)
 

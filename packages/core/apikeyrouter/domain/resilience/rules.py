@@ -154,6 +154,28 @@ _COHERE = (
     _status(_F.Policy, 498),
 )
 
+# https://docs.aws.amazon.com/bedrock/latest/userguide/troubleshooting-api-error-codes.html; the codes come in a header,
+# and as names of exceptions inside streams, where no status tells them apart
+_BEDROCK = (
+    _text(_F.DayQuota, r"tokens per day", 429),
+    _code(_F.Rate, "throttlingexception"),
+    _code(_F.Capacity, "modelnotreadyexception", "serviceunavailableexception", "servicequotaexceededexception"),
+    _code(_F.Timeout, "modeltimeoutexception"),
+    _code(_F.Server, "modelerrorexception", "modelstreamerrorexception", "internalserverexception", "internalfailure"),
+    _code(
+        _F.Auth,
+        "unrecognizedclientexception",
+        "invalidsignatureexception",
+        "incompletesignature",
+        "incompletesignatureexception",
+        "missingauthenticationtokenexception",
+        "invalidclienttokenid",
+        "expiredtokenexception",
+    ),
+    _text(_F.Auth, r"^(?:Authentication failed|Invalid API Key format|Bearer Token has expired)", 403),
+    _code(_F.Client, "validationexception", "resourcenotfoundexception"),
+)
+
 _CEREBRAS = (
     _code(_F.Capacity, "queue_exceeded"),
     _text(_F.Capacity, r"high traffic", 429, 503),
@@ -241,6 +263,7 @@ _OWN: Mapping[str, tuple[Rule, ...]] = {
     "together": _TOGETHER,
     "xai": _XAI,
     "cohere": _COHERE,
+    "bedrock": _BEDROCK,
     "cerebras": _CEREBRAS,
     "fireworks": _FIREWORKS,
     "generic": (),
@@ -290,7 +313,14 @@ IMPLIED_STATUS: Mapping[str, int] = {
     "context_length_exceeded": 400,
     "invalid_prompt": 400,
     "throttlingexception": 429,
+    "modelnotreadyexception": 429,
     "validationexception": 400,
+    "accessdeniedexception": 403,
+    "resourcenotfoundexception": 404,
+    "modeltimeoutexception": 408,
+    "modelerrorexception": 424,
+    "modelstreamerrorexception": 424,
+    "internalserverexception": 500,
     "serviceunavailableexception": 503,
 }
 """The HTTP status that an error inside a 200 would have had, by its type (Anthropic, OpenAI, google.rpc.Code)."""

@@ -87,7 +87,7 @@ class WireAdapter:
         """The path below the base URL."""
         if call.path:
             return call.path
-        template = self.native.get(call.operation) or self.native[_own_operation(self.wire)]
+        template = self.native.get(call.operation) or self.native[_own_operation(self.wire) or Operation.Chat]
         return template.replace("{model}", call.model) if "{" in template else template
 
     def prepared(self, request: HttpRequest, call: Call) -> HttpRequest:  # noqa: ARG002 - subclasses look at it
@@ -113,7 +113,7 @@ class WireAdapter:
             body = self.native_body(call)
             headers += call.headers
             content_type = call.content_type
-        elif call.operation in CONVERSATIONS and _own_operation(self.wire) in self.native:
+        elif call.operation in CONVERSATIONS and _own_operation(self.wire) in (None, *self.native):
             body, dropped = self.translated_body(call)
             headers += [one for one in call.headers if not one[0].startswith(_FORMAT_HEADERS)]
             content_type = b"application/json"
@@ -181,6 +181,7 @@ def with_member(body: bytes, name: str, value: object) -> bytes:
     return msgspec.json.encode(members)
 
 
-def _own_operation(wire: Wire) -> Operation:
-    """The operation whose path conversations of a format go to."""
-    return next((operation for operation, one in CONVERSATIONS.items() if one is wire), Operation.Chat)
+def _own_operation(wire: Wire) -> Operation | None:
+    """The operation whose path conversations of a format go to; None for formats that only providers speak, whose
+    adapters say their path themselves."""
+    return next((operation for operation, one in CONVERSATIONS.items() if one is wire), None)

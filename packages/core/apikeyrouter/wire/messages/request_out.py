@@ -22,7 +22,7 @@ from apikeyrouter.wire.messages.schemas import closed_schema
 from apikeyrouter.wire.messages.thinking import write_thinking
 from apikeyrouter.wire.messages.turns_out import TurnWriter
 
-__all__ = ["write_request"]
+__all__ = ["write_request", "write_sampling"]
 
 _MODES = {"auto": "auto", "required": "any", "none": "none", "named": "tool"}
 _TIERS = {
@@ -53,7 +53,7 @@ def write_request(ask: Ask, losses: Losses) -> bytes:
             config["format"] = wanted
     if config:
         out["output_config"] = config
-    _sampling(ask, model, out, losses)
+    write_sampling(ask, model, out, losses)
     _stops(ask, out, losses)
     _rest(ask, out, losses)
     if ask.stream:
@@ -102,7 +102,7 @@ def _shape(shape: AnswerShape, model: Claude, losses: Losses) -> dict[str, Any] 
     return {"type": "json_schema", "schema": closed_schema(shape.schema, "response_format", losses)}
 
 
-def _sampling(ask: Ask, model: Claude, out: dict[str, Any], losses: Losses) -> None:
+def write_sampling(ask: Ask, model: Claude, out: dict[str, Any], losses: Losses) -> None:
     """Temperature, top_p and top_k. One that says what the model does anyway is left out without a word."""
     if not model.samples:
         for name, value, usual in (

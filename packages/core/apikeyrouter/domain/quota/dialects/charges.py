@@ -47,6 +47,10 @@ CHARGES: Mapping[str, ChargeRule] = {
     "xai": ChargeRule("none", corrected=True, cached_input_counts=True, refused_count=True, failed_count=True),
     # Calls only (docs.cohere.com/docs/rate-limits).
     "cohere": ChargeRule("none", corrected=True, cached_input_counts=True, refused_count=True, failed_count=True),
+    # Input plus max_tokens at admission, corrected at the end; cache reads do not count
+    # (docs.aws.amazon.com/bedrock/latest/userguide/quotas-token-burndown.html); for Claude from 3.7 a token of output
+    # counts fivefold, which is left to learning. That refusals and failures count is a judgement.
+    "bedrock": ChargeRule("cap", corrected=True, cached_input_counts=False, refused_count=True, failed_count=True),
     # Estimated input plus max_completion_tokens, or an estimate, at admission
     # (inference-docs.cerebras.ai/support/rate-limits); its engineers tell clients to lower the cap since it stays
     # taken. There is a limit for all tokens beside one for uncached ones: the former is meant here.

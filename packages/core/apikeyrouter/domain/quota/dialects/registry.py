@@ -228,6 +228,7 @@ DIALECTS: Mapping[str, HeaderDialect] = {
         HeaderDialect("together", _TOGETHER, CHARGES["together"]),
         CompatibleDialect("xai", _GENERIC, CHARGES["xai"]),
         CohereDialect("cohere", _COHERE, CHARGES["cohere"]),
+        HeaderDialect("bedrock", _GENERIC, CHARGES["bedrock"], header_limits=False),
         CompatibleDialect("cerebras", _GENERIC, CHARGES["cerebras"]),
         HeaderDialect("fireworks", _FIREWORKS, CHARGES["fireworks"], sharing=whole_account),
         CompatibleDialect("generic", _GENERIC, CHARGES["generic"]),
