@@ -90,7 +90,9 @@ def gemini(sim: Sim, turns: list[Any], tools: list[str], said: str) -> Answer:
     parts = post(sim, "/v1beta/models/gemini-3-pro-preview:generateContent", body)["candidates"][0]["content"]["parts"]
     turns.append({"role": "model", "parts": parts})
     calls = [one["functionCall"] for one in parts if "functionCall" in one]
-    results = [{"functionResponse": {"name": one["name"], "response": {"output": "done"}}} for one in calls]
+    results: list[dict[str, Any]] = [
+        {"functionResponse": {"name": one["name"], "response": {"output": "done"}}} for one in calls
+    ]
     turns.append({"role": "user", "parts": results or [{"text": "Thanks"}]})
     return [(one["name"], one["args"]) for one in calls], "".join(one.get("text", "") for one in parts)
 
