@@ -45,9 +45,7 @@ async def test_a_search_api_gets_keys_failover_limits_and_a_price() -> None:
         base_url="http://127.0.0.1:1/v1", key="header:X-Api-Key", ok="status=OK", units="meta.credits",
         usd_per_request="0.005", usd_per_unit="0.001",
     )  # fmt: skip
-    adapter = HttpApiAdapter(api)
-    prices = [adapter.price_document("search")]
-    async with hostile(serving) as server, ApiKeyRouter(config={"prices": prices}) as router:
+    async with hostile(serving) as server, ApiKeyRouter() as router:
         await router.register_provider(
             "search", HttpApiAdapter(HttpApi(**{**_members(api), "base_url": f"http://127.0.0.1:{server.port}/v1"}))
         )

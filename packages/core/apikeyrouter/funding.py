@@ -16,7 +16,8 @@ from typing import Protocol
 
 from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.components.lessee import wait_for_room
-from apikeyrouter.domain.cost.fit import with_max_tokens
+from apikeyrouter.domain.cost.estimate import costs_by_call
+from apikeyrouter.domain.cost.fit import can_be_capped, with_max_tokens
 from apikeyrouter.domain.cost.input_bound import InputBound
 from apikeyrouter.domain.errors import StateStoreError, UnboundedCostError
 from apikeyrouter.domain.interfaces.clock import Clock
@@ -136,16 +137,17 @@ class Funding:
         """Lowers the output limit of a request whose longest reply nobody knows, under a hard budget, to what was held
         for it; True when `money.call` changed. Raises UnboundedCostError when limits must not be touched."""
         price, demand = taken.candidate.price, money.demand.of(taken.candidate.model)
-        if price is None or demand.output_is_bounded(price):
+        if price is None or demand.output_is_bounded(price) or costs_by_call(price):
             return False
         hard = next((account for account, _ in taken.money if account.hard), None)
         if hard is None:
             return False
-        if not self._rules.clamp:
+        capped = can_be_capped(money.call)
+        if not self._rules.clamp or not capped:
             parts = ["output without max_tokens, for a model whose longest reply is not known"]
             raise UnboundedCostError(
-                f"What this request may cost cannot be bounded ({parts[0]}), and a hard budget covers it. Set "
-                "max_tokens.",
+                f"What this request may cost cannot be bounded ({parts[0]}), and a hard budget covers it. "
+                + ("Set max_tokens." if capped else "Make the budget soft, or set a price per request for this model."),
                 model=money.call.model,
                 parts=parts,
             )
@@ -186,7 +188,7 @@ class Funding:
         largest = refusal.demand.largest_output(refusal.price, room)
         limit = money.demand.output_limit
         money.largest_output = refusal.demand.largest_output(refusal.price, _room(tightest, now=True))
-        if not self._rules.clamp or largest < max(1, self._rules.clamp_min_tokens):
+        if not self._rules.clamp or not can_be_capped(money.call) or largest < max(1, self._rules.clamp_min_tokens):
             return False
         if limit is not None and largest >= limit:
             return not now  # others settled meanwhile: it fits as it is

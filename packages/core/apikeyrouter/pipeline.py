@@ -283,7 +283,7 @@ class Pipeline:
         """A hard budget holds for a request whose longest reply nobody knows: it is asked for no more than is held."""
         try:
             changed = self._funding.cap_unknown(flow.money, taken)
-        except SystemError:
+        except BaseException:  # a fault of ours must not leave anything held either
             taken.hold.release()
             flow.group.gave_back(taken.candidate)
             raise

@@ -20,7 +20,7 @@ from apikeyrouter.budget_check import check_budget
 from apikeyrouter.domain.components.policy_engine import Given
 from apikeyrouter.domain.components.routing_engine import RoutingEngine
 from apikeyrouter.domain.interfaces.clock import Clock
-from apikeyrouter.domain.interfaces.price_source import PriceSource
+from apikeyrouter.domain.interfaces.price_source import PriceSource, SelfPriced
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
 from apikeyrouter.domain.interfaces.state_store import StateStore
 from apikeyrouter.domain.interfaces.transport import Timeouts, Transport
@@ -174,6 +174,7 @@ class ApiKeyRouter(RouterParts):
     async def register_provider(self, provider_id: str, adapter: ProviderAdapter, overwrite: bool = False) -> None:
         """Adds a provider. Raises ProviderRegistrationError when the id is taken and `overwrite` is False."""
         self.directory.register(provider_id, adapter, overwrite=overwrite)
+        self.prices.book.own_price(provider_id, adapter.own_price if isinstance(adapter, SelfPriced) else None)
         await self.start()
 
     async def register_key(

@@ -191,12 +191,12 @@ class Special:
             path=path,
             content_type=request.headers.get(b"content-type") or request.content_type,
         )
-        call.free = call.method in FREE_METHODS
+        call.free = call.method in FREE_METHODS and provider.adapter.get_capabilities().reading_is_free
         return self._plan(request, call)
 
 
 FREE_METHODS = frozenset({"GET", "HEAD", "DELETE"})
-"""Reading and deleting cost nothing."""
+"""Reading and deleting cost nothing, where models are what is sold."""
 
 
 def narrowed(objective: Objective, providers: frozenset[str]) -> Objective:

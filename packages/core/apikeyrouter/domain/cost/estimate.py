@@ -19,6 +19,8 @@ __all__ = [
     "UNKNOWN_OUTPUT_TOKENS",
     "OutputLengths",
     "bound_rates",
+    "costs_by_call",
+    "fees_nano_usd",
     "output_is_bounded",
     "output_tokens_bound",
     "prices_of_tier",
@@ -90,7 +92,20 @@ def upper_bound_nano_usd(price: ModelPrice, input_bound: int, output_bound: int,
     this.
     """
     rate_in, rate_out = bound_rates(price, input_bound, text_only=text_only)
-    return price.per_request - (-(input_bound * rate_in + output_bound * rate_out) // 1_000_000)
+    fees = fees_nano_usd(price, price.fee_units_most) if price.fee_units_most else 0
+    return price.per_request + fees - (-(input_bound * rate_in + output_bound * rate_out) // 1_000_000)
+
+
+def fees_nano_usd(price: ModelPrice, units: int) -> int:
+    """What so many of the dearest thing that the price has a fee for cost, in nano-USD, rounded up."""
+    return max([-(-units * fee.nano_usd // fee.per) for fee in price.fees], default=0)
+
+
+def costs_by_call(price: ModelPrice) -> bool:
+    """Whether neither tokens nor anything else that nobody counted beforehand makes a call dearer."""
+    if price.long is not None or price.tiers or (price.fees and not price.fee_units_most):
+        return False
+    return not any(_dearest(price, text_only=False))
 
 
 def prices_of_tier(price: ModelPrice, tier: str) -> tuple[ModelPrice, ...]:

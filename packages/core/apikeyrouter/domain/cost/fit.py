@@ -18,9 +18,9 @@ import msgspec
 
 from apikeyrouter.domain.cost.estimate import bound_rates
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
-from apikeyrouter.domain.models.call import Operation, Peek
+from apikeyrouter.domain.models.call import Call, Operation, Peek
 
-__all__ = ["UNLIMITED_OUTPUT_TOKENS", "cap_member", "largest_output_tokens", "with_max_tokens"]
+__all__ = ["UNLIMITED_OUTPUT_TOKENS", "can_be_capped", "cap_member", "largest_output_tokens", "with_max_tokens"]
 
 UNLIMITED_OUTPUT_TOKENS = 2**31 - 1
 """Stands for "any": output is free of charge, or the money pays for more than any model writes."""
@@ -66,6 +66,16 @@ _CONFIGS = (b'"generationConfig"', b'"generation_config"')
 
 # OpenAI's reasoning models refuse `max_tokens` (API reference, "max_tokens: deprecated, not compatible with o-series").
 _REASONS = re.compile(r"(?:.*/)?(?:o\d|gpt-(?:[5-9]|\d\d)|codex|computer-use)")
+
+
+_CAPPED = frozenset({
+    Operation.Chat, Operation.Completions, Operation.Responses, Operation.Messages, Operation.Gemini
+})  # fmt: skip
+
+
+def can_be_capped(call: Call) -> bool:
+    """Whether its format has a member that caps the output. Uploads and raw requests have none that we know."""
+    return call.operation in _CAPPED
 
 
 def cap_member(model: str) -> str:

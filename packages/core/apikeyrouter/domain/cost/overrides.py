@@ -95,8 +95,10 @@ class PriceOverride:
             return replace(price, source=f"{source}: {self.multiplier} x {price.source}") if price else None
         if self.price is None:
             return None
-        window = listed.context_window if listed is not None else None
-        return replace(self.price, source=source, since=since, context_window=window)
+        if listed is None:
+            return replace(self.price, source=source, since=since)
+        window, units = listed.context_window, listed.fee_units_most
+        return replace(self.price, source=source, since=since, context_window=window, fee_units_most=units)
 
 
 def read_overrides(given: object) -> tuple[PriceOverride, ...]:

@@ -47,6 +47,7 @@ class PriceBook:
         self._source = source
         self._clock = clock
         self._given = dict(overrides or {})
+        self._own: dict[str, ModelPrice] = {}
         self._configured = tuple(configured)
         self._stored: tuple[PriceOverride, ...] = ()
         self._ranked: list[tuple[str, PriceOverride]] = []
@@ -92,6 +93,13 @@ class PriceBook:
                 return override.laid_over(self._from_list(provider_id, model, at), origin)
         return self._from_list(provider_id, model, at)
 
+    def own_price(self, provider_id: str, price: ModelPrice | None) -> None:
+        """What a provider's adapter says that each of its calls costs stands for the list; None: the list again."""
+        if price is None:
+            self._own.pop(provider_id, None)
+        else:
+            self._own[provider_id] = price
+
     def overrides(self) -> list[tuple[str, PriceOverride]]:
         """Every override with where it comes from, the nearest first."""
         return list(self._ranked)
@@ -129,6 +137,9 @@ class PriceBook:
         return min(changes_at_s, now_s + min(ahead, default=math.inf))
 
     def _from_list(self, provider_id: str, model: str, at: datetime | None) -> ModelPrice | None:
+        own = self._own.get(provider_id)
+        if own is not None:
+            return own
         if at is not None and isinstance(self._source, DatedPriceSource):
             return self._source.price_at(provider_id, model, at)
         return self._source.price(provider_id, model)

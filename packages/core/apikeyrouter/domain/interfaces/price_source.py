@@ -37,7 +37,8 @@ class ModelPrice:
     name ("batch", "flex", "priority", "fast"). `context_window`: the most tokens that input and output may have
     together, None when unknown. `source`: where it comes from, for people ("genai-prices 0.2.3", "key metadata",
     "configuration"); `since`: the first day of this price, None when it is not dated. `by_tokens`: whether tokens are
-    what is sold; if not, the number of tokens says nothing about the cost.
+    what is sold; if not, the number of tokens says nothing about the cost. `fee_units_most`: of what fees are for, the
+    most that one request takes; 0 where the request itself tells, None where nobody knows.
     """
 
     input: int
@@ -66,6 +67,17 @@ class ModelPrice:
     tiers: tuple[tuple[str, ModelPrice], ...] = ()
     since: date | None = None
     by_tokens: bool = True
+    fee_units_most: int | None = 0
+
+
+@runtime_checkable
+class SelfPriced(Protocol):
+    """An adapter that knows what its provider costs. The list below the operator's prices, for all of its models."""
+
+    @property
+    def own_price(self) -> ModelPrice | None:
+        """The price of every call; None when it is not known after all."""
+        ...
 
 
 class PriceSource(Protocol):

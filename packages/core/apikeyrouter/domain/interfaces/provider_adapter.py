@@ -22,7 +22,8 @@ __all__ = ["ProviderAdapter", "ProviderCapabilities", "StreamReader"]
 
 
 class ProviderCapabilities(BaseModel):
-    """What the provider can do. `operations`: paths as in `Operation`."""
+    """What the provider can do. `reading_is_free`: raw GET, HEAD and DELETE cost nothing. `operations`:
+    paths as in `Operation`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,6 +31,7 @@ class ProviderCapabilities(BaseModel):
     supports_tools: bool = True
     supports_images: bool = True
     supports_structured_output: bool = True
+    reading_is_free: bool = True
     operations: tuple[Operation, ...] = (Operation.Chat, Operation.Completions, Operation.Embeddings)
 
 

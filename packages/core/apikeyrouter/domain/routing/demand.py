@@ -13,6 +13,8 @@ from collections.abc import Iterable
 import msgspec
 
 from apikeyrouter.domain.cost.estimate import (
+    costs_by_call,
+    fees_nano_usd,
     output_is_bounded,
     output_tokens_bound,
     prices_of_tier,
@@ -157,6 +159,10 @@ class Demand:
 
     def open_ends(self, price: ModelPrice) -> tuple[str, ...]:
         """What keeps `most_nano_usd` from being a bound at this price; empty where it is one."""
+        if price.fee_units_most is None:
+            return *self.unbounded, "units that a call takes: the provider's row says no units_max"
+        if price.by_tokens and self.unbounded and costs_by_call(price):
+            return ()
         return self.unbounded if price.by_tokens else (*self.unbounded, "price by other things than tokens")
 
     def improve(self, bound: InputBound) -> None:
@@ -196,7 +202,8 @@ class Demand:
 
     def expected_nano_usd(self, price: ModelPrice) -> int:
         """The likely cost."""
-        return cost_nano_usd(price, Usage(self.input_expected, self.output_expected, service_tier=self.tier))
+        cost = cost_nano_usd(price, Usage(self.input_expected, self.output_expected, service_tier=self.tier))
+        return cost if price.fee_units_most == 0 else cost + fees_nano_usd(price, 1)
 
     def q95_nano_usd(self, price: ModelPrice, provider_id: str = "") -> int:
         """A cost that about one request in twenty exceeds: what a soft budget holds."""
@@ -210,7 +217,8 @@ class Demand:
             tokens_out *= each
         tokens_in = max(min(tokens_in, bound.tokens), self.input_expected)
         usage = Usage(tokens_in, max(tokens_out, self.output_expected), service_tier=self.tier)
-        return cost_nano_usd(price, usage)
+        cost = cost_nano_usd(price, usage)
+        return cost if price.fee_units_most == 0 else cost + fees_nano_usd(price, price.fee_units_most or 1)
 
     def largest_output(self, price: ModelPrice, free_nano_usd: int) -> int:
         """The cap per choice that still fits into `free_nano_usd`, 0 when none does."""

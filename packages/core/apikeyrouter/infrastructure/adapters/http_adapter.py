@@ -21,6 +21,7 @@ import msgspec
 from apikeyrouter.domain.cost.overrides import FEES
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.errors import ConfigurationError
+from apikeyrouter.domain.interfaces.price_source import Fee, ModelPrice
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderCapabilities
 from apikeyrouter.domain.interfaces.transport import Headers, HttpRequest
 from apikeyrouter.domain.keys.secret import Secret
@@ -31,6 +32,7 @@ from apikeyrouter.wire.losses import UntranslatableError
 __all__ = ["HttpApi", "HttpApiAdapter"]
 
 _UNITS_MAX = 10**12
+_SOURCE = "the provider's row"
 
 
 class HttpApi(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,9 +42,10 @@ class HttpApi(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     everything in between, so "query" also needs `query_is_fine`. `headers`: sent with each request. `ok`: a member of
     the reply and its value, as "status=OK", without which a reply with status 2xx is a failure. `unit`: what is sold,
     a name that prices know ("web_searches"); `units`: the member that tells how many a call used, as "meta.credits";
-    without it each call is one. `usd_per_request`, `usd_per_unit`: what it costs, in US dollars; `price_document` says
-    so to the router. `billed`: the member that tells the dollars that were charged. `probe`: a path that answers 2xx
-    to a good key and costs nothing, to try keys with. `dialect`: how it tells limits and errors.
+    without it each call is one. `units_max`: the most units that a call uses; hard budgets hold them, and refuse calls
+    where `units` is given without it. `usd_per_request`, `usd_per_unit`: what it costs, in US dollars. `billed`: the
+    member that tells the dollars that were charged. `probe`: a path that answers 2xx to a good key and costs nothing,
+    to try keys with. `dialect`: how it tells limits and errors.
     """
 
     base_url: str
@@ -52,6 +55,7 @@ class HttpApi(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ok: str = ""
     unit: str = "web_searches"
     units: str = ""
+    units_max: int = 0
     usd_per_request: str = "0"
     usd_per_unit: str = "0"
     billed: str = ""
@@ -73,6 +77,8 @@ class HttpApiAdapter(WireAdapter):
             )
         self._per_request = _dollars("usd_per_request", api.usd_per_request, faults)
         self._per_unit = _dollars("usd_per_unit", api.usd_per_unit, faults)
+        if not 0 <= api.units_max <= _UNITS_MAX:
+            faults.append(f"units_max {api.units_max}: expected 0 (unknown) to {_UNITS_MAX}")
         if api.unit not in FEES:
             faults.append(f"unit {api.unit!r}: expected one of {', '.join(FEES)}")
         if api.ok and "=" not in api.ok:
@@ -89,6 +95,7 @@ class HttpApiAdapter(WireAdapter):
                 supports_tools=False,
                 supports_images=False,
                 supports_structured_output=False,
+                reading_is_free=False,
                 operations=(Operation.Raw,),
             ),
         )
@@ -138,14 +145,16 @@ class HttpApiAdapter(WireAdapter):
         counts = {api.unit: Decimal(1) if units is None else units}
         return body, Usage(counts=counts, billed_nano_usd=None if billed is None else _nano(billed))
 
-    def price_document(self, provider_id: str) -> dict[str, Any]:
-        """What the API costs, as `PUT /api/v1/prices` and APIKEYROUTER_PRICES take it."""
-        found: dict[str, Any] = {"provider": provider_id, "model": "*", "unit": "per_1m"}
-        if self._per_request:
-            found["per_request"] = self.api.usd_per_request
-        if self._per_unit:
-            found["fees"] = {self.api.unit: self.api.usd_per_unit}
-        return found
+    @property
+    def own_price(self) -> ModelPrice | None:
+        """What the row says that a call costs: nothing where it says nothing. The operator's prices go before."""
+        api = self.api
+        if not self._per_unit:
+            return ModelPrice(0, 0, per_request=_nano(self._per_request), source=_SOURCE)
+        # six digits more, since a unit may cost less than a nano-dollar
+        fee = Fee(api.unit, _nano(self._per_unit * 1_000_000), 1_000_000)
+        most = (api.units_max or None) if api.units else 1
+        return ModelPrice(0, 0, per_request=_nano(self._per_request), fees=(fee,), fee_units_most=most, source=_SOURCE)
 
     def _keyed(self, request: HttpRequest, secret: Secret) -> HttpRequest:
         if self._place == "query":
