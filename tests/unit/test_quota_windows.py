@@ -16,6 +16,7 @@ from apikeyrouter.domain.quota.limits import QuotaWindow
 from apikeyrouter.domain.quota.pools import PoolView, QuotaPool
 from apikeyrouter.domain.quota.windows import Anchored
 from apikeyrouter.domain.resilience.failures import Failure
+from apikeyrouter.domain.routing.sift import HEADROOM, OVER_LIMIT, headroom_block
 from apikeyrouter.testing.virtual_time import ManualClock
 
 
@@ -224,6 +225,42 @@ def test_a_refusal_of_a_pool_that_tells_nothing_sets_a_limit_below_what_was_used
     view.refused([], [], (1, 10, 0, 10, 1, 0, 10, 0), sent_at_s=now_s, now_s=now_s)
     limits = {w.dimension: w.limit for w in view.windows if w.source is Source.Learned}
     assert limits == {Dimension.Requests: 34, Dimension.Tokens: 340}
+
+
+def test_a_refusal_that_nothing_came_before_teaches_no_limit() -> None:
+    clock = ManualClock()
+    view = a_view(clock.monotonic_s())
+    take(Ledger(clock), view, 300)
+    now_s = clock.monotonic_s()
+    view.refused([], [], (1, 300, 0, 300, 1, 0, 300, 0), sent_at_s=now_s, now_s=now_s)
+    assert view.learner.searched == {}
+
+
+def test_a_learned_limit_makes_no_request_impossible() -> None:
+    clock = ManualClock()
+    ledger = Ledger(clock)
+    view = a_view(clock.monotonic_s())
+    for _ in range(2):
+        take(ledger, view, 20)
+    now_s = clock.monotonic_s()
+    view.refused([], [], (1, 20, 0, 20, 1, 0, 20, 0), sent_at_s=now_s, now_s=now_s)
+    assert view.learner.searched[Dimension.Tokens, MINUTE_S].limit == 17
+    needs = (1, 300, 0, 300, 1, 0, 300, 0)
+    waits = headroom_block(view, needs, now_s)
+    assert waits is not None
+    assert waits.code == HEADROOM
+    assert waits.until_s is not None, "it waits for the others to be over"
+    clock.advance(waits.until_s - now_s)
+    assert headroom_block(view, needs, clock.monotonic_s()) is None
+    assert take(ledger, view, 300)
+
+
+def test_a_told_limit_does() -> None:
+    view = a_view()
+    view.told([LimitFact(Dimension.Tokens, MINUTE_S, limit=100)], [], sent_at_s=0.0, now_s=0.0)
+    block = headroom_block(view, (1, 300, 0, 300, 1, 0, 300, 0), 0.0)
+    assert block is not None
+    assert block.code == OVER_LIMIT
 
 
 def test_many_refusals_at_once_lower_a_searched_limit_once() -> None:

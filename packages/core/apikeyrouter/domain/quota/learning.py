@@ -4,7 +4,8 @@ Two cases, each kept per pool and group of models. A pool that tells its limits 
 counts in shorter stretches than it says (Azure and Anthropic judge by the second), so its burst horizon shrinks:
 60 -> 10 -> 5 -> 1 s. A pool that tells nothing refused: the limit is near what was used in the last minute, and is
 searched by additive-increase, multiplicative-decrease.
-Laws: at most one decrease a second, however many requests were refused together; a limit is at least 1.
+Laws: at most one decrease a second, however many requests were refused together; a limit is at least 1; a refusal of
+what nothing came before teaches no limit; what nobody told makes no request impossible (`QuotaWindow.make_room`).
 Source of the numbers: design notes 2.1 and 2.11 ("AIMD limit", "burst-horizon learning").
 """
 
@@ -107,9 +108,7 @@ class RefusalLearner:
         known = {spot: window for spot, window in told.items() if window.observed_at_s is not None and window.limit}
         if known:
             return self.horizon_s is None and self._shrink_horizon(known, now_s)
-        for spot in _SEARCHED:
-            self._search(spot, counting[spot], needs, now_s)
-        return True
+        return any([self._search(spot, counting[spot], needs, now_s) for spot in _SEARCHED])
 
     def succeeded(self, now_s: float) -> None:
         """A request was let in; only worth calling while `searched` or `bursts` is not empty."""
@@ -148,10 +147,12 @@ class RefusalLearner:
         self._exact.pop(spot, None)
         return self.searched.pop(spot, None) is not None
 
-    def _search(self, spot: _Spot, counting: QuotaWindow, needs: tuple[int, ...], now_s: float) -> None:
+    def _search(self, spot: _Spot, counting: QuotaWindow, needs: tuple[int, ...], now_s: float) -> bool:
         account = counting.account
         account.refresh(now_s)
-        usage = max(1, account.used + account.held - needs[counting.kind])
+        usage = account.used + account.held - needs[counting.kind]
+        if usage <= 0:
+            return False  # nothing of ours came before it: others use the account too, or it is spent
         window = self.searched.get(spot)
         if window is None:
             window = self.searched[spot] = self._new_search(spot, now_s)
@@ -160,6 +161,7 @@ class RefusalLearner:
         else:
             self._exact[spot] = max(1.0, min(self._exact[spot], usage) * DECREASE)
         self._set(spot, window, now_s)
+        return True
 
     def _new_search(self, spot: _Spot, now_s: float) -> QuotaWindow:
         dimension, period_s = spot

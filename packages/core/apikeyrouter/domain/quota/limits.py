@@ -183,6 +183,14 @@ class QuotaWindow:
         if isinstance(account, Bucket):
             account.rate_per_s = self.rate_per_s
 
+    def make_room(self, need: int, now_s: float) -> bool:
+        """A request needs more than the whole limit. Where that was learned it was too low, and is raised, so that the
+        request is tried when nothing else is in the window. Whether it was; a limit that was told is not."""
+        if self.source is not Source.Learned:
+            return False
+        self.set_limit(need, Source.Learned, now_s)
+        return True
+
     def observe(self, fact: LimitFact, *, mark: int | None, sent_at_s: float, now_s: float) -> None:
         """Takes in what a reply said. `mark`: `account.taken` just after its own request was held, None when that was
         held elsewhere; `sent_at_s`: when it was sent, about the time to which `fact.remaining` belongs."""

@@ -279,9 +279,12 @@ def headroom_block(view: PoolView, needs: Sequence[int], now_s: float) -> Block 
         if free is None or need <= free:
             continue
         if need > (account.limit or 0):
-            return Block(
-                OVER_LIMIT, f"{need} {account.unit} needed, more than {account.id} ever allows: {account.limit}", None
-            )
+            if not window.make_room(need, now_s):
+                told = f"{need} {account.unit} needed, more than {account.id} ever allows: {account.limit}"
+                return Block(OVER_LIMIT, told, None)
+            free = account.free(now_s) or 0
+            if need <= free:
+                continue
         at_s = account.free_at_s(need, now_s)
         if at_s is None:
             open_end = True
