@@ -29,8 +29,9 @@ from apikeyrouter.infrastructure.adapters.http_adapter import HttpApi, HttpApiAd
 from apikeyrouter.infrastructure.catalogue.provider_row import ProviderRow, row_of
 from apikeyrouter.infrastructure.catalogue.providers import find_row, provider, unknown_provider
 from apikeyrouter_proxy.env_keys import EnvKey
+from apikeyrouter_proxy.own_adapters import own_adapter
 
-__all__ = ["Configured", "configured_providers", "read_providers_file"]
+__all__ = ["Configured", "configured_providers", "read_provider", "read_providers_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class Configured:
 
 def read_providers_file(path: str, environ: Mapping[str, str]) -> list[Configured]:
     """The providers of a file: a table `providers` by id, or a list of objects with an `id`. `like` takes over the rest
-    of a known row; `kind = "http"` is an API that is no model's (`HttpApi`). Raises ConfigurationError."""
+    of a known row; `kind = "http"` is an API that is no model's (`HttpApi`); `adapter = "module:Class"` is a class of
+    the operator's own. Raises ConfigurationError."""
     try:
         raw = Path(path).expanduser().read_bytes()
         decoded = json.loads(raw) if path.endswith(".json") else tomllib.loads(raw.decode())
@@ -61,7 +63,7 @@ def read_providers_file(path: str, environ: Mapping[str, str]) -> list[Configure
     found: list[Configured] = []
     for one in listed:
         try:
-            found.append(_configured(dict(one), environ))
+            found.append(read_provider(one, environ, Path(path).expanduser().parent))
         except ConfigurationError as error:
             faults += [one if one.startswith("provider ") else f"{path!r}: {one}" for one in error.faults]
     if faults:
@@ -69,7 +71,13 @@ def read_providers_file(path: str, environ: Mapping[str, str]) -> list[Configure
     return found
 
 
-def _configured(given: dict[str, Any], environ: Mapping[str, str]) -> Configured:
+def read_provider(document: Mapping[str, Any], environ: Mapping[str, str], folder: Path = Path()) -> Configured:
+    """One provider from the members of its table and its `id`. `folder`: of the file, where an `adapter` of the
+    operator's own may lie. Never for documents that come over the network: such a class runs here. Raises
+    ConfigurationError."""
+    given = dict(document)
+    if "adapter" in given:
+        return _own(given, folder)
     kind, like = given.pop("kind", "compatible"), given.pop("like", None)
     if kind == "http":
         return _http(given)
@@ -83,6 +91,21 @@ def _configured(given: dict[str, Any], environ: Mapping[str, str]) -> Configured
     return Configured(row.id, CompatibleAdapter(row, row.address(environ), claims_all=claims_all), row)
 
 
+def _own(given: dict[str, Any], folder: Path) -> Configured:
+    provider_id, env = str(given.pop("id", "")), given.pop("env", [])
+    adapter = own_adapter(provider_id, given.pop("adapter"), given.pop("options", {}), folder)
+    if given:
+        raise ConfigurationError(
+            [f"provider {provider_id!r}: {', '.join(given)}: beside adapter there are env and options"]
+        )
+    return Configured(provider_id, adapter, _row_for_keys(provider_id, adapter.base_url, env))
+
+
+def _row_for_keys(provider_id: str, base_url: str, env: object) -> ProviderRow:
+    """A row of its own, so that its variables are read as others' are."""
+    return row_of({"id": provider_id, "base_url": base_url, "env": env, "operations": ["raw"]})
+
+
 def _http(given: dict[str, Any]) -> Configured:
     provider_id, env = given.pop("id", ""), given.pop("env", [])
     try:
@@ -92,9 +115,7 @@ def _http(given: dict[str, Any]) -> Configured:
         raise ConfigurationError([f"provider {provider_id!r}: {fault}"]) from None
     except ConfigurationError as error:
         raise ConfigurationError([f"provider {provider_id!r}: {fault}" for fault in error.faults]) from None
-    # a row of its own, so that its variables are read as others' are
-    row = row_of({"id": provider_id, "base_url": api.base_url, "env": env, "operations": ["raw"]})
-    return Configured(provider_id, adapter, row)
+    return Configured(provider_id, adapter, _row_for_keys(provider_id, api.base_url, env))
 
 
 def configured_providers(
