@@ -108,7 +108,8 @@ class RefusalLearner:
         known = {spot: window for spot, window in told.items() if window.observed_at_s is not None and window.limit}
         if known:
             return self.horizon_s is None and self._shrink_horizon(known, now_s)
-        return any([self._search(spot, counting[spot], needs, now_s) for spot in _SEARCHED])
+        changed = [self._search(spot, counting[spot], needs, now_s) for spot in _SEARCHED]
+        return any(changed)
 
     def succeeded(self, now_s: float) -> None:
         """A request was let in; only worth calling while `searched` or `bursts` is not empty."""
