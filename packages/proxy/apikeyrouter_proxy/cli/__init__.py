@@ -27,6 +27,7 @@ from apikeyrouter_proxy.cli import (
     prices,
     providers,
     quota,
+    run,
     serve,
     sim,
     simulate,
@@ -51,6 +52,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 serve.register(app)
+run.register(app)
 sim.register(app)
 simulate.register(app)
 keys.register(app)
