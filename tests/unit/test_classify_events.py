@@ -161,6 +161,38 @@ def test_a_failure_below_http_costs_what_its_phase_says(
         ("openai", 302, b"", 502, "upstream_bad_reply", E.ProviderError),
         ("azure", 400, b'{"error":{"code":"content_filter"}}', 400, "content_filter", E.ValidationError),
         ("openai", 451, b"", 451, "content_policy", E.ValidationError),
+        (
+            "anthropic",
+            404,
+            b'{"type":"error","error":{"type":"not_found_error","message":"model: claude-9"}}',
+            404,
+            "model_not_found",
+            E.ValidationError,
+        ),
+        (
+            "gemini",
+            404,
+            b'{"error":{"code":404,"message":"models/x is not found for API version v1beta","status":"NOT_FOUND"}}',
+            404,
+            "model_not_found",
+            E.ValidationError,
+        ),
+        (
+            "anthropic",
+            404,
+            b'{"error":{"type":"not_found_error","message":"Not found"}}',
+            404,
+            "not_found_error",
+            E.ValidationError,
+        ),
+        (
+            "gemini",
+            400,
+            b'{"error":{"code":400,"message":"contents is not specified","status":"INVALID_ARGUMENT"}}',
+            400,
+            "invalid_request",
+            E.ValidationError,
+        ),
     ],
 )
 def test_the_client_hears_whose_fault_it_is(

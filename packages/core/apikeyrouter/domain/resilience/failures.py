@@ -164,6 +164,8 @@ LIMITED = frozenset({_F.Rate, _F.Burst, _F.DayQuota, _F.SpendCap, _F.InflightHol
 """Refused for a limit of the account."""
 
 _OWN_STATUS = frozenset({_F.Client, _F.Policy})
+_NOT_FOUND = frozenset({"404", "not_found", "not_found_error"})
+"""Codes of providers for whatever is not there: Google (a number), Cohere and others, Anthropic."""
 _GATEWAY_STATUSES = frozenset({502, 503, 504})
 # A client that sees one of these takes its own credential, account or proxy for the fault.
 _MISLEADING = frozenset({401, 402, 403, 407, 429})
@@ -235,7 +237,11 @@ def client_status_of(failure: Failure) -> int:
 
 
 def client_code_of(failure: Failure) -> str:
-    """The `code` of our error body: the provider's own for the caller's errors, ours for what lies behind us."""
-    if failure.failure_class in _OWN_STATUS and failure.code:
-        return failure.code
-    return FACTS[failure.failure_class].code
+    """The `code` of our error body: the provider's own for the caller's errors, ours for what lies behind us, and for
+    a model that the provider does not have, which clients of OpenAI tell by the code and others by the status."""
+    code = failure.code
+    if failure.failure_class not in _OWN_STATUS or not code:
+        return FACTS[failure.failure_class].code
+    if failure.status == 404 and code.lower() in _NOT_FOUND and "model" in failure.message.lower():
+        return "model_not_found"
+    return code if not code.isdecimal() else FACTS[failure.failure_class].code
