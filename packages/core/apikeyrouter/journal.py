@@ -117,6 +117,11 @@ class Journal:
                     break
         return found
 
+    def records(self, before_s: float | None = None) -> Iterable[DecisionRecord]:
+        """What memory holds of decisions before a time (Unix seconds), in no order."""
+        records = list(self._decisions.values())
+        return records if before_s is None else (record for record in records if record.at_utc_s < before_s)
+
     def money_event(self, event: BudgetThresholdReached | BudgetOverrun | PriceUnknown) -> None:
         """Tells of a passed threshold, an overrun or an unknown price: the log, and for budgets the observers that
         care (`budget_alert`, `budget_overrun`)."""
@@ -150,6 +155,8 @@ class Journal:
         self.spent_nano_usd += (record.cost_nano_usd or 0) + record.presumed_nano_usd
         self.meter.add(call.tags, record, usage, ok=outcome == "ok")
         record.duration_s = self._clock.monotonic_s() - call.started_s
+        if call.tags:
+            record.caller = str(call.tags.get("virtual_key") or "")
         self._decisions[record.decision_id] = record
         self._by_request[record.request_id] = record.decision_id
         if len(self._decisions) > self._decisions_max:
@@ -189,7 +196,7 @@ class Journal:
             cost_nano_usd=record.cost_nano_usd or 0,
             attempts=tuple((a.label, a.outcome) for a in record.attempts),
             decision_id=record.decision_id,
-            caller=str(call.tags.get("virtual_key") or ""),
+            caller=record.caller,
         )
         tell_all(self.observers, "request_ended", event)
 

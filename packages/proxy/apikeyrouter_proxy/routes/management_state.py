@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +13,7 @@ from apikeyrouter.domain.models.routing_decision import Comparison, RoutingDecis
 from apikeyrouter.domain.routing.shadow import ShadowSummary
 from apikeyrouter.inspection import StateSummary
 from apikeyrouter.intents import intent_of
+from apikeyrouter.request_rows import RequestRow, RowFilter, request_rows
 from apikeyrouter_proxy.audit import KINDS
 from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
 from apikeyrouter_proxy.routes.errors import NotFoundError
@@ -51,6 +52,14 @@ class ExplainedDecision(RoutingDecision):
     compared: Comparison | None = None
 
 
+class RequestList(BaseModel):
+    """A page of requests. `next_before`: to ask for the next one with; None when this is the last."""
+
+    object: Literal["list"] = "list"
+    data: list[RequestRow]
+    next_before: float | None
+
+
 class EventView(BaseModel):
     """A line of the event log. `document`: facts; for writes through this API `actor` and `address` say who."""
 
@@ -87,6 +96,24 @@ async def list_decisions(proxy: RunningProxy, limit: _Limit = 50, key_id: str | 
                 if older is not None:
                     found.append(older)
     return page_of(found)
+
+
+@router.get("/requests", tags=["decisions"], summary="List requests")
+async def list_requests(
+    proxy: RunningProxy,
+    limit: _Limit = 100,
+    before: Annotated[float | None, Query(description="Unix seconds; `next_before` of the page before.")] = None,
+    model: Annotated[str, Query(description="A part of the name.")] = "",
+    provider_id: str = "",
+    key_id: str = "",
+    caller: str = "",
+    outcome: Annotated[str, Query(description='"ok", "failed" (all but ok), or one code.')] = "",
+) -> RequestList:
+    """Finished requests as short rows, newest first, as far back as the store remembers. A page that was cut short by a
+    rare filter may hold fewer rows than `limit`, or none, and still have a `next_before`."""
+    wanted = RowFilter(model=model, provider_id=provider_id, key_id=key_id, caller=caller, outcome=outcome)
+    page = await request_rows(proxy.router, wanted, before_s=before, limit=limit)
+    return RequestList(data=page.rows, next_before=page.next_before_s)
 
 
 @router.get("/decisions/shadow", tags=["decisions"], summary="What the shadow objective would change")

@@ -104,14 +104,14 @@ class DecisionRecord:
     `listed_nano_usd` is what prices say.
 
     `policies`: names of those that applied. `fallbacks`: models that were given up before, in order. `hedges`: labels
-    of keys that were asked beside the first one. `pool`: what the chosen pool was like; `shadow`: what another
-    objective would have chosen.
+    of keys that were asked beside the first one. `caller`: a virtual key, empty when nobody says.
+    `pool`: what the chosen pool was like; `shadow`: what another objective would have chosen.
     """
 
     __slots__ = (
-        "at_utc_s", "attempts", "billed_nano_usd", "candidates", "chosen", "clamp", "considered", "cost_nano_usd",
-        "cost_source", "decision_id", "duration_s", "fallbacks", "hedges", "input_tokens", "kept", "listed_nano_usd",
-        "model", "objective", "outcome", "output_tokens",
+        "at_utc_s", "attempts", "billed_nano_usd", "caller", "candidates", "chosen", "clamp", "considered",
+        "cost_nano_usd", "cost_source", "decision_id", "duration_s", "fallbacks", "hedges", "input_tokens", "kept",
+        "listed_nano_usd", "model", "objective", "outcome", "output_tokens",
         "policies", "pool", "presumed_nano_usd", "price_source", "priced", "rejections", "request_id", "shadow",
         "stream", "waited_s",
     )  # fmt: skip
@@ -123,6 +123,7 @@ class DecisionRecord:
         self.request_id = request_id
         self.at_utc_s = at_utc_s
         self.model = model
+        self.caller = ""
         self.objective = objective
         self.stream = stream
         self.chosen: Scored | None = None
@@ -195,6 +196,7 @@ def encode(record: DecisionRecord) -> dict[str, Any]:
         "in": record.input_tokens,
         "outtok": record.output_tokens,
         "dur": record.duration_s,
+        "who": record.caller,
         "waited": record.waited_s,
         "clamp": record.clamp,
         "presumed": record.presumed_nano_usd,
