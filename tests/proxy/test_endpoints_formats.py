@@ -484,10 +484,35 @@ def test_claude_codes_first_steps_work(served: Served, provider: Upstream) -> No
     assert provider.last.headers["x-api-key"] == "sk-anthropic-key"
 
 
+CURSORS: dict[str, Any] = {
+    "input": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello!"}],
+    "store": False,
+    "include": ["reasoning.encrypted_content"],
+    "tools": [{"type": "function", "name": "look", "parameters": {"type": "object"}}],
+}
+
+
 @pytest.mark.parametrize("provider_id", MODELS)
-def test_items_that_cursor_posts_to_chat_completions_are_answered_as_responses(
+def test_items_that_cursor_posts_to_chat_completions_are_answered_as_chat_completions(
     served: Served, provider_id: str
 ) -> None:
-    body = {"model": MODELS[provider_id], "input": [{"role": "user", "content": "Hello!"}], "store": False}
+    answer = served.post("/v1/chat/completions", {"model": MODELS[provider_id], **CURSORS})
+    assert (answer.status, answer.json["object"]) == (200, "chat.completion")
+    assert answer.json["choices"][0]["message"]["content"] == "Hello!"
+    assert "include" in answer.headers["x-akr-dropped"].split(",")
+
+
+def test_cursors_items_reach_a_chat_provider_as_messages(served: Served, provider: Upstream) -> None:
+    served.post("/v1/chat/completions", {"model": MODELS["openai"], **CURSORS})
+    sent = provider.last.json
+    assert [(one["role"], one["content"]) for one in sent["messages"]] == [("system", "Be kind."), ("user", "Hello!")]
+    assert [one["function"]["name"] for one in sent["tools"]] == ["look"]
+    assert "input" not in sent
+
+
+def test_cursors_items_that_need_another_endpoint_are_refused_by_name(served: Served, provider: Upstream) -> None:
+    body = {"model": MODELS["openai"], "input": "x", "previous_response_id": "resp_1"}
     answer = served.post("/v1/chat/completions", body)
-    assert (answer.status, answer.json["object"], text_of(answer)) == (200, "response", "Hello!")
+    assert answer.status == 400
+    assert "previous_response_id" in answer.json["error"]["message"]
+    assert not provider.seen

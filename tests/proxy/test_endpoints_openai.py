@@ -119,11 +119,10 @@ def test_a_body_without_what_it_is_about_is_refused_by_name(
     assert not provider.seen
 
 
-def test_responses_items_posted_to_chat_completions_are_served_as_responses(served: Served, provider: Upstream) -> None:
-    provider.answers("/v1/responses", {"id": "resp_1", "object": "response", "status": "completed", "output": []})
+def test_responses_items_posted_to_chat_completions_are_answered_as_such(served: Served, provider: Upstream) -> None:
     body = {"model": "gpt-4o-mini", "input": [{"role": "user", "content": "Hello!"}]}
-    assert served.post("/v1/chat/completions", body).json["object"] == "response"
-    assert provider.last.target == "/v1/responses"
+    assert served.post("/v1/chat/completions", body).json["object"] == "chat.completion"
+    assert provider.last.target == "/v1/chat/completions"
 
 
 @pytest.mark.parametrize(

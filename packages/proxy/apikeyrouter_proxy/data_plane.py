@@ -26,7 +26,7 @@ from apikeyrouter_proxy.replies import explaining, send_answer, send_body, send_
 from apikeyrouter_proxy.special import Plan, Special
 from apikeyrouter_proxy.threads import Threads
 from apikeyrouter_proxy.watching import ClientWatch
-from apikeyrouter_proxy.wire.body import MODERATION_MODEL, ClientGone, check, decoded, read_body
+from apikeyrouter_proxy.wire.body import MODERATION_MODEL, ClientGone, check, decoded, items_as_chat, read_body
 from apikeyrouter_proxy.wire.endpoints import Kind, Target
 from apikeyrouter_proxy.wire.errors import Headers, WireError, of_router_error
 from apikeyrouter_proxy.wire.forms import is_form
@@ -130,7 +130,8 @@ class DataPlane:
         operation = request.target.operation
         peeked = check(operation, request.body)
         if operation is Operation.Chat and peeked.messages is None:
-            operation = Operation.Responses  # some clients (Cursor) post those here
+            body, dropped = items_as_chat(request.body, peeked)  # Cursor posts these, and reads chat completions
+            return self._intake.call(request, operation, check(operation, body), body, dropped=dropped)
         if not peeked.model:
             return self._intake.call(request, operation, peeked, model=MODERATION_MODEL)
         return self._intake.call(request, operation, peeked)

@@ -91,8 +91,9 @@ def explaining(call: Call, reply: Reply, budgets: BudgetBook, wire: Wire) -> Hea
         headers.append((b"x-akr-cost", b"%.9f" % (record.cost_nano_usd / 1e9)))
     if record.clamp is not None:
         headers.append((b"x-akr-max-tokens", str(record.clamp[1]).encode()))
-    if reply.dropped:
-        headers.append((b"x-akr-dropped", ",".join(reply.dropped).encode("latin-1", "replace")))
+    if reply.dropped or call.dropped:
+        names = ",".join(dict.fromkeys((*call.dropped, *reply.dropped)))
+        headers.append((b"x-akr-dropped", names.encode("latin-1", "replace")))
     if reply.taken.money_lines:
         headers += _budget_headers(budgets, reply)
     return headers

@@ -10,9 +10,11 @@ from typing import Any
 import msgspec
 
 from apikeyrouter.domain.models.call import WITHOUT_MODEL_MEMBER, Operation, Peek, peek
+from apikeyrouter.wire.codec import MalformedError
+from apikeyrouter.wire.losses import UntranslatableError
 from apikeyrouter_proxy.wire.errors import WireError
 
-__all__ = ["MODERATION_MODEL", "ClientGone", "check", "decoded", "read_body"]
+__all__ = ["MODERATION_MODEL", "ClientGone", "check", "decoded", "items_as_chat", "read_body"]
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _RATIO_MAX = 20
@@ -135,6 +137,20 @@ def check(operation: Operation, body: bytes) -> Peek:
     if operation is Operation.Messages and peeked.max_tokens is None:
         raise _missing("max_tokens", "max_tokens: Field required; say how many tokens the reply may have at the most.")
     return peeked
+
+
+def items_as_chat(body: bytes, peeked: Peek) -> tuple[bytes, tuple[str, ...]]:
+    """A Responses request as a chat completion, and the names of what was left out. Raises WireError 400."""
+    from apikeyrouter.wire.responses.detect import as_chat, looks_like_responses  # few clients need it
+
+    if not looks_like_responses(peeked, body):
+        raise _missing("messages", f"The field 'messages' is missing: {_NEEDS[Operation.Chat][1]}.")
+    try:
+        return as_chat(body, model=peeked.model or "", stream=bool(peeked.stream))
+    except (MalformedError, UntranslatableError, msgspec.MsgspecError) as fault:
+        raise WireError(
+            400, f"The items of 'input' cannot be served as chat completions: {fault}", code="invalid_request"
+        ) from None
 
 
 def _check_members(operation: Operation, body: bytes) -> None:
