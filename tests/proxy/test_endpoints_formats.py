@@ -210,6 +210,31 @@ def test_a_providers_own_400_comes_back_untouched_or_in_the_clients_words(
     assert len(provider.seen) == 1
 
 
+def param_of(client: str, answer: Answer) -> Any:
+    """The member that an error is about, where each format tells it."""
+    error = answer.json["error"]
+    if client != "gemini":
+        return error["param"]
+    return next(one["fieldViolations"][0]["field"] for one in error["details"] if "fieldViolations" in one)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("provider_id", ["openai", "gemini"])
+def test_what_a_providers_400_is_about_survives_translation(
+    served: Served, provider: Upstream, client: str, provider_id: str
+) -> None:
+    violation = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [{"field": "temperature"}]}
+    told: dict[str, Any] = {
+        "openai": {"error": {"message": "Too hot.", "type": "invalid_request_error", "param": "temperature"}},
+        "gemini": {"error": {"code": 400, "message": "Too hot.", "status": "INVALID_ARGUMENT", "details": [violation]}},
+    }[provider_id]
+    path = {"openai": "/v1/chat/completions", "gemini": f"/v1beta/models/{MODELS['gemini']}:generateContent"}
+    provider.answers(path[provider_id], told, status=400)
+    provider.answers("/v1/responses", told, status=400)
+    answer = CLIENTS[client](served, MODELS[provider_id])
+    assert (answer.status, param_of(client, answer)) == (400, "temperature")
+
+
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_rate_limit_is_429_with_a_true_time_for_every_client(served: Served, provider: Upstream, client: str) -> None:
     with run_proxy(provider.base_url, ["sk-limited"], router_config={"quota_wait_s": "0"}) as (own, proxy):

@@ -125,7 +125,8 @@ def _failure(
         if error.provider_body is not None:
             kind = (error.provider_content_type or "application/json").encode("latin-1")
             return error.status, [(b"content-type", kind)], error.provider_body
-        fact = ErrorFact(error.status, error.message, error.provider_code or error.category.value)
+        param = error.details.get("param")
+        fact = ErrorFact(error.status, error.message, error.provider_code or error.category.value, param)
     else:
         fact = ErrorFact(503 if isinstance(error, StateStoreError) else 500, error.message, "internal_error")
     fact.request_id = request_id

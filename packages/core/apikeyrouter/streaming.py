@@ -180,6 +180,7 @@ def in_band_error(failure: Failure, call: Call) -> bytes:
         message=f"The provider's stream broke off: {failure.message} (request {call.request_id}). "
         "What was received is incomplete.",
         code=failure.code or "upstream_stream_error",
+        param=failure.param,
         request_id=call.request_id,
     )
     return client_codec(call.operation).write_error_event(error)

@@ -157,12 +157,21 @@ def _build(error: JsonObject, outer: JsonObject) -> ErrorBody:
         type=next((kind for kind in map(_word, kinds) if kind is not None and not kind.isdigit()), None),
         code=code,
         message=message,
-        param=_word(error.get("param")),
+        param=_word(error.get("param")) or _violated(details),
         reasons=_reasons(error, details, outer),
         details=details,
         status=status,
         request_id=_word(outer.get("request_id")) or _word(error.get("request_id")),
     )
+
+
+def _violated(details: Iterable[JsonObject]) -> str | None:
+    """The first field that Google's `BadRequest` details name."""
+    for detail in details:
+        violations = detail.get("fieldViolations")
+        if isinstance(violations, list) and violations and isinstance(violations[0], dict):
+            return _word(violations[0].get("field"))
+    return None
 
 
 def _statuses(error: JsonObject, outer: JsonObject) -> tuple[object, ...]:

@@ -153,6 +153,7 @@ def _judge(dialect: str, status: int, error: ErrorBody, hint_s: float | None, he
         scope=None if rule is None else rule.scope,
         billing=None if rule is None else rule.billing,
         whole_account=None if rule is None else rule.whole_account,
+        param=error.param,
     )
 
 
@@ -179,6 +180,7 @@ def _failure(
     scope: Scope | None = None,
     billing: Billing | None = None,
     whole_account: bool | None = None,
+    param: str | None = None,
 ) -> Failure:
     facts = FACTS[kind]
     return Failure(
@@ -192,6 +194,7 @@ def _failure(
         retry_after_s=hint_s,
         provider_request_id=None if request_id is None else fold(request_id, 128) or None,
         whole_account=facts.whole_account if whole_account is None else whole_account,
+        param=None if param is None else fold(param, _CODE_MAX) or None,
     )
 
 

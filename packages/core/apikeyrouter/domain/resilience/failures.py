@@ -91,6 +91,7 @@ class Failure:
     for an error inside a 200 the one that it names or implies; None below HTTP. `code`: the provider's code, or the
     transport's kind. `message`: one line of at most 500 characters without key material. `retry_after_s`: the
     provider's hint, 0..86,400. `whole_account`: the limit covers every model of the pool, not only the one asked for.
+    `param`: the member of the request that the provider finds fault with, as it names it.
     """
 
     failure_class: FailureClass
@@ -103,6 +104,7 @@ class Failure:
     retry_after_s: float | None
     provider_request_id: str | None
     whole_account: bool
+    param: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,11 @@ def failed_error(
         message,
         provider_code=client_code_of(failure),
         retryable=not own and failure.elsewhere,
-        details={"failure_class": failure.failure_class.value, "attempts": len(attempts)},
+        details={
+            "failure_class": failure.failure_class.value,
+            "attempts": len(attempts),
+            **({"param": failure.param} if own and failure.param is not None else {}),
+        },
         retry_after=failure.retry_after_s,
         status=client_status_of(failure),
         provider_body=body if own else None,
