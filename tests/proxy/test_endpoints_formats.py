@@ -224,10 +224,11 @@ def test_what_a_providers_400_is_about_survives_translation(
     served: Served, provider: Upstream, client: str, provider_id: str
 ) -> None:
     violation = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [{"field": "temperature"}]}
-    told: dict[str, Any] = {
+    errors: dict[str, Any] = {
         "openai": {"error": {"message": "Too hot.", "type": "invalid_request_error", "param": "temperature"}},
         "gemini": {"error": {"code": 400, "message": "Too hot.", "status": "INVALID_ARGUMENT", "details": [violation]}},
-    }[provider_id]
+    }
+    told = errors[provider_id]
     path = {"openai": "/v1/chat/completions", "gemini": f"/v1beta/models/{MODELS['gemini']}:generateContent"}
     provider.answers(path[provider_id], told, status=400)
     provider.answers("/v1/responses", told, status=400)

@@ -161,9 +161,9 @@ class Call:
     leading slash; "" means the operation's own. `query`: of the caller's URL, without "?". `dropped`: what has been
     left out by then. `drop_params`: leave out what the provider cannot do instead of refusing it. `free`: nobody bills
     for it (reading, deleting and counting): it counts as a request, with no tokens and no money. `started_s` and
-    `deadline_s`: monotonic seconds. `headers`: the caller's headers that may travel upstream, lower case. `tags`: free labels for policies and metrics. `session`:
-    the caller's name for a conversation, whose prompt is best cached where it was before. `tenant`: whose limits
-    and place in line it has; `admission`: what those limits hold for it.
+    `deadline_s`: monotonic seconds. `headers`: the caller's headers that may travel upstream, lower case. `tags`: free
+    labels for policies and metrics. `session`: the caller's name for a conversation, whose prompt is best cached where
+    it was before. `tenant`: whose limits and place in line it has; `admission`: what those limits hold for it.
     """
 
     request_id: str
