@@ -138,6 +138,7 @@ def test_document_runs(path: Path, sim: Sim, tmp_path: Path, monkeypatch: pytest
     blocks = list(snippets(path))
     sim.reset()
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))  # as at a prompt in that folder
     for name in [n for n in os.environ if n.startswith(("OPENAI_", "APIKEYROUTER_")) or n in ("LOG_LEVEL", "MODEL")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
