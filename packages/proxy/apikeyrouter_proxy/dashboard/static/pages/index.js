@@ -3,4 +3,5 @@
 
 export const PAGES = [
   { page: "", title: "Overview", load: () => import("./overview.js") },
+  { page: "decisions", title: "Decisions", load: () => import("./decisions.js") },
 ];
