@@ -68,6 +68,8 @@ def test_a_request_says_the_same_in_the_providers_format(client: Wire, provider:
     ask = data.draw(asks(MODELS[client]))
     if Wire.Responses in (client, provider):  # which has no such parameter
         ask.stop = []
+    if provider is Wire.Cohere:
+        as_cohere_can(ask)
     losses = Losses("test", may_drop=False)
     body = codec_of(client).write_request(ask, losses)
     read = codec_of(client).read_request(body, losses, model=MODELS[provider], stream=ask.stream)
@@ -76,6 +78,14 @@ def test_a_request_says_the_same_in_the_providers_format(client: Wire, provider:
     understood = side_of(provider).read_request(sent, losses, model=MODELS[provider], stream=ask.stream)
     losses.check()
     assert said_in_ask(understood) == said_in_ask(ask)
+
+
+def as_cohere_can(ask: Ask) -> None:
+    """Its models read no files; a certain tool is demanded by leaving out the others, which reads differently."""
+    for turn in ask.turns:
+        turn.parts = [one for one in turn.parts if not (isinstance(one, Media) and one.kind is MediaKind.Document)]
+    if ask.tool_choice is not None and ask.tool_choice.mode == "named":
+        ask.tool_choice.mode, ask.tool_choice.name = "required", None
 
 
 def understood_by(provider: Wire, client: Wire, ask: Ask) -> Ask:

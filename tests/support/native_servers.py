@@ -19,11 +19,12 @@ from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.wire.codec import MalformedError
 from apikeyrouter.wire.facts import Answer, Ask, Choice, Part, Reasoning, Role, Stop, Text, ToolCall, ToolResult
 from apikeyrouter.wire.losses import Losses
+from tests.support.cohere_side import CohereSide, sse
 from tests.support.converse_side import ConverseSide, event, exception
 from tests.support.upstream import Seen
 from tests.support.wire_values import events_of
 
-__all__ = ["CITIES", "FakeBedrock", "NativeServer", "reply_to"]
+__all__ = ["CITIES", "FakeBedrock", "FakeCohere", "NativeServer", "reply_to"]
 
 CITIES = ("Paris", "Rome")
 USAGE = Usage(input_tokens=100, output_tokens=20, cached_input_tokens=30, cache_write_tokens=10)
@@ -156,6 +157,46 @@ class FakeBedrock(NativeServer):
         text = signer.string_to_sign(draft, signer.canonical_request(draft))
         return scope[0] if signer.signature(text, draft) == given.partition("Signature=")[2] else ""
 
+
+class FakeCohere(NativeServer):
+    """`keys`: those that are known."""
+
+    side = CohereSide()
+
+    def __init__(self, *keys: str) -> None:
+        super().__init__()
+        self.keys = keys
+
+    def answer(self, seen: Seen) -> tuple[int, str, dict[str, str], list[bytes]]:
+        """As Cohere's API of version 2 does."""
+        if seen.key not in self.keys:
+            return self.said(401, {"id": "e-1", "message": "invalid api token"})
+        if seen.key in self.fails:
+            status, headers, body = self.fails[seen.key]
+            return status, "application/json", headers, [json.dumps(body).encode()]
+        if seen.target.startswith("/v1/models"):
+            return self.said(200, {"models": [{"name": "command-a-03-2025", "endpoints": ["chat"]}]})
+        given = seen.json
+        if seen.target == "/v2/rerank":
+            results = [{"index": n, "relevance_score": 0.5} for n in range(len(given["documents"]))]
+            return self.said(200, {"id": "r-1", "results": results, "meta": {"billed_units": {"search_units": 1}}})
+        if seen.target == "/v2/embed":
+            vectors = [[float(len(text)), 0.5] for text in given["texts"]]
+            meta = {"api_version": {"version": "2"}, "billed_units": {"input_tokens": len(vectors)}}
+            return self.said(
+                200, {"id": "e-1", "embeddings": {"float": vectors}, "texts": given["texts"], "meta": meta}
+            )
+        try:
+            ask = self.side.read_request(seen.body, Losses("", may_drop=False), model="", stream=False)
+        except MalformedError as fault:
+            return self.said(400, {"id": "e-1", "message": f"invalid request: {fault}"})
+        told = reply_to(ask, "cohere_chat")
+        if not given.get("stream"):
+            return self.said(200, self.side.write_answer(told, ""))
+        return 200, "text/event-stream", {}, self.streamed(self.side, told, seen.key)
+
+
+COHERE_BROKEN = sse("message-end", delta={"finish_reason": "ERROR", "error": "the model is gone"})
 
 MODELS = [
     {"modelId": "amazon.nova-lite-v1:0", "providerName": "Amazon", "inferenceTypesSupported": ["ON_DEMAND"]},

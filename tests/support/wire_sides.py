@@ -7,11 +7,12 @@ from typing import Any
 
 from apikeyrouter.domain.models.call import Wire
 from apikeyrouter.wire.codec import codec_of
+from tests.support.cohere_side import CohereSide
 from tests.support.converse_side import ConverseSide
 
 __all__ = ["NAMELESS", "side_of"]
 
-_SIDES: dict[Wire, Any] = {Wire.Converse: ConverseSide()}
+_SIDES: dict[Wire, Any] = {Wire.Converse: ConverseSide(), Wire.Cohere: CohereSide()}
 NAMELESS = (Wire.Converse, Wire.Cohere)
 """Formats whose replies do not say which model gave them."""
 

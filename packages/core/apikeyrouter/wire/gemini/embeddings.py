@@ -21,7 +21,7 @@ from apikeyrouter.wire.codec import MalformedError
 from apikeyrouter.wire.gemini.errors import error_of
 from apikeyrouter.wire.losses import Losses
 
-__all__ = ["EmbeddingsAsk", "batch_body", "batch_reply", "predict_body", "predict_reply"]
+__all__ = ["EmbeddingsAsk", "batch_body", "batch_reply", "predict_body", "predict_reply", "vectors_reply"]
 
 _ENCODINGS = ("float", "base64")
 _KNOWN = frozenset(("model", "input", "encoding_format", "dimensions"))
@@ -36,8 +36,9 @@ class EmbeddingsAsk(msgspec.Struct, gc=False):
     base64: bool = False
 
     @classmethod
-    def read(cls, body: bytes, model: str, losses: Losses) -> EmbeddingsAsk:
-        """From a body in OpenAI's format. Raises MalformedError; tells `losses` of token ids and unknown members."""
+    def read(cls, body: bytes, model: str, losses: Losses, *, maker: str = "Google") -> EmbeddingsAsk:
+        """From a body in OpenAI's format, for the models of `maker`. Raises MalformedError; tells `losses` of token ids
+        and unknown members."""
         try:
             told = msgspec.json.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
@@ -54,11 +55,11 @@ class EmbeddingsAsk(msgspec.Struct, gc=False):
             if name == "user":
                 losses.harmless(name)
             elif name not in _KNOWN and value is not None:
-                losses.parameter(name, "Google's embeddings have no such parameter")
-        return cls(model, _texts(told.get("input"), losses), dimensions, encoding == "base64")
+                losses.parameter(name, f"{maker}'s embeddings have no such parameter")
+        return cls(model, _texts(told.get("input"), losses, maker), dimensions, encoding == "base64")
 
 
-def _texts(given: object, losses: Losses) -> list[str]:
+def _texts(given: object, losses: Losses, maker: str) -> list[str]:
     if isinstance(given, str):
         return [given]
     if not isinstance(given, list) or not given:
@@ -66,7 +67,7 @@ def _texts(given: object, losses: Losses) -> list[str]:
     if all(isinstance(one, str) for one in given):
         return given
     if all(isinstance(one, int | list) for one in given):
-        losses.content("input", "token ids mean nothing to Google's models; send text")
+        losses.content("input", f"token ids mean nothing to {maker}'s models; send text")
         return []
     raise MalformedError("'input' must be a string or a list of strings", param="input")
 
@@ -92,7 +93,7 @@ def batch_reply(ask: EmbeddingsAsk, body: bytes) -> tuple[bytes, Usage | None]:
     reply = _object(body)
     embeddings = reply.get("embeddings")
     vectors = [one.get("values") if isinstance(one, dict) else None for one in _list(embeddings)]
-    return _reply(ask, vectors, usage_of_gemini(reply))
+    return vectors_reply(ask, vectors, usage_of_gemini(reply))
 
 
 def predict_reply(ask: EmbeddingsAsk, body: bytes) -> tuple[bytes, Usage | None]:
@@ -106,10 +107,11 @@ def predict_reply(ask: EmbeddingsAsk, body: bytes) -> tuple[bytes, Usage | None]
         count = statistics.get("token_count") if isinstance(statistics, dict) else None
         if isinstance(count, int | float) and not isinstance(count, bool) and count >= 0:
             tokens = (tokens or 0) + int(count)
-    return _reply(ask, vectors, None if tokens is None else Usage(tokens))
+    return vectors_reply(ask, vectors, None if tokens is None else Usage(tokens))
 
 
-def _reply(ask: EmbeddingsAsk, vectors: list[object], usage: Usage | None) -> tuple[bytes, Usage | None]:
+def vectors_reply(ask: EmbeddingsAsk, vectors: list[object], usage: Usage | None) -> tuple[bytes, Usage | None]:
+    """Vectors in the order of the texts as OpenAI tells them. Raises ValueError when they are not as many, or none."""
     if len(vectors) != len(ask.texts):
         raise ValueError(f"the reply has {len(vectors)} vectors for {len(ask.texts)} inputs")
     data = [
