@@ -34,7 +34,7 @@ from apikeyrouter.domain.resilience.hedge import Hedger
 from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.domain.routing.provider import Provider
 from apikeyrouter.health_watch import HealthWatch, look_at
-from apikeyrouter.infrastructure.config.settings import RouterSettings
+from apikeyrouter.infrastructure.config.settings import RESTART_FIELDS, RouterSettings
 from apikeyrouter.inspection import KeyCheck, StateSummary, check_key, list_models, summarize
 from apikeyrouter.intents import call_of, dry_run, embedding_call
 from apikeyrouter.opening import open_pipeline, open_sealer
@@ -146,6 +146,18 @@ class ApiKeyRouter(RouterParts):
         await self._house.stop(same_loop=same_loop)
         await self.state_store.flush()
         await self.state_store.close()
+
+    def configure(self, settings: RouterSettings) -> None:
+        """Goes on under other settings: requests from now on, all at once. What is only looked at when a router is made
+        (`RESTART_FIELDS` of its settings) stays as it was; the caller says so to people."""
+        kept = {name: getattr(self.settings, name) for name in RESTART_FIELDS}
+        self.settings = settings.model_copy(update=kept)
+        self._objectives.clear()
+        self.prices.configure(settings.price_overrides)
+        self.deployments.configure(settings.deployments)
+        self.policy_engine.configure(settings.policies)
+        if self._transport is not None and self._pipeline is not None:
+            self._pipeline = open_pipeline(self, self._transport, self._learners, self._clock)
 
     @property
     def providers(self) -> Mapping[str, Provider]:

@@ -27,6 +27,7 @@ from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter_proxy import logs
 from apikeyrouter_proxy.access import Access, check_safe_start
 from apikeyrouter_proxy.audit import Audit
+from apikeyrouter_proxy.config.keeper import ConfigKeeper
 from apikeyrouter_proxy.dashboard.live import LiveHub
 from apikeyrouter_proxy.dashboard.sessions import Sessions
 from apikeyrouter_proxy.data_plane import DataPlane
@@ -85,6 +86,7 @@ class Proxy:
     audit: Audit
     simulation: Simulation
     pins: Pins
+    config: ConfigKeeper = field(init=False)
     webhooks: Webhooks | None = None
     notes: list[str] = field(default_factory=list)
     worker: int = 0
@@ -143,14 +145,17 @@ async def open_proxy(settings: ProxySettings, clock: Clock | None = None, *, sea
 async def _begin(proxy: Proxy) -> None:
     """What is done once per start."""
     settings, router = proxy.settings, proxy.router
+    proxy.config.declare()
     check_safe_start(settings, proxy.virtual_keys)
     await proxy.retired.open()
     simulated = await proxy.simulation.find()
     first_run = not any(row.provider_id != SIMULATED for row in await router.state_store.load_keys())
-    await router.register_provider("openai", OpenAIAdapter(settings.openai_base_url))
     await register_configured(router, settings.providers)
+    if "openai" not in router.providers:
+        await router.register_provider("openai", OpenAIAdapter(settings.openai_base_url))
     await proxy.providers.refresh(router)
     proxy.notes += settings.warnings
+    proxy.notes += await proxy.config.begin()
     proxy.notes += await _take_env_keys(proxy)
     if simulated is not None:
         await proxy.simulation.join(simulated)
@@ -171,9 +176,12 @@ async def _begin(proxy: Proxy) -> None:
 async def _begin_beside(proxy: Proxy) -> None:
     """What every worker does."""
     await proxy.retired.open()
+    proxy.config.declare()
     with logs.told_before("apikeyrouter"):
-        await proxy.router.register_provider("openai", OpenAIAdapter(proxy.settings.openai_base_url))
-    await register_configured(proxy.router, proxy.settings.providers)
+        await register_configured(proxy.router, proxy.settings.providers)
+        if "openai" not in proxy.router.providers:
+            await proxy.router.register_provider("openai", OpenAIAdapter(proxy.settings.openai_base_url))
+    await proxy.config.join()
     await proxy.providers.refresh(proxy.router)
     await proxy.simulation.refresh()
 
@@ -237,6 +245,8 @@ def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
     )
     router.feed.subscribe("virtual_key", lambda _: virtual_keys.refresh())
     router.feed.subscribe("setting", lambda names: _settings_changed(proxy, names))
+    proxy.config = ConfigKeeper(proxy)
+    router.feed.subscribe("setting", proxy.config.heard)
     return proxy
 
 

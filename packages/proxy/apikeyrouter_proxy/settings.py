@@ -1,6 +1,7 @@
 """`ProxySettings`: everything that the proxy reads from outside, once, at the start.
 
-Main entry: `ProxySettings.from_environ`. Precedence: environment, then `.env` in the working directory, then defaults.
+Main entry: `ProxySettings.from_environ`. Precedence: arguments, environment, `.env` in the working directory, the
+configuration file (`config`), defaults.
 Laws: every fault is reported together, as one ConfigurationError; nothing is written back to `os.environ`; secrets are
 `Secret`s, and no fault repeats one. `X_FILE` names a file that holds the secret `X` (for container secrets).
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ from apikeyrouter.infrastructure.adapters.base import checked_base_url
 from apikeyrouter.infrastructure.adapters.openai_adapter import OPENAI_BASE_URL
 from apikeyrouter.infrastructure.config.settings import RouterSettings
 from apikeyrouter.infrastructure.state_store import default_store_path, open_store
+from apikeyrouter_proxy.config.layers import FROZEN, Layered, Origin, frozen, lay_under, with_objects
 from apikeyrouter_proxy.env_keys import EnvKey, is_placeholder, key_variables, read_env_keys, unquoted
 from apikeyrouter_proxy.provider_settings import Configured, configured_providers, read_providers_file
 from apikeyrouter_proxy.webhook_target import WebhookTarget, read_target
@@ -79,7 +81,8 @@ class ProxySettings:
     `log_format`: "json", "pretty", or "auto" for pretty on a terminal. `webhook`: where budget alerts go, None for
     nowhere. `router_config`: fields of `RouterSettings`.
     `providers`: who serves besides OpenAI, as the environment and APIKEYROUTER_PROVIDERS_FILE say. `warnings`: what was
-    odd but did not stop the start.
+    odd but did not stop the start. `config`: what the configuration file says, and `origin`, what all of this was read
+    from.
     """
 
     host: str = "127.0.0.1"
@@ -105,6 +108,8 @@ class ProxySettings:
     providers: tuple[Configured, ...] = ()
     router_config: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    config: Layered | None = field(default=None, repr=False)
+    origin: Origin | None = field(default=None, repr=False)
 
     @property
     def bound_to_loopback(self) -> bool:
@@ -112,15 +117,23 @@ class ProxySettings:
         return is_loopback(self.host)
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str], dotenv: Path | None = None) -> ProxySettings:
-        """Reads the environment and a `.env` file, if there is one. Raises ConfigurationError listing every fault."""
+    def from_environ(
+        cls, environ: Mapping[str, str], dotenv: Path | None = None, *, arguments: Iterable[str] = ()
+    ) -> ProxySettings:
+        """Reads the environment, a `.env` file and the configuration file, if there are any. `arguments`: variables in
+        `environ` that the command line gave. Raises ConfigurationError listing every fault."""
         faults: list[str] = []
-        env = _merged(environ, dotenv, faults)
+        layered = lay_under(_merged(environ, dotenv, faults), look=dotenv is not None)
+        env = layered.environ
         read = _Reader(env, faults)
         none: list[Configured] = []
         from_file = read("APIKEYROUTER_PROVIDERS_FILE", none, lambda path: read_providers_file(path, env))
+        from_file = [*layered.meaning.providers, *from_file]
         keys, warnings, key_faults = read_env_keys(env, [one.row for one in from_file if one.row is not None])
         faults += key_faults
+        if layered.configuration is not None and not layered.configuration.file.server.keys_from_environment:
+            keys = []
+        of_file = [EnvKey(f"keys.{one.name}", one.provider_id, one.material) for one in layered.meaning.keys]
         settings = cls(
             host=read("PROXY_HOST", "127.0.0.1", _host),
             port=read("PROXY_PORT", 8000, _port, also="PORT"),
@@ -147,23 +160,27 @@ class ProxySettings:
                 faults=faults,
             ),
             env_keys=tuple(keys),
-            providers=tuple(configured_providers(keys, from_file, env, faults)),
-            router_config=_router_config(env, faults),
-            warnings=tuple(warnings),
+            providers=tuple(configured_providers([*keys, *of_file], from_file, env, faults)),
+            router_config=with_objects(_router_config(env, faults), layered.meaning, valid=not faults),
+            warnings=(*warnings, *layered.meaning.warnings),
+            config=layered if layered.configuration is not None else None,
+            origin=layered.origin or Origin.of(environ, dotenv, arguments),
         )
-        if faults:
-            raise ConfigurationError(faults)
+        if faults or layered.faults:
+            raise layered.error(faults)
         return settings
 
 
-def frozen_environ(environ: Mapping[str, str], dotenv: Path | None) -> dict[str, str]:
+def frozen_environ(environ: Mapping[str, str], dotenv: Path | None, arguments: Iterable[str] = ()) -> dict[str, str]:
     """What `from_environ` would read, with the content of files in place of their names: settings made of it later are
     the same, whatever happens to the files meanwhile. Raises ConfigurationError."""
     faults: list[str] = []
     env = _merged(environ, dotenv, faults)
-    if faults:
-        raise ConfigurationError(faults)
-    return {name: text for name, text in env.items() if not _names_secret_file(name)}
+    layered = lay_under(env, look=dotenv is not None)
+    if faults or layered.faults:
+        raise layered.error(faults)
+    kept = {name: text for name, text in env.items() if not _names_secret_file(name)}
+    return {**kept, FROZEN: frozen(layered.configuration, Origin.of(environ, dotenv, arguments))}
 
 
 def _merged(environ: Mapping[str, str], dotenv: Path | None, faults: list[str]) -> dict[str, str]:

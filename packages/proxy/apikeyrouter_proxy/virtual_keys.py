@@ -15,7 +15,7 @@ import re
 import secrets
 import string
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -28,6 +28,7 @@ from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.state_store import StateStore, StoredVirtualKey
 from apikeyrouter.domain.models.call import Tenant
 from apikeyrouter.meter import RESERVED_TAGS
+from apikeyrouter_proxy.declared import DeclaredKey
 from apikeyrouter_proxy.principal import Principal, Role
 
 __all__ = ["CallerLimits", "VirtualKey", "VirtualKeyNotFoundError", "VirtualKeys"]
@@ -40,6 +41,7 @@ _TOKEN = re.compile(
 )
 _VERIFIED_MAX = 4096
 _NOBODY = bytes(32)
+_DECLARED = b"declared"
 
 
 class VirtualKeyNotFoundError(RouterError):
@@ -100,6 +102,9 @@ class VirtualKeys:
         self._rows: dict[str, StoredVirtualKey] = {}
         self._untold: dict[str, StoredVirtualKey] = {}
         self._verified: dict[bytes, Principal] = {}
+        self._declared: dict[str, DeclaredKey] = {}
+        self._declared_at_s = 0.0
+        self._presented: dict[bytes, Principal] = {}
         self.any_created = False
         self.any_admin = False
 
@@ -107,6 +112,17 @@ class VirtualKeys:
         """Loads pepper and keys. Raises StateStoreError."""
         self._pepper = await self._store.put_setting(_PEPPER, secrets.token_bytes(32), only_if_absent=True)
         await self.refresh()
+
+    def declare(self, declared: Iterable[DeclaredKey]) -> None:
+        """The keys that the configuration file declares are these from now on. They are kept in memory alone, and their
+        secrets only as digests. Call it after `open`."""
+        found = list(declared)
+        self._declared = {one.id: one for one in found}
+        self._declared_at_s = self._declared_at_s or self._utc_s()
+        self._presented = {
+            self._digest(_DECLARED, one.secret.reveal_bytes()): _declared_principal(one) for one in found
+        }
+        self._changed()
 
     async def refresh(self) -> None:
         """Loads the keys again: another process may have changed them. Raises StateStoreError."""
@@ -186,10 +202,12 @@ class VirtualKeys:
 
     def list(self) -> list[VirtualKey]:
         """Every key, revoked and expired ones too, oldest first."""
-        return [self._view(row) for row in self._rows.values()]
+        return [*map(self._view, self._rows.values()), *map(self._declared_view, self._declared.values())]
 
     def get(self, virtual_key_id: str) -> VirtualKey:
         """One key. Raises VirtualKeyNotFoundError."""
+        if virtual_key_id in self._declared:
+            return self._declared_view(self._declared[virtual_key_id])
         return self._view(self._row(virtual_key_id))
 
     async def change_limits(self, virtual_key_id: str, limits: CallerLimits) -> VirtualKey:
@@ -217,6 +235,10 @@ class VirtualKeys:
         return self._view(row)
 
     def _check(self, token: bytes) -> Principal | None:
+        if self._presented:
+            declared = self._presented.get(self._digest(_DECLARED, token))
+            if declared is not None:
+                return declared
         match = _well_formed(token)
         if match is None:
             return None
@@ -239,11 +261,32 @@ class VirtualKeys:
 
     def _changed(self) -> None:
         self._verified.clear()
-        self.any_created = bool(self._rows)
-        self.any_admin = any(row.role == Role.Admin for row in self._rows.values())
+        self.any_created = bool(self._rows or self._declared)
+        roles = (*(row.role for row in self._rows.values()), *(one.role for one in self._declared.values()))
+        self.any_admin = any(role == Role.Admin for role in roles)
 
     def _utc_s(self) -> float:
         return self._clock.utc_now().timestamp()
+
+    def _declared_view(self, one: DeclaredKey) -> VirtualKey:
+        expired = one.expires_at_s is not None and one.expires_at_s <= self._utc_s()
+        return VirtualKey(
+            id=one.id,
+            name=one.name,
+            role=Role(one.role),
+            models=None if one.models is None else list(one.models),
+            providers=None if one.providers is None else list(one.providers),
+            team=one.team,
+            tags=dict(one.tags),
+            rpm=one.rpm,
+            tpm=one.tpm,
+            parallel=one.parallel,
+            weight=one.weight,
+            created_at=datetime.fromtimestamp(self._declared_at_s, UTC),
+            expires_at=_datetime(one.expires_at_s),
+            revoked_at=None,
+            active=not expired,
+        )
 
     def _view(self, row: StoredVirtualKey) -> VirtualKey:
         expired = row.expires_at_s is not None and row.expires_at_s <= self._utc_s()
@@ -291,6 +334,20 @@ def _principal(row: StoredVirtualKey) -> Principal:
             row.document.get("parallel"),
             row.document.get("weight", 1.0),
         ),
+    )
+
+
+def _declared_principal(one: DeclaredKey) -> Principal:
+    tags = {**one.tags, "virtual_key": one.id}
+    return Principal(
+        one.id,
+        one.name,
+        Role(one.role),
+        models=one.models,
+        providers=None if one.providers is None else frozenset(one.providers),
+        expires_at_s=one.expires_at_s,
+        tags=tags if one.team is None else {**tags, "team": one.team},
+        tenant=Tenant(one.id, one.rpm, one.tpm, one.parallel, one.weight),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-__all__ = ["AsJson", "EnvFile", "KeyName", "Objective", "Store", "Surplus", "Url", "Yes", "refuse_surplus"]
+__all__ = ["AsJson", "Config", "EnvFile", "KeyName", "Objective", "Store", "Surplus", "Url", "Yes", "refuse_surplus"]
 
 from apikeyrouter_proxy.cli.failures import USAGE, CliError
 
@@ -28,6 +28,14 @@ Store = Annotated[
 EnvFile = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--env-file", help="Variables besides the environment.", show_default=".env"),
+]
+Config = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--config",
+        "-c",
+        help="The configuration file. Default: APIKEYROUTER_CONFIG, else apikeyrouter.yaml here.",
+    ),
 ]
 Objective = Annotated[
     Optional[str],  # noqa: UP045

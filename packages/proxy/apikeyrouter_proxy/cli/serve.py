@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from apikeyrouter_proxy.cli.failures import CliError
-from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Store
+from apikeyrouter_proxy.cli.options import AsJson, Config, EnvFile, Store
 
 if TYPE_CHECKING:
     from apikeyrouter_proxy.serving import Listening
@@ -38,6 +38,7 @@ def serve(
             "--workers", "-w", min=1, max=64, help="Processes. Default: PROXY_WORKERS, else WEB_CONCURRENCY, else 1."
         ),
     ] = None,
+    config: Config = None,
     store: Store = None,
     log_level: Annotated[
         Optional[str], typer.Option("--log-level", help="DEBUG, INFO, WARNING, ERROR or CRITICAL. Default: LOG_LEVEL.")  # noqa: UP045
@@ -55,12 +56,13 @@ def serve(
         "PROXY_HOST": host,
         "PROXY_PORT": None if port is None else str(port),
         "PROXY_WORKERS": None if workers is None else str(workers),
+        "APIKEYROUTER_CONFIG": None if config is None else str(config),
         "APIKEYROUTER_STORE": store,
         "APIKEYROUTER_LOG_LEVEL": log_level,
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     environ, dotenv = {**os.environ, **chosen}, dotenv_path(env_file)
-    settings = ProxySettings.from_environ(environ, dotenv)
+    settings = ProxySettings.from_environ(environ, dotenv, arguments=chosen)
     tell = _tell_json if as_json else None
     try:
         if settings.workers == 1:
@@ -68,7 +70,7 @@ def serve(
         else:
             from apikeyrouter_proxy.supervisor import serve_workers
 
-            serve_workers(settings, frozen_environ(environ, dotenv), on_listening=tell)
+            serve_workers(settings, frozen_environ(environ, dotenv, chosen), on_listening=tell)
     except PortError as failure:
         if failure.busy:
             raise CliError(busy_message(settings.host, settings.port)) from None

@@ -54,6 +54,11 @@ class DeploymentKeeper:
         subscribe("setting", self._keeper.changed)
         self.on_change = on_change
 
+    def configure(self, deployments: Iterable[Deployment]) -> None:
+        """The configuration's deployments are these from now on."""
+        self.book.configure(deployments)
+        self.on_change()
+
     def all(self) -> list[Deployment]:
         """By name."""
         return self.book.all()

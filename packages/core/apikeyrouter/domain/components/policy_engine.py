@@ -74,6 +74,7 @@ class PolicyEngine:
     ) -> None:
         self._compiled = compiled
         self._configured = {policy.policy_id: policy for policy in configured}
+        self._stored: list[Policy] = []
         self._all: dict[str, Policy] = {}
         self._objectives: dict[str, Objective] = {}
         self._matched: dict[_Key, _Matched | None] = {}
@@ -101,12 +102,24 @@ class PolicyEngine:
         """Hears of other processes by `subscribe` (of the store's feed)."""
         subscribe("setting", self._keeper.changed)
 
+    def configure(self, policies: Iterable[Policy]) -> None:
+        """The configuration's policies are these from now on; objectives are compiled anew."""
+        found = {policy.policy_id: policy for policy in policies}
+        self._configured.clear()
+        self._configured.update(found)
+        self._take_in(self._stored)
+
     # -- policies ---------------------------------------------------------------------------------------------------
 
     @property
     def configured(self) -> frozenset[str]:
         """Ids of the policies of the configuration."""
         return frozenset(self._configured)
+
+    @property
+    def stored_ids(self) -> frozenset[str]:
+        """Ids of the policies that were added while a router ran."""
+        return frozenset(policy.policy_id for policy in self._stored)
 
     def list_policies(self) -> list[Policy]:
         """The highest priority first."""
@@ -207,6 +220,7 @@ class PolicyEngine:
             raise _unusable("; ".join(str(fault).splitlines())) from None
 
     def _take_in(self, stored: list[Policy]) -> None:
+        self._stored = stored
         self._all = {**{policy.policy_id: policy for policy in stored}, **self._configured}
         self._objectives = {
             policy.policy_id: self._compiled(policy.objective)

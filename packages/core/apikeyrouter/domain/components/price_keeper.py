@@ -1,7 +1,8 @@
 """Prices that are set while the router runs: kept in the store, and the same in every process on it.
 
 `PriceKeeper` owns the router's `PriceBook`. Overrides are one blob among the store's settings; whoever changes one
-reads the blob first, and every process that follows the store's changes reads it again.
+reads the blob first and replaces only what it has read, and every process that follows the store's changes reads it
+again.
 Laws: a price is durable when `set_price` returns, and holds for requests that are decided afterwards: those under way,
 and old ones, keep the price of their time.
 """
@@ -27,6 +28,9 @@ _Told = Callable[[frozenset[str] | None], Awaitable[None]]
 
 SETTING = "prices.overrides"
 """The name of the blob: a JSON list of overrides as they were written."""
+
+_TRIES = 100
+"""Each try that fails is another process's success."""
 
 
 class PriceKeeper:
@@ -60,6 +64,11 @@ class PriceKeeper:
         if ids is None or SETTING in ids:
             await self._load()
 
+    def configure(self, overrides: Sequence[PriceOverride]) -> None:
+        """The configuration's prices are these from now on."""
+        self.book.configure(overrides)
+        self.on_change()
+
     def tick(self) -> None:
         """Call it every now and then: says `on_change` when a dated or hourly price has begun or ended."""
         now_s = self._clock.monotonic_s()
@@ -81,11 +90,13 @@ class PriceKeeper:
             override = read_override(given)
         except ValueError as fault:
             raise ConfigurationError([str(fault)]) from None
-        async with self._writing:
-            await self._load()
-            before = self.book.stored
+
+        def put() -> bool:
             self.book.set_override(override)
-            await self._save(before, "price.set", override.document)
+            return True
+
+        async with self._writing:
+            await self._change(put, "price.set", override.document)
         return override
 
     async def remove_price(self, provider_id: str, model: str) -> int:
@@ -93,12 +104,15 @@ class PriceKeeper:
 
         Prices of the configuration cannot be removed here. Raises StateStoreError.
         """
-        async with self._writing:
-            await self._load()
-            before = self.book.stored
+        gone = 0
+
+        def remove() -> bool:
+            nonlocal gone
             gone = self.book.remove_override(provider_id, model)
-            if gone:
-                await self._save(before, "price.removed", {"provider": provider_id, "model": model})
+            return gone > 0
+
+        async with self._writing:
+            await self._change(remove, "price.removed", {"provider": provider_id, "model": model})
         return gone
 
     async def _load(self) -> None:
@@ -113,16 +127,32 @@ class PriceKeeper:
         self.book.load(overrides)
         self.on_change()
 
-    async def _save(self, before: tuple[PriceOverride, ...], kind: str, about: Mapping[str, Any]) -> None:
-        blob = json.dumps([dict(one.document) for one in self.book.stored]).encode()
-        saved = False
-        try:
-            await self._store.put_setting(SETTING, blob)
-            saved = True
-        finally:  # on cancellation too
-            if not saved:
-                self.book.load(before)
-        self._blob = blob
+    async def _change(self, change: Callable[[], bool], kind: str, about: Mapping[str, Any]) -> None:
+        """Changes the overrides as they are now in the store; where another process was faster, once more."""
+        for _ in range(_TRIES):
+            await self._load()
+            before = self.book.stored
+            if not change():
+                return
+            if await self._save(before):
+                break
+        else:
+            raise StateStoreError("Other processes change prices all the time, so this one was not set. Try again.")
         self.on_change()
         name = f"{about['provider']}/{about['model']}"
         self._store.post(StoreBatch(events=[StoredEvent(self._clock.utc_now().timestamp(), kind, name, dict(about))]))
+
+    async def _save(self, before: tuple[PriceOverride, ...]) -> bool:
+        """Writes the overrides, unless others are stored than those that were changed: then False, and nothing is."""
+        blob = json.dumps([dict(one.document) for one in self.book.stored]).encode()
+        absent = self._blob is None
+        saved = False
+        try:
+            stored = await self._store.put_setting(SETTING, blob, only_if_absent=absent, only_if=self._blob)
+            saved = stored == blob
+        finally:  # on cancellation too
+            if not saved:
+                self.book.load(before)
+        if saved:
+            self._blob = blob
+        return saved

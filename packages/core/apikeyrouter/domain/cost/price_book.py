@@ -115,6 +115,11 @@ class PriceBook:
         self.load(kept)
         return gone
 
+    def configure(self, overrides: Iterable[PriceOverride]) -> None:
+        """Replaces all overrides of the configuration's."""
+        self._configured = tuple(overrides)
+        self._rank()
+
     def load(self, overrides: Iterable[PriceOverride]) -> None:
         """Replaces all overrides of the API's."""
         self._stored = tuple(overrides)

@@ -220,6 +220,13 @@ class Deployments:
         """By name."""
         return [self._all[name] for name in sorted(self._all)]
 
+    def configure(self, configured: Iterable[Deployment]) -> None:
+        """Those of the configuration are these now."""
+        found = {one.name: one for one in configured}
+        self.configured.clear()
+        self.configured.update(found)
+        self._all = {**self.stored, **self.configured}
+
     def load(self, stored: Iterable[Deployment]) -> None:
         """Those of the store are these now."""
         self.stored = {one.name: one for one in stored}

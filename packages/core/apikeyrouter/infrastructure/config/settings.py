@@ -27,12 +27,18 @@ from apikeyrouter.domain.routing.objectives import Values
 from apikeyrouter.domain.routing.policy import Policy
 from apikeyrouter.infrastructure.config.documents import deployments_given, policies_given
 
-__all__ = ["RouterSettings"]
+__all__ = ["RESTART_FIELDS", "RouterSettings"]
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 _PREFIX = "APIKEYROUTER_"
 _BARE_NAMES = {"log_level": "LOG_LEVEL", "request_timeout_s": "REQUEST_TIMEOUT"}
+RESTART_FIELDS = (
+    "log_level", "health_check_s", "hedge", "tokenizer_downloads", "soft_budgets_without_store", "decision_log_max",
+    "quota_wait_s", "waiting_max", "considered_max", "shadow_objective", "response_max_bytes",
+)  # fmt: skip
+"""Settings that a running router cannot take over: they shape parts that live as long as it does."""
+
 _SYNONYMS = {"WARN": "WARNING", "FATAL": "CRITICAL"}  # as Python's logging names them too
 
 

@@ -1,0 +1,288 @@
+"""The configuration of a running proxy: taken in at the start, and again whenever it changed.
+
+Main entries: `ConfigKeeper.begin`, `reload`, `check`, and `place_of`, which says where in the file an object stands.
+Laws: a configuration is applied whole or not at all: everything is read and checked before anything is touched, and
+when the store then fails, what was done is undone; the running configuration goes on meanwhile. What cannot be taken
+over without a restart is told. Other processes on the store hear of a reload and read the file themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from apikeyrouter.domain.errors import ConfigurationError, RouterError
+from apikeyrouter.infrastructure.config.settings import RESTART_FIELDS, RouterSettings
+from apikeyrouter_proxy.config.changes import Change, changes
+from apikeyrouter_proxy.config.faults import ConfigFileError, Fault, Place
+from apikeyrouter_proxy.config.layers import FILE, FROZEN, Layered
+from apikeyrouter_proxy.config.owned import Owned
+from apikeyrouter_proxy.providers import register_configured
+from apikeyrouter_proxy.settings import ProxySettings
+
+if TYPE_CHECKING:
+    from apikeyrouter_proxy.bootstrap import Proxy
+
+__all__ = ["ConfigKeeper", "Reloaded", "read_again"]
+
+_log = logging.getLogger("apikeyrouter_proxy.config")
+
+_RESTART_SECTIONS = ("server", "webhook")
+
+
+@dataclass(slots=True)
+class Reloaded:
+    """What a reload did. `changes`: between the configuration before and after. `done`: to keys and budgets of the
+    store. `restart`: members that count after the next start only. `notes`: what may not have been meant."""
+
+    changes: list[Change] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+    restart: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_again(settings: ProxySettings) -> ProxySettings:
+    """Settings from what these were read from, as it is now. Raises ConfigurationError."""
+    origin = settings.origin
+    if origin is None:
+        raise ConfigurationError(["this proxy was started from settings in memory, so there is nothing to read again"])
+    environ = {name: text for name, text in origin.environ.items() if name != FROZEN}
+    known = settings.config.configuration if settings.config is not None else None
+    if known is not None and known.path and not environ.get(FILE):
+        environ[FILE] = known.path
+    dotenv = Path(origin.dotenv) if origin.dotenv is not None else None
+    return ProxySettings.from_environ(environ, dotenv, arguments=origin.arguments)
+
+
+class ConfigKeeper:
+    """The configuration of one proxy. `settings`: those in force; `restart`: members that wait for a restart."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        self._proxy = proxy
+        self._applying = asyncio.Lock()
+        self.settings = proxy.settings
+        self.restart: list[str] = []
+        self.owned = Owned(proxy, self.name)
+        self._announced = f"config.{self.name}.applied"
+        self._heard: bytes | None = None
+
+    @property
+    def layered(self) -> Layered | None:
+        """The file in force, None without one."""
+        return self.settings.config
+
+    @property
+    def name(self) -> str:
+        """What the configuration is called."""
+        config = self.settings.config
+        known = config.configuration if config is not None else None
+        return known.file.name if known is not None else "default"
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def declare(self) -> None:
+        """Virtual keys of the file hold from now on; call it before access is decided."""
+        layered = self.layered
+        self._proxy.virtual_keys.declare(layered.meaning.virtual_keys if layered is not None else [])
+
+    async def begin(self) -> list[str]:
+        """What is done once per start: keys and budgets become those of the file; notes for people. Raises what
+        `Owned.reconcile` does."""
+        layered = self.layered
+        if layered is None or layered.configuration is None:
+            await self.owned.load()
+            return self._left_over()
+        done = await self.owned.reconcile(layered.meaning)
+        where = layered.configuration.path or "the environment"
+        told = f": {', '.join(done)}." if done else "."
+        return [f"Configured by {where}{told}", *self._shadowing(self.settings)]
+
+    async def join(self) -> None:
+        """What every worker does. Raises StateStoreError."""
+        await self.owned.load()
+
+    def _left_over(self) -> list[str]:
+        count = len(self.owned.keys) + len(self.owned.budgets)
+        if not count:
+            return []
+        told = (
+            f"{count} keys and budgets of this store come from a configuration file, and this proxy was started "
+            "without one; they stay as they are. Start with --config, or remove them through the management API."
+        )
+        return [told]
+
+    def _shadowing(self, settings: ProxySettings) -> list[str]:
+        """Objects of the API with the name of one of the file: the file's count, and that is told."""
+        router, notes = self._proxy.router, []
+        meaning = settings.config.meaning if settings.config is not None else None
+        if meaning is None:
+            return []
+        stored = router.deployments.book.stored
+        both = [("deployment", one.name) for one in meaning.deployments if one.name in stored]
+        ids = {one.policy_id for one in meaning.policies}
+        both += [("policy", name) for name in router.policy_engine.stored_ids if name in ids]
+        prices = {one.key for one in router.prices.book.stored}
+        both += [("price", "/".join(one.key)) for one in meaning.prices if one.key in prices]
+        added = self._proxy.providers.added
+        both += [("provider", one.id) for one in meaning.providers if one.id in added]
+        for kind, name in both:
+            wins = "the one of the API counts" if kind == "price" else "the file's counts"
+            notes.append(f"The {kind} {name!r} is in the file and was set through the management API as well: {wins}.")
+        return notes
+
+    # -- again ------------------------------------------------------------------------------------------------------
+
+    async def reload(self, *, announce: bool = True) -> Reloaded:
+        """Reads the file and what it refers to again, and applies it. `announce`: other processes of this proxy do the
+        same. Raises ConfigurationError (nothing was changed), StateStoreError (what was changed was undone)."""
+        async with self._applying:
+            settings = await asyncio.to_thread(read_again, self.settings)
+            found = self._check(settings)
+            if announce:
+                await self._apply(settings, found)
+            else:
+                self._take_over(settings)
+            self.restart = sorted({*self.restart, *found.restart})
+            found.restart = self.restart
+        if announce and found.changes:
+            await self._announce(settings)
+        for change in found.changes:
+            _log.warning("Configuration: %s", change)
+        if not found.changes:
+            _log.warning("Configuration: nothing has changed.")
+        for member in found.restart:
+            _log.warning("Configuration: %s counts after the next start only.", member)
+        return found
+
+    def check(self, settings: ProxySettings) -> Reloaded:
+        """What applying these would do. Raises ConfigurationError."""
+        return self._check(settings)
+
+    async def heard(self, names: frozenset[str] | None) -> None:
+        """For the store's feed of changed settings: another process has applied a configuration."""
+        if names is not None and self._announced not in names:
+            return
+        said = await self._proxy.router.state_store.get_setting(self._announced)
+        if said is None or said == self._heard or self.settings.config is None:
+            return
+        self._heard = said
+        await self.owned.load()
+        try:
+            await self.reload(announce=False)
+        except RouterError as error:
+            _log.error("The configuration was not taken over from another process. %s", error.message)
+
+    async def _announce(self, settings: ProxySettings) -> None:
+        known = settings.config.configuration if settings.config is not None else None
+        at = self._proxy.clock.utc_now().isoformat()
+        self._heard = f"{known.digest if known is not None else ''} {at}".encode()
+        await self._proxy.router.state_store.put_setting(self._announced, self._heard)
+
+    def _check(self, settings: ProxySettings) -> Reloaded:
+        """What is to be done. Raises ConfigFileError for what only a running proxy can know."""
+        found = Reloaded(notes=[*settings.warnings, *self._shadowing(settings)])
+        found.changes = changes(self.settings, settings)
+        found.restart = [one.where for one in found.changes if _needs_restart(one)]
+        faults = []
+        wanted = {one.id for one in settings.providers} | {"openai"}
+        for one in self.settings.providers:
+            others = [r.label for r in self._proxy.router.key_manager.records(one.id) if not self._owns(r.key_id)]
+            if one.id not in wanted and others and one.id not in self._proxy.providers.added:
+                told = f"is still used by the key {others[0]}, which does not come from the file"
+                faults.append(Fault(f"providers.{one.id}", told, None, "revoke it, or keep the provider"))
+        if self.settings.config is not None and settings.config is None:
+            faults.append(Fault("", "the configuration file is gone", None, "put it back, or restart without it"))
+        if faults:
+            raise ConfigFileError(faults)
+        return found
+
+    def _owns(self, key_id: str) -> bool:
+        return self.owned.name_of("keys", key_id) is not None
+
+    async def _apply(self, settings: ProxySettings, found: Reloaded) -> None:
+        """Store first, since only it can fail; then this process, in one step."""
+        proxy, before = self._proxy, self.settings
+        new = settings.config.meaning if settings.config is not None else None
+        if new is None:
+            return
+        known = set(proxy.router.providers)
+        try:
+            await register_configured(proxy.router, settings.providers)
+            proxy.virtual_keys.declare(new.virtual_keys)
+            found.done = await self.owned.reconcile(new)
+        except BaseException:
+            self.declare()
+            if before.config is not None:
+                await self._undo(before.config)
+            for provider_id in set(proxy.router.providers) - known:
+                proxy.router.directory.unregister(provider_id)
+            raise
+        self._take_over(settings)
+        if found.done and new.keys:
+            await proxy.end_simulation()
+
+    async def _undo(self, layered: Layered) -> None:
+        try:
+            await self.owned.reconcile(layered.meaning)
+        except RouterError as error:
+            _log.error("What was changed could not be undone; the next reload does it. %s", error.message)
+
+    def _take_over(self, settings: ProxySettings) -> None:
+        """This process runs under them from the next request on."""
+        proxy, before = self._proxy, self.settings
+        directory = proxy.router.directory
+        old = _parts(before)
+        for one in settings.providers:
+            if one.id not in proxy.router.providers or _parts(settings).get(one.id) != old.get(one.id):
+                directory.register(one.id, one.adapter, overwrite=True)
+        wanted = {one.id for one in settings.providers} | {"openai"} | set(proxy.providers.added)
+        for one in before.providers:
+            if one.id not in wanted:
+                directory.unregister(one.id)
+        proxy.virtual_keys.declare(settings.config.meaning.virtual_keys if settings.config is not None else [])
+        proxy.router.configure(RouterSettings(**{**settings.router_config, "log_level": before.log_level}))
+        proxy.models.forget_age()
+        self.settings = settings
+
+    # -- looking ----------------------------------------------------------------------------------------------------
+
+    def place_of(self, kind: str, object_id: str) -> Place | None:
+        """Where in the file the object of this id stands; None for one that does not come from it. `kind`: as in the
+        API's paths."""
+        layered = self.layered
+        known = layered.configuration if layered is not None else None
+        if known is None:
+            return None
+        if kind in ("keys", "budgets"):
+            name = self.owned.name_of(kind, object_id)
+            path = (kind, name) if name is not None else None
+            if name is not None and name.startswith("team-") and known.place_of("budgets", name) is None:
+                path = ("teams", name.removeprefix("team-"))
+        elif kind == "virtual-keys":
+            path = ("virtual_keys", object_id.removeprefix("vkf_")) if object_id.startswith("vkf_") else None
+        else:
+            path = (kind, object_id)
+        sections = {"deployments": ("aliases", "fallbacks"), "policies": ("teams",)}
+        if path is None:
+            return None
+        for section in (path[0], *sections.get(kind, ())):
+            name = object_id.removeprefix("team-") if section == "teams" else path[1]
+            place = known.place_of(section, name)
+            if place is not None:
+                return place
+        return None
+
+
+def _parts(settings: ProxySettings) -> Mapping[str, Any]:
+    """How the file writes its providers."""
+    known = settings.config.configuration if settings.config is not None else None
+    return {} if known is None else {name: one.model_dump() for name, one in known.file.providers.items()}
+
+
+def _needs_restart(change: Change) -> bool:
+    section, _, member = change.where.partition(".")
+    return section in _RESTART_SECTIONS or (section == "router" and member in RESTART_FIELDS)
