@@ -282,7 +282,9 @@ async def test_a_bad_price_changes_nothing() -> None:
 
 
 class Unwritable(MemoryStateStore):
-    async def put_setting(self, name: str, value: bytes, *, only_if_absent: bool = False) -> bytes:
+    async def put_setting(
+        self, name: str, value: bytes, *, only_if_absent: bool = False, only_if: bytes | None = None
+    ) -> bytes:
         raise StateStoreError("the disk is full")
 
 

@@ -31,11 +31,13 @@ class KeptStore(MemoryStateStore):
     def persistent(self) -> bool:
         return True
 
-    async def put_setting(self, name: str, value: bytes, *, only_if_absent: bool = False) -> bytes:
+    async def put_setting(
+        self, name: str, value: bytes, *, only_if_absent: bool = False, only_if: bytes | None = None
+    ) -> bytes:
         self.writes += 1
         if self.broken:
             raise StateStoreError("the disk is full")
-        return await super().put_setting(name, value, only_if_absent=only_if_absent)
+        return await super().put_setting(name, value, only_if_absent=only_if_absent, only_if=only_if)
 
 
 class Process:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from apikeyrouter.domain.interfaces.state_store import StoreBatch
+from apikeyrouter.domain.interfaces.state_store import StateStore, StoreBatch
 from apikeyrouter.testing._store_suite import AWKWARD_TEXTS, StoreSuite
 from apikeyrouter.testing.store_rows import budget_row, key_row, virtual_key_row
 
@@ -178,6 +178,31 @@ class RowLaws(StoreSuite):
             assert await store.put_setting("pepper", b"two", only_if_absent=True) == b"one"
             assert await store.put_setting("pepper", b"three") == b"three"
             assert await store.get_setting("pepper") == b"three"
+
+    async def test_a_setting_is_replaced_only_where_it_is_still_what_it_was(self) -> None:
+        async with self.opened() as store:
+            await store.put_setting("list", _EVERY_BYTE)
+            assert await store.put_setting("list", b"two", only_if=b"other") == _EVERY_BYTE
+            assert await store.put_setting("list", b"two", only_if=_EVERY_BYTE) == b"two"
+            assert await store.put_setting("list", b"", only_if=b"two") == b""
+            assert await store.put_setting("list", b"three", only_if=b"") == b"three"
+            await store.put_setting("absent", b"x", only_if=b"y")
+            assert await store.get_setting("absent") is None
+            assert await store.get_setting("list") == b"three"
+
+    async def test_what_16_callers_add_to_a_setting_at_once_is_all_kept(self) -> None:
+        async def add(store: StateStore, letter: bytes) -> None:
+            while True:
+                before = await store.get_setting("letters") or b""
+                after = before + letter
+                if await store.put_setting("letters", after, only_if=before) == after:
+                    return
+
+        async with self.opened() as store:
+            await store.put_setting("letters", b"")
+            letters = [b"%c" % (97 + number) for number in range(16)]
+            await asyncio.gather(*(add(store, letter) for letter in letters))
+            assert sorted((await store.get_setting("letters") or b"").decode()) == sorted(b"".join(letters).decode())
 
     async def test_64_callers_agree_on_one_value_of_an_absent_setting(self) -> None:
         async with self.opened() as store:

@@ -290,7 +290,9 @@ class StateStore(Protocol):
         """A small named blob (peppers, salts, markers), or None."""
         ...
 
-    async def put_setting(self, name: str, value: bytes, *, only_if_absent: bool = False) -> bytes:
-        """Stores it and returns what is now stored (an existing value wins with `only_if_absent`). Publishes a
-        change."""
+    async def put_setting(
+        self, name: str, value: bytes, *, only_if_absent: bool = False, only_if: bytes | None = None
+    ) -> bytes:
+        """Stores it and returns what is now stored (an existing value wins with `only_if_absent`; with `only_if`, any
+        but that one). One step, also among processes. Publishes a change."""
         ...

@@ -279,9 +279,14 @@ class MemoryStateStore:
         """The named blob, or None."""
         return self._settings.get(name)
 
-    async def put_setting(self, name: str, value: bytes, *, only_if_absent: bool = False) -> bytes:
-        """Stores the blob, unless one exists and `only_if_absent`; returns what is now stored."""
-        if not (only_if_absent and name in self._settings):
+    async def put_setting(
+        self, name: str, value: bytes, *, only_if_absent: bool = False, only_if: bytes | None = None
+    ) -> bytes:
+        """See `StateStore.put_setting`."""
+        there = self._settings.get(name)
+        if only_if is not None and there != only_if:
+            return there or b""
+        if not (only_if_absent and there is not None):
             self._settings[name] = bytes(value)
             self._feed.publish("setting", name)
         return self._settings[name]

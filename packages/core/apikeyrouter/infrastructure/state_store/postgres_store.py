@@ -338,15 +338,19 @@ class PostgresStateStore:
         rows = await self._rows(sql.GET_SETTING, [escaped(name)])
         return bytes(rows[0][0]) if rows else None
 
-    async def put_setting(self, name: str, value: bytes, *, only_if_absent: bool = False) -> bytes:
-        """Stores the blob, and publishes that if anything changed; returns what is stored now."""
+    async def put_setting(
+        self, name: str, value: bytes, *, only_if_absent: bool = False, only_if: bytes | None = None
+    ) -> bytes:
+        """See `StateStore.put_setting`; publishes only if anything changed."""
         statement = sql.PUT_SETTING_IF_ABSENT if only_if_absent else sql.PUT_SETTING
-        blob = bytes(value)
+        parameters: tuple[object, ...] = (escaped(name), bytes(value))
+        if only_if is not None:
+            statement, parameters = sql.REPLACE_SETTING, (*parameters, only_if)
 
         async def put(connection: Connection, told: Told) -> bytes:
-            if await connection.execute(statement, escaped(name), blob) != "INSERT 0 0":
+            if await connection.execute(statement, *parameters) not in ("INSERT 0 0", "UPDATE 0"):
                 told.append(("setting", name))
-            return bytes(await connection.fetchval(sql.GET_SETTING, escaped(name)))
+            return bytes(await connection.fetchval(sql.GET_SETTING, escaped(name)) or b"")
 
         return await self._queue().submit(put)
 

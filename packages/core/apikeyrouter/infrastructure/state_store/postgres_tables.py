@@ -58,6 +58,7 @@ _LOCK_BUDGETS = "SELECT FROM budgets WHERE budget_id = ANY($1::text[]) ORDER BY 
 PUT_VIRTUAL_KEY = _upsert("virtual_keys", _VIRTUAL_KEY_COLUMNS)
 PUT_SETTING = _upsert("settings", "name, value")
 PUT_SETTING_IF_ABSENT = _insert("settings", "name, value") + " ON CONFLICT (name) DO NOTHING"
+REPLACE_SETTING = "UPDATE settings SET value = $2 WHERE name = $1 AND value = $3"
 GET_SETTING = "SELECT value FROM settings WHERE name = $1"
 DELETE_KEY = "DELETE FROM keys WHERE key_id = $1"
 COUNT_KEYS = "SELECT count(*) FROM keys"

@@ -297,9 +297,12 @@ class RedisStateStore:
         value: bytes | None = await link.call("HGET", f"{self._prefix}settings", name)
         return value
 
-    async def put_setting(self, name: str, value: bytes, *, only_if_absent: bool = False) -> bytes:
-        """Stores the blob, unless one exists and `only_if_absent`; returns what is now stored. One step."""
-        return (await self._do(["S", name, bytes(value), "1" if only_if_absent else ""]))[0]
+    async def put_setting(
+        self, name: str, value: bytes, *, only_if_absent: bool = False, only_if: bytes | None = None
+    ) -> bytes:
+        """See `StateStore.put_setting`."""
+        condition = "1" if only_if_absent else "" if only_if is None else "="
+        return (await self._do(["S", name, bytes(value), condition, only_if or b""]))[0]
 
     # -- logs -------------------------------------------------------------------------------------------------------
 

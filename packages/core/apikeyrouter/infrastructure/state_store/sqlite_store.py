@@ -296,15 +296,20 @@ class SQLiteStateStore:
         rows = await self._rows(sql.GET_SETTING, [name])
         return bytes(rows[0][0]) if rows else None
 
-    async def put_setting(self, name: str, value: bytes, *, only_if_absent: bool = False) -> bytes:
-        """Stores the blob, unless one exists and `only_if_absent`; returns what is now stored. One step, also among
-        processes."""
+    async def put_setting(
+        self, name: str, value: bytes, *, only_if_absent: bool = False, only_if: bytes | None = None
+    ) -> bytes:
+        """See `StateStore.put_setting`."""
         statement = sql.PUT_SETTING_IF_ABSENT if only_if_absent else sql.PUT_SETTING
         blob = bytes(value)
 
         def put(connection: sqlite3.Connection) -> bytes:
-            connection.execute(statement, (name, blob))
-            return bytes(connection.execute(sql.GET_SETTING, (name,)).fetchone()[0])
+            if only_if is None:
+                connection.execute(statement, (name, blob))
+            else:
+                connection.execute(sql.REPLACE_SETTING, (blob, name, only_if))
+            row = connection.execute(sql.GET_SETTING, (name,)).fetchone()
+            return b"" if row is None else bytes(row[0])
 
         writer, _ = self._threads()
         return await writer.submit(put)

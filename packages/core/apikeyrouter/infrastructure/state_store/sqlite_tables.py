@@ -54,6 +54,7 @@ _PUT_DECISION = _insert("decisions", _DECISION_COLUMNS).replace("INSERT", "INSER
 PUT_VIRTUAL_KEY = _upsert("virtual_keys", _VIRTUAL_KEY_COLUMNS)
 PUT_SETTING = _upsert("settings", "name, value")
 PUT_SETTING_IF_ABSENT = _insert("settings", "name, value") + " ON CONFLICT (name) DO NOTHING"
+REPLACE_SETTING = "UPDATE settings SET value = ? WHERE name = ? AND value = ?"
 GET_SETTING = "SELECT value FROM settings WHERE name = ?"
 DELETE_KEY = "DELETE FROM keys WHERE key_id = ?"
 LOAD_KEYS = f"SELECT {_KEY_COLUMNS} FROM keys ORDER BY created_at_s, seq"  # noqa: S608

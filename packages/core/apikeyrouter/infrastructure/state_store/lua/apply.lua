@@ -65,13 +65,14 @@ local operations = {
     put_row('virtual_keys', id, '0', '', row)
     publish('virtual_key', id)
   end,
-  S = function() -- setting: name, value, "1" for only if absent
-    local name, value, only_if_absent = take(3)
-    local command = only_if_absent == '1' and 'HSETNX' or 'HSET'
-    if redis.call(command, P .. 'settings', name, value) == 1 or command == 'HSET' then
+  S = function() -- setting: name, value, "1" for only if absent or "=" for only if it is the last word, that word
+    local name, value, condition, expected = take(4)
+    local command = condition == '1' and 'HSETNX' or 'HSET'
+    local allowed = condition ~= '=' or redis.call('HGET', P .. 'settings', name) == expected
+    if allowed and (redis.call(command, P .. 'settings', name, value) == 1 or command == 'HSET') then
       publish('setting', name)
     end
-    answers[#answers + 1] = redis.call('HGET', P .. 'settings', name)
+    answers[#answers + 1] = redis.call('HGET', P .. 'settings', name) or ''
   end,
   E = function() -- event: time, facts, row
     append('events', take(3))
