@@ -3,5 +3,6 @@
 
 export const PAGES = [
   { page: "", title: "Overview", load: () => import("./overview.js") },
+  { page: "keys", title: "Keys", load: () => import("./keys.js") },
   { page: "decisions", title: "Decisions", load: () => import("./decisions.js") },
 ];
