@@ -22,6 +22,7 @@ from apikeyrouter_proxy.bootstrap import Proxy, Seat, open_proxy
 from apikeyrouter_proxy.dashboard.playground import PLAYGROUND, play
 from apikeyrouter_proxy.middleware.guard import OPEN_PATHS, Guard, with_headers
 from apikeyrouter_proxy.routes import include_routes
+from apikeyrouter_proxy.routes.errors import DESCRIBED
 from apikeyrouter_proxy.settings import ProxySettings
 from apikeyrouter_proxy.wire.credentials import key_from_query
 from apikeyrouter_proxy.wire.endpoints import PLAIN, Kind, find
@@ -101,6 +102,7 @@ def create_app(
         swagger_ui_oauth2_redirect_url=None,
         redoc_url=None,
         openapi_url="/api/v1/openapi.json",
+        responses=DESCRIBED,
     )
     include_routes(app)
     patch_fastapi(app, docs_url="/docs", redirect_from_root_to_docs=False)

@@ -6,8 +6,11 @@ input, which may be key material; ours names the field and what is wrong with it
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from apikeyrouter.domain.errors import (
@@ -27,7 +30,7 @@ from apikeyrouter_proxy.names import UnknownNameError
 from apikeyrouter_proxy.virtual_keys import VirtualKeyNotFoundError
 from apikeyrouter_proxy.wire.errors import WireError, error_body, of_router_error
 
-__all__ = ["ConflictError", "NotFoundError", "install"]
+__all__ = ["DESCRIBED", "ConflictError", "NotFoundError", "install"]
 
 _FAULTS_MAX = 20
 
@@ -39,6 +42,27 @@ class NotFoundError(RouterError):
 class ConflictError(RouterError):
     """The request contradicts what is there already."""
 
+
+class ErrorDetail(BaseModel):
+    """What went wrong."""
+
+    message: str = Field(description="What happened, why, and what to do.")
+    type: str = Field(description="The kind of error, in OpenAI's words.")
+    param: str | None = Field(default=None, description="The member of the request that it is about.")
+    code: str | None = Field(default=None, description="A short word for programs.")
+
+
+class ErrorReply(BaseModel):
+    """An error, in the shape of OpenAI's."""
+
+    error: ErrorDetail
+
+
+DESCRIBED: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorReply, "description": "The request cannot be served as it is."},
+    "5XX": {"model": ErrorReply, "description": "The proxy, its store or a provider cannot serve it now."},
+}
+"""How the description of the API tells of errors. FastAPI's own 422 never comes: see `install`."""
 
 _STATUS: list[tuple[type[RouterError], int, str]] = [
     (KeyNotFoundError, 404, "key_not_found"),
