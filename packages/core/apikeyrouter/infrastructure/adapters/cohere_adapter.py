@@ -81,7 +81,7 @@ class CohereAdapter(WireAdapter):
 
     def native_usage(self, call: Call, body: bytes) -> Usage | None:  # noqa: ARG002 - the same for all of them
         """What is billed for a rerank, or behind a raw path. Raises ValueError for a rerank that is no object."""
-        if body[:1] != b"{":
+        if body.lstrip()[:1] != b"{":
             return None
         return usage_of_cohere(msgspec.json.decode(body))
 

@@ -20,11 +20,12 @@ import msgspec
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.cost.usage_dialects import usage_of_gemini
 from apikeyrouter.domain.errors import ConfigurationError
-from apikeyrouter.domain.interfaces.provider_adapter import ProviderCapabilities
+from apikeyrouter.domain.interfaces.provider_adapter import ProviderCapabilities, StreamReader
 from apikeyrouter.domain.interfaces.transport import Headers, HttpRequest
 from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.models.call import CONVERSATIONS, Call, Operation, Wire
 from apikeyrouter.infrastructure.adapters.base import WireAdapter
+from apikeyrouter.infrastructure.adapters.vertex_claude import VertexClaude, is_claude
 from apikeyrouter.wire.gemini.embeddings import EmbeddingsAsk, batch_body, batch_reply, predict_body, predict_reply
 from apikeyrouter.wire.losses import Losses
 
@@ -42,6 +43,14 @@ _VERSIONS = ("/v1beta", "/v1", "/v1alpha", "/v1beta1")
 _MODELS_A_PAGE = 1000  # the most that ai.google.dev/api/models allows
 _NOT_OURS = frozenset(("key", "access_token", "oauth_token", "alt", "$alt"))
 _STREAMS = "streamGenerateContent?alt=sse"
+
+_WIDE_HOSTS = {
+    "global": "aiplatform.googleapis.com",
+    "us": "aiplatform.us.rep.googleapis.com",
+    "eu": "aiplatform.eu.rep.googleapis.com",
+}
+_PROJECTS = ("GOOGLE_CLOUD_PROJECT", "VERTEXAI_PROJECT", "ANTHROPIC_VERTEX_PROJECT_ID")
+_LOCATIONS = ("GOOGLE_CLOUD_LOCATION", "VERTEXAI_LOCATION", "CLOUD_ML_REGION")
 
 
 class GeminiAdapter(WireAdapter):
@@ -146,11 +155,11 @@ class GeminiAdapter(WireAdapter):
 
 
 class VertexAdapter(GeminiAdapter):
-    """Google's models at Vertex AI. The secret of a key is a bearer token.
+    """Google's models and Anthropic's at Vertex AI. The secret of a key is a bearer token.
 
-    `project`: id or number. `location`: a region such as "europe-west4", or "global". `base_url`: for a proxy in front
-    of it: up to and without `/publishers/google`. Raises ConfigurationError for a project or location that no such
-    name can be.
+    `project`: id or number. `location`: a region such as "europe-west4", or "global", "us" or "eu". `base_url`: for a
+    proxy in front of it: up to and without `/publishers/google`. Models whose names begin with "claude-" are asked in
+    Anthropic's format (`vertex_claude`). Raises ConfigurationError for a project or location that no such name can be.
     """
 
     def __init__(
@@ -164,11 +173,48 @@ class VertexAdapter(GeminiAdapter):
         for name, value in (("project", project), ("location", location)):
             if not value or quote(value, safe=":.") != value:
                 raise ConfigurationError([f"Vertex AI {name} {value!r}: expected a name of letters, digits and '-'"])
-        host = "aiplatform.googleapis.com" if location == "global" else f"{location}-aiplatform.googleapis.com"
+        host = _WIDE_HOSTS.get(location) or f"{location}-aiplatform.googleapis.com"
         root = base_url or f"https://{host}/v1/projects/{project}/locations/{location}"
         self.project = project
         self.location = location
         super().__init__(root.rstrip("/") + "/publishers/google", headers=headers)
+        self._claude = VertexClaude(root.rstrip("/") + "/publishers/anthropic", headers=headers)
+        served = (*self._capabilities.operations, Operation.CountTokens)
+        self._capabilities = self._capabilities.model_copy(update={"operations": served})
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], *, base_url: str | None = None) -> VertexAdapter:
+        """The project and location that variables name: those of Google's SDK, of LiteLLM and of Anthropic's SDK.
+        Raises ConfigurationError without a project."""
+        project, location = (
+            next((text for name in names if (text := environ.get(name, "").strip())), "")
+            for names in (_PROJECTS, _LOCATIONS)
+        )
+        if not project:
+            raise ConfigurationError([f"provider 'vertex': set {_PROJECTS[0]} to the id of the project"])
+        return cls(project, location or "global", base_url=base_url)
+
+    def claims(self, model: str) -> bool:
+        """Whether the model's name is one of Google's or Anthropic's."""
+        return is_claude(model) or super().claims(model)
+
+    def build_request(self, call: Call, secret: Secret, *, base_url: str | None = None) -> HttpRequest:
+        """See `ProviderAdapter.build_request`."""
+        if self._is_claudes(call):
+            root = base_url and base_url.removesuffix("/publishers/google") + "/publishers/anthropic"
+            return self._claude.build_request(call, secret, base_url=root)
+        return super().build_request(call, secret, base_url=base_url)
+
+    def read_reply(self, call: Call, body: bytes) -> tuple[bytes, Usage | None]:
+        """See `ProviderAdapter.read_reply`."""
+        return self._claude.read_reply(call, body) if self._is_claudes(call) else super().read_reply(call, body)
+
+    def open_stream(self, call: Call) -> StreamReader:
+        """See `ProviderAdapter.open_stream`."""
+        return self._claude.open_stream(call) if self._is_claudes(call) else super().open_stream(call)
+
+    def _is_claudes(self, call: Call) -> bool:
+        return is_claude(call.model) and call.operation is not Operation.Raw
 
     def credentials(self, secret: Secret) -> Headers:
         """The token."""
