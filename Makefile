@@ -4,7 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test check lint types format bench bench-faults simulate-ci soak mutation build clean
+.PHONY: help run test test-clients test-agents check lint types format bench bench-faults simulate-ci soak mutation build clean
 
 help:            ## Show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -20,6 +20,14 @@ run: $(VENV)/.run-ready   ## Start the proxy on 127.0.0.1:8000 (simulated provid
 
 test: $(VENV)/.dev-ready  ## Run every test
 	scripts/test
+
+test-clients: $(VENV)/.dev-ready ## Client libraries against the proxy, each in an environment of its own
+	scripts/clients
+	scripts/test -n 0 tests/clients
+
+test-agents: $(VENV)/.dev-ready ## Claude Code, Codex and opencode at work through the proxy (installs 1.1 GB once; about 5 minutes)
+	scripts/agents
+	scripts/test -n 0 tests/agents/coding_agents.py
 
 check: lint types test    ## Lint, types and tests: what CI runs
 

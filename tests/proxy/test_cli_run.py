@@ -209,6 +209,7 @@ def test_a_proxy_that_cannot_be_started_says_why(folder: Path) -> None:
     ran = run(folder, "claude", status=1, OPENAI_BASE_URL="not-an-address", OPENAI_API_KEY="sim-key-1")
     assert "No proxy is running, and none could be started here. It said:" in ran.err
     assert "OPENAI_BASE_URL" in ran.err
+    assert "Fatal" not in ran.err
 
 
 def test_a_proxy_that_wants_a_key_gets_the_users_virtual_key(folder: Path, sim: Sim) -> None:

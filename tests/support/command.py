@@ -51,9 +51,10 @@ def run_cli(
     env: Mapping[str, str] | None = None,
     stdin: str | None = None,
     status: int | None = 0,
+    within_s: float = _WITHIN_S,
 ) -> Ran:
     """Runs `apikeyrouter` in `folder`. `status`: the exit status that is expected, None for any. `stdin`: None for
-    nothing to read."""
+    nothing to read. `within_s`: it is killed after so long."""
     done = subprocess.run(
         [sys.executable, "-m", "apikeyrouter_proxy.cli", *arguments],
         cwd=folder,
@@ -61,7 +62,7 @@ def run_cli(
         input="" if stdin is None else stdin,
         capture_output=True,
         text=True,
-        timeout=_WITHIN_S,
+        timeout=within_s,
         check=False,
     )
     ran = Ran(done.returncode, done.stdout, done.stderr)

@@ -63,6 +63,9 @@ def read_response_request(body: bytes, account: Account, before: list[dict[str, 
         _read_item(item, f"input[{at}]", account, messages)
     namespaces: dict[str, str] = {}
     tools = _tools(members.get("tools"), namespaces)
+    for item in items:  # Codex hands its tools over in the conversation for models that it knows
+        if item.get("type") == "additional_tools":
+            tools += _tools(item.get("tools"), namespaces)
     head = [{"role": "system", "content": members["instructions"]}] if members.get("instructions") else []
     chat = ChatRequest(
         model=model,

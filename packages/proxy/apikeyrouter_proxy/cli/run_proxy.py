@@ -76,7 +76,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _watch() -> None:
     """Waits until the other end of standard input is closed."""
-    sys.stdin.buffer.read()
+    while os.read(0, 4096):  # not by way of sys.stdin, whose lock would be held when the interpreter ends
+        pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
