@@ -156,7 +156,8 @@ async def _begin(proxy: Proxy) -> None:
     await proxy.providers.refresh(router)
     proxy.notes += settings.warnings
     proxy.notes += await proxy.config.begin()
-    proxy.notes += await _take_env_keys(proxy)
+    if simulated is None or not settings.visiting:
+        proxy.notes += await _take_env_keys(proxy)
     if simulated is not None:
         await proxy.simulation.join(simulated)
     if any(key.provider_id != SIMULATED for key in await router.key_manager.list_keys()):

@@ -72,8 +72,9 @@ class ProxySettings:
 
     `host`, `port`: where it listens; port 0 takes a free one. `store_url`: `memory:` or `sqlite:///path`; default: a
     SQLite file in the user's data directory. `admin_key`: opens the management API. `require_auth`: demand keys even
-    on loopback. `allowed_hosts`: names under which the proxy may be addressed besides loopback's. `allowed_origins`:
-    web pages that may call it. `openai_base_url`: where "openai" lives. `body_limit_bytes`: largest request body;
+    on loopback. `visiting`: a command that looks at a store, which must not end the simulation of whoever serves it.
+    `allowed_hosts`: names under which the proxy may be addressed besides loopback's. `allowed_origins`: web pages that
+    may call it. `openai_base_url`: where "openai" lives. `body_limit_bytes`: largest request body;
     `upload_limit_bytes`: largest multipart form. `drop_params`: whether parameters that a provider does not know are
     left out, for requests that do not say.
     `workers`: processes that serve. `stale_keys_s`: how long virtual keys hold while the store does not answer.
@@ -93,6 +94,7 @@ class ProxySettings:
     encryption_key: Secret | None = None
     admin_key: Secret | None = None
     require_auth: bool = False
+    visiting: bool = False
     allowed_hosts: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     openai_base_url: str = OPENAI_BASE_URL

@@ -40,7 +40,9 @@ def open_local(environ: Mapping[str, str], dotenv: Path, store: str | None) -> I
     data_key = _data_key_file(settings.store_url)
     had_data_key = data_key is not None and data_key.exists()
     admin_key = secrets.token_hex(24)
-    settings = replace(settings, host="127.0.0.1", require_auth=True, admin_key=Secret(admin_key), log_level="ERROR")
+    settings = replace(
+        settings, host="127.0.0.1", require_auth=True, admin_key=Secret(admin_key), log_level="ERROR", visiting=True
+    )
     with asyncio.Runner() as runner:
         # Logs go where standard output is when the application opens; a command's output is not for them.
         with contextlib.redirect_stdout(sys.stderr):
