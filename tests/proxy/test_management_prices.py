@@ -111,6 +111,7 @@ def test_a_multiplier_is_times_the_list_price_for_every_model_of_a_pattern(serve
         ({"unit": "per_1m", "input": -1, "output": 2}, "input must be between"),
         ({"unit": "per_1m", "input": 1, "output": 2, "currency": "EUR"}, "unknown field currency"),
         ({"multiplier": "half"}, "multiplier must be an amount"),
+        ({"unit": "per_1m", "input": False, "output": 2}, "input"),
     ],
 )
 def test_senseless_prices_are_refused_and_change_nothing(shared: Served, body: dict[str, Any], told: str) -> None:

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, Strict
 
 from apikeyrouter.domain.cost.overrides import CLASSES, FEES, PriceOverride
 from apikeyrouter.domain.cost.price_book import STORED
@@ -65,6 +65,10 @@ class PriceView(BaseModel):
     override: OverrideView | None = Field(description="The price of the operator's own that holds, if any.")
 
 
+_Amount = str | Annotated[float, Strict()]
+"""Strict, since false would else be a price of nothing."""
+
+
 class PriceBody(BaseModel):
     """A price to set. Either classes with their unit, or a multiplier of the list price.
 
@@ -82,10 +86,10 @@ class PriceBody(BaseModel):
     )
 
     unit: str | None = Field(None, description="What the amounts are for: per_1k or per_1m tokens.")
-    input: str | float | None = None
-    output: str | float | None = None
-    multiplier: str | float | None = Field(None, description="Times the list price instead: 0.8 is a discount of 20 %.")
-    per_request: str | float | None = None
+    input: _Amount | None = None
+    output: _Amount | None = None
+    multiplier: _Amount | None = Field(None, description="Times the list price instead: 0.8 is a discount of 20 %.")
+    per_request: _Amount | None = None
     effective_from: str | None = Field(None, description="A day, or a time with its zone; absent: at once.")
     effective_until: str | None = Field(None, description="The price holds until before this day or time.")
     note: str | None = Field(None, max_length=256, description="For people.")
