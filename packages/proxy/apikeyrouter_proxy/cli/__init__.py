@@ -17,6 +17,7 @@ import typer
 from apikeyrouter_proxy.cli import (
     budgets,
     chat,
+    config,
     credentials,
     decisions,
     deployments,
@@ -55,6 +56,7 @@ serve.register(app)
 run.register(app)
 sim.register(app)
 simulate.register(app)
+config.register(app)
 keys.register(app)
 credentials.register(app)
 providers.register(app)

@@ -22,6 +22,7 @@ _VALUES_MAX = 100_000
 _DEPTH_MAX = 64
 _TAG = "tag:yaml.org,2002:"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_QUOTED = ("'", '"', "|", ">")
 _INT = re.compile(r"[-+]?[0-9]+")
 _OTHER_INT = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -132,7 +133,7 @@ class _Builder:
         if not node.tag.startswith(_TAG):
             self._faults.add(path, f"has the unknown tag {node.tag}", "leave it out")
             return None
-        if node.style is not None or node.tag == _TAG + "binary":
+        if node.style in _QUOTED or node.tag == _TAG + "binary":
             return text
         if text in _WORDS:
             return _WORDS[text]

@@ -99,8 +99,7 @@ _RouterFields = create_model(  # type: ignore[call-overload] # names are known a
 
 
 class Router(_RouterFields):  # type: ignore[misc, valid-type] # made just above
-    """How requests are routed: the settings of the library, under their own names. `default_objective` and `value_*`
-    change at once; the others need a restart."""
+    """How requests are routed: the settings of the library, under their own names."""
 
 
 class ConfigFile(Part):
