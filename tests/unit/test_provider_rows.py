@@ -40,7 +40,7 @@ NAMED = [
     "hyperbolic",
     "nebius",
     "lambda",
-    "cohere",
+    "cohere-compatible",
     "ai21",
     "upstage",
     "scaleway",

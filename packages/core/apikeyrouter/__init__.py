@@ -19,11 +19,14 @@ _HOMES = {
     "AnthropicAdapter": "apikeyrouter.infrastructure.adapters.anthropic_adapter",
     "ApiKeyRouter": "apikeyrouter.router",
     "APIKey": "apikeyrouter.domain.models.api_key",
+    "BedrockAdapter": "apikeyrouter.infrastructure.adapters.bedrock_adapter",
     "Budget": "apikeyrouter.domain.models.budget",
     "BudgetExceededError": "apikeyrouter.domain.errors",
     "BudgetScope": "apikeyrouter.domain.models.budget",
+    "CohereAdapter": "apikeyrouter.infrastructure.adapters.cohere_adapter",
     "EnforcementMode": "apikeyrouter.domain.models.budget",
     "ErrorCategory": "apikeyrouter.domain.errors",
+    "GeminiAdapter": "apikeyrouter.infrastructure.adapters.gemini_adapter",
     "KeyState": "apikeyrouter.domain.models.api_key",
     "MemoryStateStore": "apikeyrouter.infrastructure.state_store.memory_store",
     "Message": "apikeyrouter.domain.models.request_intent",
@@ -40,17 +43,21 @@ _HOMES = {
     "SystemResponse": "apikeyrouter.domain.models.system_response",
     "TimeWindow": "apikeyrouter.domain.models.budget",
     "open_store": "apikeyrouter.infrastructure.state_store",
+    "VertexAdapter": "apikeyrouter.infrastructure.adapters.gemini_adapter",
 }
 
 __all__ = [
     "APIKey",
     "AnthropicAdapter",
     "ApiKeyRouter",
+    "BedrockAdapter",
     "Budget",
     "BudgetExceededError",
     "BudgetScope",
+    "CohereAdapter",
     "EnforcementMode",
     "ErrorCategory",
+    "GeminiAdapter",
     "KeyState",
     "MemoryStateStore",
     "Message",
@@ -66,6 +73,7 @@ __all__ = [
     "SystemError",
     "SystemResponse",
     "TimeWindow",
+    "VertexAdapter",
     "__version__",
     "open_store",
 ]
@@ -84,6 +92,9 @@ if TYPE_CHECKING:
     from apikeyrouter.domain.models.routing_decision import RoutingObjective
     from apikeyrouter.domain.models.system_response import SystemResponse
     from apikeyrouter.infrastructure.adapters.anthropic_adapter import AnthropicAdapter
+    from apikeyrouter.infrastructure.adapters.bedrock_adapter import BedrockAdapter
+    from apikeyrouter.infrastructure.adapters.cohere_adapter import CohereAdapter
+    from apikeyrouter.infrastructure.adapters.gemini_adapter import GeminiAdapter, VertexAdapter
     from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
     from apikeyrouter.infrastructure.config.settings import RouterSettings
     from apikeyrouter.infrastructure.state_store import open_store

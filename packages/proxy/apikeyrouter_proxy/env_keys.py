@@ -2,7 +2,8 @@
 
 Main entry: `read_env_keys`. `OPENAI_API_KEY` holds one key or a comma-separated list, so do `OPENAI_API_KEYS` and
 `OPENAI_API_KEY_1`, `_2` ... (any number, read in numeric order); the same for the variables of every provider that the
-catalogue knows (`GROQ_API_KEY`). Azure's counts only when the whole set of its variables is there. A server that needs
+catalogue knows (`GROQ_API_KEY`). Azure's counts only when the whole set of its variables is there, and Amazon's pair
+(`AWS_ACCESS_KEY_ID` and its kin) only when BEDROCK_REGION says that it is meant for Bedrock. A server that needs
 no key is there when its address is (`OLLAMA_BASE_URL`).
 Laws: blanks are ignored, the same key given twice counts once, text that documentation uses in place of a key is
 ignored with a warning, and no warning or error ever repeats a value: they name the variable.
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 
 from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.infrastructure.adapters.azure_adapter import AzureSettings, azure_settings
+from apikeyrouter.infrastructure.adapters.bedrock_adapter import bedrock_settings
 from apikeyrouter.infrastructure.catalogue.provider_row import KEYLESS, ProviderRow
 from apikeyrouter.infrastructure.catalogue.providers import rows
 
@@ -63,6 +65,7 @@ def key_variables(added: Iterable[ProviderRow] = ()) -> dict[str, str]:
     first (Azure's, when it counts, goes before it), then Anthropic's. `added`: rows of the user's own."""
     found = {"OPENAI_API_KEY": "openai", "ANTHROPIC_API_KEY": "anthropic"}
     found |= {"GEMINI_API_KEY": "gemini", "GOOGLE_API_KEY": "gemini"}
+    found |= {"COHERE_API_KEY": "cohere", "CO_API_KEY": "cohere", "AWS_BEARER_TOKEN_BEDROCK": "bedrock"}
     for row in (*rows().values(), *added):
         found |= {name: row.id for name in row.env if name not in found}
     return found
@@ -99,6 +102,11 @@ def read_env_keys(
                 )
             elif all((material, provider_id) != (one.material.reveal(), one.provider_id) for one in keys):
                 keys.append(EnvKey(variable, provider_id, Secret(material)))
+    amazon = bedrock_settings(environ)
+    if amazon.pair:
+        keys.append(EnvKey("AWS_ACCESS_KEY_ID", "bedrock", Secret(amazon.pair)))
+    elif amazon.missing:
+        warnings.append(f"Bedrock is not used: {' and '.join(amazon.missing)} must be set as well.")
     for row in (*rows().values(), *added):
         if row.keyless and environ.get(row.base_env, "").strip() and all(one.provider_id != row.id for one in keys):
             keys.append(EnvKey(row.base_env, row.id, Secret(KEYLESS)))

@@ -54,7 +54,13 @@ def show(name: _Name, as_json: AsJson = False) -> None:
 
     row = find_row(name)
     if row is None and name in NATIVE:
-        say(f"{name} has an adapter of its own; its documentation is in docs/how-to/providers.md.")
+        about, keys, docs = NATIVE[name]
+        if as_json:
+            print_json({"id": name, "name": about, "keys": keys, "docs": docs})
+            return
+        say(f"{about} ({name}) has an adapter of its own.")
+        say(f"Keys: {keys}")
+        say(f"Documentation: {docs}, and docs/how-to/providers.md here")
         return
     if row is None:
         raise CliError(unknown_provider(name), FAILED)
@@ -87,13 +93,14 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Add a known provider by its name, or any OpenAI-compatible server with --base-url."""
-    from apikeyrouter.infrastructure.catalogue.providers import find_row, unknown_provider
+    from apikeyrouter.infrastructure.catalogue.providers import NATIVE, find_row, unknown_provider
 
     row = find_row(name)
-    if row is None and base_url is None:
+    known = row.id if row is not None else name if name in NATIVE else ""
+    if not known and base_url is None:
         raise CliError(unknown_provider(name), FAILED)
-    provider_id = as_id or (row.id if row is not None else name)
-    body: dict[str, Any] = {"id": provider_id, "known": row.id if row is not None else ""}
+    provider_id = as_id or known or name
+    body: dict[str, Any] = {"id": provider_id, "known": known}
     body |= {"base_url": base_url} if base_url else {}
     body |= {"allow_private": True} if allow_private else {}
     with open_service(Where(url, store, env_file)) as service:
@@ -114,7 +121,7 @@ def remove(name: _Name, url: Url = None, store: Store = None, env_file: EnvFile 
 
 
 def _list_known(*, as_json: bool) -> None:
-    from apikeyrouter.infrastructure.catalogue.providers import rows
+    from apikeyrouter.infrastructure.catalogue.providers import NATIVE, rows
 
     known = list(rows().values())
     if as_json:
@@ -122,7 +129,8 @@ def _list_known(*, as_json: bool) -> None:
 
         print_json([{**msgspec.to_builtins(row), "quirks": sorted(row.quirks)} for row in known])
         return
-    cells = [
+    cells = [[name, about, "its own adapter", keys, docs] for name, (about, keys, docs) in NATIVE.items()]
+    cells += [
         [row.id, row.name, row.base_url, _keys(row.env, row.shared_env, keyless=row.keyless), row.docs] for row in known
     ]
     print_table(["provider", "name", "base URL", "keys from", "documentation"], cells)

@@ -71,9 +71,15 @@ class _StreamOptions(msgspec.Struct, gc=False):
     include_usage: bool | None = None
 
 
-class _GenerationConfig(msgspec.Struct, rename="camel", gc=False):
-    max_output_tokens: int | None = None
-    candidate_count: int | None = None
+class _GenerationConfig(msgspec.Struct, gc=False):
+    """Google takes each name in either spelling, here and around it; where both are given the usual one counts."""
+
+    usual: int | None = msgspec.field(default=None, name="maxOutputTokens")
+    other: int | None = msgspec.field(default=None, name="max_output_tokens")
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        return self.usual if self.usual is not None else self.other
 
 
 class Peek(msgspec.Struct, gc=False):
@@ -101,6 +107,7 @@ class Peek(msgspec.Struct, gc=False):
     system: msgspec.Raw = msgspec.Raw()
     previous_response_id: str | None = None
     generation_config: _GenerationConfig | None = msgspec.field(default=None, name="generationConfig")
+    other_generation_config: _GenerationConfig | None = msgspec.field(default=None, name="generation_config")
 
     @property
     def output_limit_tokens(self) -> int | None:
@@ -109,8 +116,9 @@ class Peek(msgspec.Struct, gc=False):
             return self.max_completion_tokens
         if self.max_tokens is not None:
             return self.max_tokens
-        if self.generation_config is not None:
-            return self.generation_config.max_output_tokens
+        config = self.generation_config or self.other_generation_config
+        if config is not None:
+            return config.max_output_tokens
         return self.max_output_tokens
 
     @property

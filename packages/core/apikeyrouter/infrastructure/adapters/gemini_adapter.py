@@ -10,6 +10,7 @@ server-sent events.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -50,6 +51,7 @@ _WIDE_HOSTS = {
     "eu": "aiplatform.eu.rep.googleapis.com",
 }
 _PROJECTS = ("GOOGLE_CLOUD_PROJECT", "VERTEXAI_PROJECT", "ANTHROPIC_VERTEX_PROJECT_ID")
+_PLACE = re.compile(r"/projects/([^/]+)/locations/([^/]+)")
 _LOCATIONS = ("GOOGLE_CLOUD_LOCATION", "VERTEXAI_LOCATION", "CLOUD_ML_REGION")
 
 
@@ -158,7 +160,7 @@ class VertexAdapter(GeminiAdapter):
     """Google's models and Anthropic's at Vertex AI. The secret of a key is a bearer token.
 
     `project`: id or number. `location`: a region such as "europe-west4", or "global", "us" or "eu". `base_url`: for a
-    proxy in front of it: up to and without `/publishers/google`. Models whose names begin with "claude-" are asked in
+    proxy in front of it: up to `/locations/...`. Models whose names begin with "claude-" are asked in
     Anthropic's format (`vertex_claude`). Raises ConfigurationError for a project or location that no such name can be.
     """
 
@@ -175,10 +177,11 @@ class VertexAdapter(GeminiAdapter):
                 raise ConfigurationError([f"Vertex AI {name} {value!r}: expected a name of letters, digits and '-'"])
         host = _WIDE_HOSTS.get(location) or f"{location}-aiplatform.googleapis.com"
         root = base_url or f"https://{host}/v1/projects/{project}/locations/{location}"
+        root = root.rstrip("/").removesuffix("/publishers/google")
         self.project = project
         self.location = location
-        super().__init__(root.rstrip("/") + "/publishers/google", headers=headers)
-        self._claude = VertexClaude(root.rstrip("/") + "/publishers/anthropic", headers=headers)
+        super().__init__(root + "/publishers/google", headers=headers)
+        self._claude = VertexClaude(root + "/publishers/anthropic", headers=headers)
         served = (*self._capabilities.operations, Operation.CountTokens)
         self._capabilities = self._capabilities.model_copy(update={"operations": served})
 
@@ -190,6 +193,8 @@ class VertexAdapter(GeminiAdapter):
             next((text for name in names if (text := environ.get(name, "").strip())), "")
             for names in (_PROJECTS, _LOCATIONS)
         )
+        if base_url and (found := _PLACE.search(base_url)):
+            project, location = found.groups()
         if not project:
             raise ConfigurationError([f"provider 'vertex': set {_PROJECTS[0]} to the id of the project"])
         return cls(project, location or "global", base_url=base_url)

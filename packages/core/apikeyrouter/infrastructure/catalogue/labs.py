@@ -158,12 +158,13 @@ LABS = (
         docs="https://www.volcengine.com/docs/82379/1263482",
         checked="2026-11-21",
     ),
-    # What the compatible endpoint does not know, it rejects (docs.cohere.com/docs/compatibility-api, "Unsupported").
+    # `CohereAdapter` serves "cohere". What the compatible endpoint does not know, it rejects
+    # (docs.cohere.com/docs/compatibility-api, "Unsupported").
     ProviderRow(
-        id="cohere",
+        id="cohere-compatible",
         name="Cohere (compatible endpoint)",
         base_url="https://api.cohere.ai/compatibility/v1",
-        env=("COHERE_API_KEY", "CO_API_KEY"),
+        shared_env=("COHERE_API_KEY", "CO_API_KEY"),
         dialect="cohere",
         operations={**_CHAT, **_EMBED},
         models_path="",

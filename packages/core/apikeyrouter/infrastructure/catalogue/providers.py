@@ -4,7 +4,7 @@
     adapter = provider("databricks", environ={"DATABRICKS_HOST": "https://acme.cloud.databricks.com"})
 
 Main entries: `provider`, `find_row`, `rows`. Besides the rows there are providers with an adapter of their own: OpenAI,
-Anthropic, Gemini, Azure OpenAI and a LiteLLM proxy.
+Anthropic, Gemini, Vertex AI, Amazon Bedrock, Cohere, Azure OpenAI and a LiteLLM proxy.
 """
 
 from __future__ import annotations
@@ -20,8 +20,29 @@ from apikeyrouter.infrastructure.catalogue.provider_row import ProviderRow
 
 __all__ = ["NATIVE", "find_row", "provider", "rows", "unknown_provider"]
 
-NATIVE = ("openai", "anthropic", "gemini", "azure")
-"""Providers that are no rows: their adapters know their addresses and keys themselves."""
+NATIVE: Mapping[str, tuple[str, str, str]] = {
+    "openai": ("OpenAI", "OPENAI_API_KEY", "https://platform.openai.com/docs/api-reference"),
+    "anthropic": ("Anthropic", "ANTHROPIC_API_KEY", "https://platform.claude.com/docs/en/api/overview"),
+    "gemini": ("Google Gemini", "GEMINI_API_KEY, GOOGLE_API_KEY", "https://ai.google.dev/api"),
+    "vertex": (
+        "Google Vertex AI: Gemini and Claude",
+        "a credential; GOOGLE_CLOUD_PROJECT and GOOGLE_CLOUD_LOCATION say where",
+        "https://cloud.google.com/vertex-ai/docs/reference/rest",
+    ),
+    "bedrock": (
+        "Amazon Bedrock",
+        "AWS_BEARER_TOKEN_BEDROCK; AWS_ACCESS_KEY_ID and its kin when BEDROCK_REGION is set",
+        "https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html",
+    ),
+    "cohere": ("Cohere", "COHERE_API_KEY, CO_API_KEY", "https://docs.cohere.com/reference/about"),
+    "azure": (
+        "Azure OpenAI",
+        "AZURE_OPENAI_API_KEY and its kin",
+        "https://learn.microsoft.com/azure/ai-foundry/openai",
+    ),
+}
+"""Providers that are no rows, since their adapters know their addresses and keys themselves: name, where keys come
+from, documentation."""
 
 
 @cache
@@ -97,6 +118,18 @@ def _native(name: str, base_url: str | None, environ: Mapping[str, str]) -> Prov
         from apikeyrouter.infrastructure.adapters.anthropic_adapter import AnthropicAdapter
 
         return AnthropicAdapter(base_url or environ.get("ANTHROPIC_BASE_URL", "").strip() or None)
+    if name == "bedrock":
+        from apikeyrouter.infrastructure.adapters.bedrock_adapter import BedrockAdapter
+
+        return BedrockAdapter(base_url=base_url, environ=environ)
+    if name == "cohere":
+        from apikeyrouter.infrastructure.adapters.cohere_adapter import CohereAdapter
+
+        return CohereAdapter(base_url or environ.get("COHERE_BASE_URL", "").strip() or None)
+    if name == "vertex":
+        from apikeyrouter.infrastructure.adapters.gemini_adapter import VertexAdapter
+
+        return VertexAdapter.from_environ(environ, base_url=base_url)
     if name == "gemini":
         from apikeyrouter.infrastructure.adapters.gemini_adapter import GeminiAdapter
 
