@@ -31,7 +31,8 @@ UNKNOWN_OUTPUT_TOKENS = 4096
 """Stands for the output of a request without `max_tokens` for a model of which neither a maximum nor a context window
 is known. It is a guess: see `output_is_bounded`."""
 
-# Published maximum output per model family (the providers' model pages). Longest matching prefix first.
+# Published maximum output per model family of OpenAI, dated and retired names too, and of Gemini (the providers' model
+# pages). Longest matching prefix first. Other makers' come with the price (`ModelPrice.output_max`).
 _OUTPUT_MAXIMA: tuple[tuple[str, int], ...] = (
     ("gpt-4o-2024-05-13", 4_096),
     ("gpt-4.5-preview", 16_384),
@@ -57,22 +58,28 @@ _OUTPUT_MAXIMA: tuple[tuple[str, int], ...] = (
 )
 
 
-def output_tokens_bound(max_tokens: int | None, n: int, model: str, context_window: int | None = None) -> int:
+def output_tokens_bound(
+    max_tokens: int | None, n: int, model: str, context_window: int | None = None, output_max: int | None = None
+) -> int:
     """The most output tokens of a request with `n` choices.
 
-    Without `max_tokens` it is the model's published maximum, else its context window (no reply is longer), else
+    Without `max_tokens` it is the model's published maximum (or `output_max`), else its context window (no reply is
+    longer), else
     `UNKNOWN_OUTPUT_TOKENS`, which nothing guarantees.
     """
     if max_tokens is not None:
         each = max(0, max_tokens)
     else:
-        each = _published_maximum(model) or context_window or UNKNOWN_OUTPUT_TOKENS
+        each = _published_maximum(model) or output_max or context_window or UNKNOWN_OUTPUT_TOKENS
     return each * max(1, n)
 
 
-def output_is_bounded(max_tokens: int | None, model: str, context_window: int | None = None) -> bool:
+def output_is_bounded(
+    max_tokens: int | None, model: str, context_window: int | None = None, output_max: int | None = None
+) -> bool:
     """Whether `output_tokens_bound` rests on a fact. If not, set `max_tokens` before sending under a hard budget."""
-    return max_tokens is not None or context_window is not None or _published_maximum(model) is not None
+    told = max_tokens is not None or context_window is not None or output_max is not None
+    return told or _published_maximum(model) is not None
 
 
 @lru_cache(1024)

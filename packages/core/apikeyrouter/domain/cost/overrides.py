@@ -97,8 +97,14 @@ class PriceOverride:
             return None
         if listed is None:
             return replace(self.price, source=source, since=since)
-        window, units = listed.context_window, listed.fee_units_most
-        return replace(self.price, source=source, since=since, context_window=window, fee_units_most=units)
+        return replace(
+            self.price,
+            source=source,
+            since=since,
+            context_window=listed.context_window,
+            output_max=listed.output_max,
+            fee_units_most=listed.fee_units_most,
+        )
 
 
 def read_overrides(given: object) -> tuple[PriceOverride, ...]:

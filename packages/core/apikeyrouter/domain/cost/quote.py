@@ -66,10 +66,10 @@ def quote(
     choices = max(1, _int_or_none(parameters.get("n")) or 1)
     size = tight_input_bound(body, intent.model)
     most_in = exact.tokens if exact is not None and not size.unbounded else size.tokens
-    window = price.context_window if price is not None else None
+    window, longest = (price.context_window, price.output_max) if price is not None else (None, None)
     if bound:
-        tokens_in, tokens_out = most_in, output_tokens_bound(limit, choices, intent.model, window)
-        facts = output_is_bounded(limit, intent.model, window) and not size.unbounded
+        tokens_in, tokens_out = most_in, output_tokens_bound(limit, choices, intent.model, window, longest)
+        facts = output_is_bounded(limit, intent.model, window, longest) and not size.unbounded
         method, confidence = "upper_bound", 1.0 if facts else CONFIDENCE_GUESS
     else:
         learned = ratios or InputRatios()

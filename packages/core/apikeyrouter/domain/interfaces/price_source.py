@@ -35,10 +35,11 @@ class ModelPrice:
     Above `long_context_over` tokens of input other prices hold for the whole request: those of `long`, or without it
     `long_input` and `long_output` (None: no band, or unchanged). `tiers`: the whole price of other service tiers, by
     name ("batch", "flex", "priority", "fast"). `context_window`: the most tokens that input and output may have
-    together, None when unknown. `source`: where it comes from, for people ("genai-prices 0.2.3", "key metadata",
-    "configuration"); `since`: the first day of this price, None when it is not dated. `by_tokens`: whether tokens are
-    what is sold; if not, the number of tokens says nothing about the cost. `fee_units_most`: of what fees are for, the
-    most that one request takes; 0 where the request itself tells, None where nobody knows.
+    together, None when unknown; `output_max`: the most that one reply may have. `source`: where it comes from, for
+    people ("genai-prices 0.2.3", "key metadata", "configuration"); `since`: the first day of this price, None when it
+    is not dated. `by_tokens`: whether tokens are what is sold; if not, the number of tokens says nothing about the
+    cost. `fee_units_most`: of what fees are for, the most that one request takes; 0 where the request itself tells,
+    None where nobody knows.
     """
 
     input: int
@@ -68,6 +69,7 @@ class ModelPrice:
     since: date | None = None
     by_tokens: bool = True
     fee_units_most: int | None = 0
+    output_max: int | None = None
 
 
 @runtime_checkable

@@ -188,7 +188,9 @@ class Demand:
 
     def output_bound(self, price: ModelPrice) -> int:
         """The most output tokens of one choice: the caller's cap, else what the model can write at the most."""
-        return output_tokens_bound(self.output_limit, 1, self.model, price.context_window) if self.choices else 0
+        if not self.choices:
+            return 0
+        return output_tokens_bound(self.output_limit, 1, self.model, price.context_window, price.output_max)
 
     @property
     def extra_output(self) -> int:
@@ -198,7 +200,9 @@ class Demand:
 
     def output_is_bounded(self, price: ModelPrice) -> bool:
         """Whether `most_nano_usd` rests on facts about the output; if not, cap it before sending."""
-        return not self.choices or output_is_bounded(self.output_limit, self.model, price.context_window)
+        return not self.choices or output_is_bounded(
+            self.output_limit, self.model, price.context_window, price.output_max
+        )
 
     def expected_nano_usd(self, price: ModelPrice) -> int:
         """The likely cost."""

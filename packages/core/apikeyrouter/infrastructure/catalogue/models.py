@@ -21,7 +21,7 @@ from apikeyrouter.infrastructure.catalogue.model_rows import ALIASES, CHECKED, M
 from apikeyrouter.infrastructure.catalogue.names import makers_of
 from apikeyrouter.infrastructure.catalogue.providers import NATIVE, find_row
 
-__all__ = ["ModelCatalogue", "ModelFacts", "PriceList"]
+__all__ = ["ModelCatalogue", "ModelFacts", "PriceList", "longest_reply"]
 
 _DATED = re.compile(r"-(?:latest|preview|\d{4}-\d{2}-\d{2}|\d{8}|\d{4})$")
 _OURS = {
@@ -185,6 +185,13 @@ class ModelCatalogue:
     def _sellers(self, bare: str) -> list[str]:
         named = [_OURS.get(one, one) for one in self._prices.providers_of(bare)]
         return list(dict.fromkeys([*named, *ALIASES.get(bare, {})]))
+
+
+def longest_reply(model: str) -> int | None:
+    """The most tokens that one reply of a maker's own model has, by its rows; None where they do not tell, and for open
+    models, which each host cuts as it likes."""
+    row = _row_of(model) or _row_of(model.rpartition("/")[2])
+    return None if row is None or row.maker == "open" else row.output
 
 
 def _row_of(bare: str) -> ModelRow | None:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from apikeyrouter.domain.cost.price_book import PriceBook
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
+from apikeyrouter.infrastructure.catalogue.models import longest_reply
 from apikeyrouter.infrastructure.clock import SystemClock
 from apikeyrouter.infrastructure.pricing.compile import compile_price, steady_s
 
@@ -113,6 +115,8 @@ class GenaiPriceSource:
         utc = self._clock.utc_now()
         found, own = self._find(provider_id, model)
         price = compile_price(found, utc, self._source, own=own) if found is not None else None
+        if price is not None:
+            price = replace(price, output_max=longest_reply(model))
         until_s = now_s + steady_s(found, utc)
         self._cache[provider_id, model] = (price, until_s)
         self._changes_at_s = min(self._changes_at_s, until_s)
