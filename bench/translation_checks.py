@@ -24,7 +24,7 @@ import msgspec
 
 from apikeyrouter.domain.models.call import Wire
 from apikeyrouter.wire.codec import MalformedError, StreamDecoder, codec_of
-from apikeyrouter.wire.facts import Event
+from apikeyrouter.wire.facts import Event, Failed, Finished
 from apikeyrouter.wire.losses import Losses, UntranslatableError
 from bench.translation import CLIENTS, MODELS, PROVIDERS, answer, ask, events
 from bench.translation_recordings import exchanges, wire_of
@@ -80,14 +80,14 @@ def fuzz(count: int, seed: int) -> int:
     """Prints `fuzzed`; 1 when anything broke."""
     began_s = time.perf_counter()
     found = fuzzed(count, seed)
-    print(f"{count:,} cases in {time.perf_counter() - began_s:.0f} s, over {', '.join(PROVIDERS)}")
+    print(f"{count:,} cases in {time.perf_counter() - began_s:.0f} s, over {', '.join(CLIENTS)}")
     print(f"{sum(found.counts.values()):,} broke something, in {len(found.counts)} ways")
     for what, times in found.counts.most_common(40):
         print(f"{times:7,}  {what}\n         {found.samples[what][:400]!r}")
     return 1 if found.counts else 0
 
 
-def fuzzed(count: int, seed: int, wires: Sequence[Wire] = tuple(PROVIDERS)) -> Found:
+def fuzzed(count: int, seed: int, wires: Sequence[Wire] = tuple(CLIENTS)) -> Found:
     """Runs `count` cases, spread over the formats."""
     chance = random.Random(seed)
     corpus = {wire: _Corpus(wire) for wire in wires}
@@ -189,10 +189,14 @@ def _bad_stream(corpus: _Corpus, chance: random.Random) -> bytes:
     else:
         data = _mutated_bytes(data, chance)
     corpus.last = data
-    encoder = codec_of(chance.choice(CLIENTS)).encoder("asked", want_usage=True)
-    for event in _fed(corpus.codec.decoder(), data, chance):
-        encoder.encode(event)
-    encoder.finish()
+    client = codec_of(chance.choice(CLIENTS))
+    encoder, again = client.encoder("asked", want_usage=True), client.decoder()
+    told = _fed(corpus.codec.decoder(), data, chance)
+    written = b"".join(map(encoder.encode, told)) + encoder.finish()
+    read = [*again.feed(written), *again.finish()]
+    ended = any(isinstance(event, Finished) for event in told) and not any(isinstance(event, Failed) for event in told)
+    if ended and (not again.done or any(isinstance(event, Failed) for event in read)):
+        raise AssertionError(f"what was written for {client.wire.value} cannot be read")
     return data
 
 

@@ -6,7 +6,7 @@ or the operator said so (`drop_params`); content and tools never, since the repl
 
 from __future__ import annotations
 
-__all__ = ["Losses", "UntranslatableError"]
+__all__ = ["Losses", "UntranslatableError", "shown"]
 
 _NAME_CHARACTERS_MAX = 100
 _NAMES_MAX = 50
@@ -72,6 +72,14 @@ class Losses:
         """Raises UntranslatableError if anything may not be lost."""
         if self._faults:
             raise UntranslatableError(self._target, self._faults)
+
+
+def shown(value: object) -> str:
+    """A value that a client wrote, for a sentence: as a literal, cut to 100 characters; of lists and objects only what
+    they are, since they may be deeper than a literal of them can be made."""
+    if isinstance(value, str):
+        return f"'{_shown(value, _NAME_CHARACTERS_MAX)}'"
+    return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else repr(value)
 
 
 def _shown(text: str, characters_max: int) -> str:

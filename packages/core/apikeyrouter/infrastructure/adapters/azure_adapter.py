@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import quote
 
@@ -81,7 +81,8 @@ class AzureAdapter(OpenAIAdapter):
     `endpoint`: `https://NAME.openai.azure.com`, also with `/openai` or `/openai/v1` behind it. `api_version`: of the
     data plane, such as "2024-10-21"; None: the v1 endpoint ("preview" and "latest" are its own versions).
     `deployment`: serves every model that `deployments` does not name. `deployments`: model to deployment; models that
-    are in neither are deployments of the same name. Keys may have a `base_url` of their own: another resource. Raises
+    are in neither are deployments of the same name. `operations`: which endpoints its deployments have, default all of
+    Azure's; some models have Responses only. Keys may have a `base_url` of their own: another resource. Raises
     ConfigurationError for a malformed endpoint.
     """
 
@@ -93,6 +94,7 @@ class AzureAdapter(OpenAIAdapter):
         deployment: str | None = None,
         deployments: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
+        operations: Collection[Operation] | None = None,
     ) -> None:
         self._version = (api_version or "").strip()
         self._v1 = self._version in _V1
@@ -101,14 +103,15 @@ class AzureAdapter(OpenAIAdapter):
             headers=headers,
             dialect="azure",
             claims_all=False,
-            operations=(*_IN_DEPLOYMENTS, Operation.Responses),
+            operations=(*_IN_DEPLOYMENTS, Operation.Responses) if operations is None else operations,
         )
         self._deployment = deployment
         self._deployments = dict(deployments or {})
         self._tells_usage = self._v1 or self._version >= _USAGE_SINCE
         if not self._v1:
-            self.native = {o: f"deployments/{{model}}/{o.value}" for o in _IN_DEPLOYMENTS}
-            self.native[Operation.Responses] = Operation.Responses.value
+            self.native = {
+                o: f"deployments/{{model}}/{o.value}" if o in _IN_DEPLOYMENTS else o.value for o in self.native
+            }
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None, *, endpoint: str | None = None) -> AzureAdapter:
@@ -143,7 +146,9 @@ class AzureAdapter(OpenAIAdapter):
 
     def path_of(self, call: Call) -> str:
         """The path, with the API's version."""
-        path = call.path or self.native.get(call.operation, self.native[Operation.Chat])
+        path = call.path or self.native.get(call.operation) or self.native.get(Operation.Chat)
+        if path is None:
+            path = self.native[Operation.Responses]
         if "{" in path and not call.path:
             path = path.replace("{model}", quote(call.model, safe=""))
         if not self._version or self._version == "v1" or "api-version=" in call.query:

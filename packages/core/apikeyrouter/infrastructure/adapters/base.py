@@ -147,7 +147,14 @@ class WireAdapter:
         """See `ProviderAdapter.read_reply`."""
         if self.passes(call.operation):
             wire = CONVERSATIONS.get(call.operation)
-            return body, codec_of(wire).usage_of(body) if wire is not None else self.native_usage(call, body)
+            if wire is not None:
+                return body, codec_of(wire).usage_of(body)
+            try:
+                return body, self.native_usage(call, body)
+            except ValueError:
+                if call.operation is Operation.Raw:  # any bytes may come from there
+                    return body, None
+                raise
         return translated_reply(call, self.wire, body)
 
     def native_usage(self, call: Call, body: bytes) -> Usage | None:  # noqa: ARG002 - subclasses look at it

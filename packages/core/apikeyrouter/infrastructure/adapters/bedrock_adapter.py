@@ -130,7 +130,7 @@ class BedrockAdapter(WireAdapter):
 
     def native_usage(self, call: Call, body: bytes) -> Usage | None:  # noqa: ARG002 - raw replies name no model
         """That of InvokeModel and of Converse, behind a raw path."""
-        return usage_of_reply("bedrock", body) if body[:1] == b"{" else None
+        return usage_of_reply("bedrock", body) if body.lstrip()[:1] == b"{" else None
 
     def build_models_request(self, secret: Secret, *, base_url: str | None = None) -> HttpRequest:
         """See `ProviderAdapter.build_models_request`. The control plane has the list."""

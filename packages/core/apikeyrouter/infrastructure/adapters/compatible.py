@@ -62,7 +62,7 @@ class CompatibleAdapter(OpenAIAdapter):
     """
 
     def __init__(self, row: ProviderRow, base_url: str | None = None, *, claims_all: bool | None = None) -> None:
-        conversations = tuple(CONVERSATIONS) if Operation.Chat in row.operations else ()
+        conversations = tuple(CONVERSATIONS) if any(one in row.operations for one in CONVERSATIONS) else ()
         super().__init__(
             base_url or row.address({}),
             headers=row.headers,

@@ -14,7 +14,7 @@ import msgspec
 
 from apikeyrouter.domain.cost.usage import Usage, usage_of_openai
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderCapabilities, StreamReader
-from apikeyrouter.domain.models.call import Call, Operation, Wire
+from apikeyrouter.domain.models.call import CONVERSATIONS, Call, Operation, Wire
 from apikeyrouter.infrastructure.adapters.base import WireAdapter, checked_base_url, with_member
 from apikeyrouter.wire.chat.reader import ChatStreamReader
 
@@ -38,8 +38,9 @@ _WITH_USAGE_OPTION = frozenset({Operation.Chat, Operation.Completions})
 
 
 class _Reply(msgspec.Struct, gc=False):
-    model: str | None = None
     error: msgspec.Raw = msgspec.Raw()
+    choices: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = msgspec.Raw()
 
 
 _decode_reply = msgspec.json.Decoder(_Reply).decode
@@ -53,7 +54,8 @@ class OpenAIAdapter(WireAdapter):
     server reports limits and errors; "openai" also suits servers that only imitate it. `claims_all`: serve any model
     when a request names no provider (for gateways and self-hosted servers). `capabilities`: what it can do.
     `operations`: which of OpenAI's endpoints the server has, default: all of OpenAI's own at OpenAI, else chat,
-    completions and embeddings; other conversations are translated into chat completions. Raises ConfigurationError when
+    completions and embeddings; other conversations are translated into chat completions, or, where the server has none,
+    into the format that it has. Raises ConfigurationError when
     the base URL is not an absolute http(s) URL.
     """
 
@@ -74,7 +76,7 @@ class OpenAIAdapter(WireAdapter):
         super().__init__(
             given,
             dialect=dialect,
-            wire=Wire.Chat,
+            wire=_wire_of(operations),
             native={operation: operation.value for operation in operations},
             headers=headers,
             capabilities=capabilities,
@@ -99,7 +101,7 @@ class OpenAIAdapter(WireAdapter):
 
     def read_reply(self, call: Call, body: bytes) -> tuple[bytes, Usage | None]:
         """See `ProviderAdapter.read_reply`."""
-        if call.operation not in _BASICS:
+        if call.operation not in _BASICS or not self.passes(call.operation):
             return super().read_reply(call, body)
         try:
             reply = _decode_reply(body)
@@ -107,17 +109,26 @@ class OpenAIAdapter(WireAdapter):
             raise ValueError(f"the reply is not a JSON object: {fault}") from None
         if reply.error and bytes(reply.error) not in (b"null", b""):
             raise ValueError("the reply has status 200 and an error inside")
+        if bytes(reply.choices)[:1] != b"[" and bytes(reply.data)[:1] != b"[":
+            raise ValueError("the reply has neither a list of choices nor one of embeddings")
         return body, usage_of_openai(body)
 
     def native_usage(self, call: Call, body: bytes) -> Usage | None:  # noqa: ARG002 - the same for all of them
         """Pictures and transcripts tell it as conversations do; sound is no JSON and tells none."""
-        return usage_of_openai(body) if body[:1] == b"{" else None
+        return usage_of_openai(body) if body.lstrip()[:1] == b"{" else None
 
     def open_stream(self, call: Call) -> StreamReader:
         """See `ProviderAdapter.open_stream`."""
-        if call.operation in _WITH_USAGE_OPTION:
+        if call.operation in _WITH_USAGE_OPTION and self.passes(call.operation):
             return ChatStreamReader(strip_usage=not call.peek.wants_usage)
         return super().open_stream(call)
+
+
+def _wire_of(operations: Collection[Operation]) -> Wire:
+    """What conversations are translated into: chat completions, or the one format of a server that has others only."""
+    if Operation.Chat in operations:
+        return Wire.Chat
+    return next((wire for operation, wire in CONVERSATIONS.items() if operation in operations), Wire.Chat)
 
 
 def _asking_for_usage(body: bytes, *, has_options: bool) -> bytes:

@@ -16,7 +16,8 @@ from apikeyrouter.wire.chat.members import decoded_object, json_text
 from apikeyrouter.wire.chat.parts_in import media_of_url, read_part
 from apikeyrouter.wire.chat.thoughts import read_thoughts, write_thoughts
 from apikeyrouter.wire.chat.turns_out import call_object
-from apikeyrouter.wire.chat.words import read_stop, write_stop, write_usage
+from apikeyrouter.wire.chat.words import read_logprobs, read_stop, write_stop, write_usage
+from apikeyrouter.wire.citations import nested_citation, tier_told
 from apikeyrouter.wire.codec import MalformedError
 from apikeyrouter.wire.facts import (
     Answer,
@@ -32,7 +33,7 @@ from apikeyrouter.wire.facts import (
 )  # fmt: skip
 from apikeyrouter.wire.losses import Losses
 
-__all__ = ["chat_annotation", "chat_id", "checked_reply", "read_answer", "read_message", "write_answer"]
+__all__ = ["chat_id", "checked_reply", "read_answer", "read_message", "write_answer"]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -82,8 +83,7 @@ def _read_choice(choice: object, reply_id: str, place: int) -> Choice:
     matched = choice.get("stop_reason")  # vLLM: the sequence that ended it
     if isinstance(matched, str) and matched and told.stop is Stop.End:
         told.stop, told.stop_sequence = Stop.Sequence, matched
-    logprobs = choice.get("logprobs")
-    told.logprobs = logprobs if isinstance(logprobs, dict) else None
+    told.logprobs = read_logprobs(choice.get("logprobs"))
     return told
 
 
@@ -185,7 +185,7 @@ def write_answer(answer: Answer, ask_model: str) -> bytes:
     }
     if answer.usage is not None:
         reply["usage"] = write_usage(answer.usage)
-    tier = answer.service_tier or (answer.usage.service_tier if answer.usage is not None else "")
+    tier = tier_told(answer.service_tier or (answer.usage.service_tier if answer.usage is not None else ""))
     if tier:
         reply["service_tier"] = tier
     return _encode(reply)
@@ -202,7 +202,7 @@ def _choice(choice: Choice, index: int, reply_id: str) -> dict[str, Any]:
         if isinstance(part, Text):
             if part.annotations:
                 shift = sum(map(len, texts))
-                annotations += [chat_annotation(one, shift) for one in part.annotations]
+                annotations += [told for one in part.annotations if (told := nested_citation(one, shift))]
             texts.append(part.text)
         elif isinstance(part, ToolCall):
             calls.append(call_object(part, part.id or made_up_id(reply_id, index * 100 + len(calls))))
@@ -243,19 +243,3 @@ def _add_media(message: dict[str, Any], media: list[Media]) -> None:
     sound = next((one for one in media if one.kind is MediaKind.Audio and one.data), None)
     if sound is not None:
         message["audio"] = {"id": "audio", "data": sound.data, "transcript": message["content"] or "", "expires_at": 0}
-
-
-def chat_annotation(one: dict[str, Any], shift: int) -> dict[str, Any]:
-    """A citation in chat's shape, with its places moved by `shift`; those of Responses, which are flat, are nested."""
-    kind = one.get("type") if isinstance(one, dict) else None
-    if kind != "url_citation":
-        return one
-    inner = one.get("url_citation")
-    if not isinstance(inner, dict):
-        inner = {name: value for name, value in one.items() if name != "type"}
-    if shift:
-        inner = dict(inner)
-        for name in ("start_index", "end_index"):
-            if isinstance(inner.get(name), int):
-                inner[name] += shift
-    return {"type": kind, kind: inner}

@@ -16,7 +16,7 @@ from apikeyrouter.wire.chat.members import object_of, take_object, take_text
 from apikeyrouter.wire.chat.thoughts import text_of_thoughts
 from apikeyrouter.wire.codec import MalformedError
 from apikeyrouter.wire.facts import Media, MediaKind, Part, Reasoning, Refusal, Text
-from apikeyrouter.wire.losses import Losses
+from apikeyrouter.wire.losses import Losses, shown
 
 __all__ = ["media_of_url", "read_content", "read_part"]
 
@@ -82,7 +82,7 @@ def _read_kind(kind: str, members: dict[str, Any], path: str) -> Part:
         members.pop("closed", None)
         text = text_of_thoughts(members.pop("thinking", None))
         return Reasoning(text, signature if isinstance(signature, str) else None, origin=Wire.Chat.value)
-    raise MalformedError(f"{path}.type: {kind!r} is no kind of content part that we know.", param=path + ".type")
+    raise MalformedError(f"{path}.type: {shown(kind)} is no kind of content part that we know.", param=path + ".type")
 
 
 def _read_url(kind: MediaKind, given: object, members: dict[str, Any], path: str) -> Media:

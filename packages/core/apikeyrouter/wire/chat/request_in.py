@@ -24,7 +24,7 @@ from apikeyrouter.wire.chat.members import (
 from apikeyrouter.wire.chat.turns_in import read_messages
 from apikeyrouter.wire.codec import MalformedError
 from apikeyrouter.wire.facts import AnswerShape, Ask, ReasoningWish, Tool, ToolChoice
-from apikeyrouter.wire.losses import Losses
+from apikeyrouter.wire.losses import Losses, shown
 
 __all__ = ["read_request"]
 
@@ -102,7 +102,7 @@ def _read_shape(members: dict[str, Any]) -> AnswerShape | None:
     if kind == "json_object":
         return AnswerShape("json")
     if kind != "json_schema":
-        raise MalformedError(f"response_format.type: {kind!r} is not known.", param="response_format.type")
+        raise MalformedError(f"response_format.type: {shown(kind)} is not known.", param="response_format.type")
     path = "response_format.json_schema"
     told = object_of(wanted.get("json_schema"), path)
     return AnswerShape(
@@ -164,7 +164,7 @@ def _read_tool(one: object, path: str, losses: Losses) -> Tool | None:
     members = object_of(one, path)
     kind = members.get("type") or "function"
     if kind != "function":
-        losses.content(path, f"tools of type {kind!r} exist in their own format alone")
+        losses.content(path, f"tools of type {shown(kind)} exist in their own format alone")
         return None
     function = object_of(members.get("function"), path + ".function")
     tool = _read_function(function, path + ".function")
@@ -193,7 +193,7 @@ def _read_choice(choice: object, ask: Ask, losses: Losses) -> ToolChoice | None:
             return ToolChoice(choice)
         if choice == "any":  # Mistral
             return ToolChoice("required")
-        raise MalformedError(f"tool_choice: {choice!r} is not known.", param="tool_choice")
+        raise MalformedError(f"tool_choice: {shown(choice)} is not known.", param="tool_choice")
     members = object_of(choice, "tool_choice")
     if members.get("type") == "allowed_tools":
         return _read_allowed(object_of(members.get("allowed_tools", members), "tool_choice.allowed_tools"), ask)

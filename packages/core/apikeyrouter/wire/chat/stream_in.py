@@ -20,7 +20,7 @@ from apikeyrouter.wire.chat.errors import error_fact
 from apikeyrouter.wire.chat.parts_in import media_of_url
 from apikeyrouter.wire.chat.sse import EventSplitter
 from apikeyrouter.wire.chat.thoughts import read_detail, text_of_thoughts
-from apikeyrouter.wire.chat.words import read_stop
+from apikeyrouter.wire.chat.words import read_logprobs, read_stop
 from apikeyrouter.wire.codec import MalformedError
 from apikeyrouter.wire.facts import (
     Event,
@@ -171,7 +171,7 @@ class _ChoiceStream:
         content = delta.get("content")
         if isinstance(content, list):
             content = self._take_list(content, events)
-        told = logprobs if isinstance(logprobs, dict) else None
+        told = read_logprobs(logprobs)
         notes = delta.get("annotations")
         annotations = [one for one in notes if isinstance(one, dict)] if isinstance(notes, list) else []
         refusal = delta.get("refusal")

@@ -14,11 +14,12 @@ from typing import Any
 import msgspec
 
 from apikeyrouter.domain.cost.usage import Usage
-from apikeyrouter.wire.chat.answer import chat_annotation, chat_id
+from apikeyrouter.wire.chat.answer import chat_id
 from apikeyrouter.wire.chat.errors import DONE_EVENT, error_event
 from apikeyrouter.wire.chat.identities import made_up_id
 from apikeyrouter.wire.chat.thoughts import FORMATS, detail_of
 from apikeyrouter.wire.chat.words import write_stop, write_usage
+from apikeyrouter.wire.citations import nested_citation, tier_told
 from apikeyrouter.wire.facts import (
     Event,
     Failed,
@@ -106,7 +107,7 @@ class ChatEncoder:
         if not self._want_usage or self._usage is None:
             return DONE_EVENT
         last = b'[],"usage":' + _encode(write_usage(self._usage))
-        tier = self._service_tier or self._usage.service_tier
+        tier = tier_told(self._service_tier or self._usage.service_tier)
         if tier:
             last += b',"service_tier":' + _encode(tier)
         return self._head + last + b"}\n\n" + DONE_EVENT
@@ -184,7 +185,8 @@ class ChatEncoder:
                 return self._chunk(event.choice, b'{"content":%s}' % _encode(event.text)) if event.text else b""
             delta: dict[str, Any] = {"content": event.text}
             if event.annotations:
-                delta["annotations"] = [chat_annotation(one, running.began) for one in event.annotations]
+                found = [nested_citation(one, running.began) for one in event.annotations]
+                delta["annotations"] = [one for one in found if one is not None]
             return self._chunk(event.choice, _encode(delta), more=_logprobs(event))
         if isinstance(part, ToolCall):
             call: dict[str, Any] = {"index": running.number}

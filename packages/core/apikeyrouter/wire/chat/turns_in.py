@@ -13,7 +13,7 @@ from apikeyrouter.wire.chat.parts_in import media_of_url, read_content
 from apikeyrouter.wire.chat.thoughts import read_thoughts
 from apikeyrouter.wire.codec import MalformedError
 from apikeyrouter.wire.facts import Media, MediaKind, Part, Refusal, Role, Text, ToolCall, ToolResult, Turn
-from apikeyrouter.wire.losses import Losses
+from apikeyrouter.wire.losses import Losses, shown
 
 __all__ = ["read_calls", "read_messages"]
 
@@ -40,7 +40,7 @@ def read_messages(messages: list[Any], losses: Losses) -> list[Turn]:
             turn = Turn(_ROLES[role], _marked(members, path, losses), name)
             _report(members, path, losses, echoed=False)
         else:
-            raise MalformedError(f"{path}.role: {role!r} is no role.", param=path + ".role")
+            raise MalformedError(f"{path}.role: {shown(role)} is no role.", param=path + ".role")
         turns.append(turn)
     return turns
 
@@ -94,7 +94,7 @@ def read_calls(calls: list[Any], path: str) -> list[ToolCall]:
         members = object_of(one, here)
         kind = members.get("type") or "function"
         if kind != "function":
-            raise MalformedError(f"{here}.type: calls of type {kind!r} have no words here.", param=here + ".type")
+            raise MalformedError(f"{here}.type: calls of type {shown(kind)} have no words here.", param=here + ".type")
         function = object_of(members.get("function"), here + ".function")
         name = take_text(function, "name", here + ".function.")
         if name is None:

@@ -14,7 +14,7 @@ from typing import Any
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.wire.facts import Stop
 
-__all__ = ["read_stop", "write_stop", "write_usage"]
+__all__ = ["read_logprobs", "read_stop", "write_stop", "write_usage"]
 
 _READ = {
     "stop": Stop.End,
@@ -61,6 +61,13 @@ def read_stop(said: object, *, calls: bool, refused: bool) -> Stop | None:
     if stop is Stop.End:
         return Stop.Tools if calls else Stop.Refusal if refused else stop
     return stop
+
+
+def read_logprobs(told: object) -> dict[str, Any] | None:
+    """The `logprobs` of a choice; None where it has none, or none that can be read."""
+    if not isinstance(told, dict):
+        return None
+    return told if all(isinstance(told.get(name), list | None) for name in ("content", "refusal")) else None
 
 
 def write_stop(stop: Stop | None, *, calls: bool, refused: bool) -> str:

@@ -17,6 +17,7 @@ import msgspec
 
 from apikeyrouter.wire.converse.makers import Model, makers_model
 from apikeyrouter.wire.converse.turns_out import TurnWriter, cache_point
+from apikeyrouter.wire.effort import effort_of
 from apikeyrouter.wire.facts import AnswerShape, Ask, Tool
 from apikeyrouter.wire.losses import Losses
 from apikeyrouter.wire.messages.models import Claude
@@ -121,8 +122,7 @@ def _thinking(ask: Ask, model: Model, more: dict[str, Any], losses: Losses) -> N
         return
     effort = wish.effort
     if effort is None and wish.budget_tokens is not None:
-        budget = wish.budget_tokens
-        effort = "none" if budget == 0 else "low" if 0 < budget <= 1_024 else "medium" if budget <= 8_192 else "high"
+        effort = effort_of(wish.budget_tokens)
     effort = effort or "medium"
     if model.nova_thinks:
         told = {"type": "disabled"} if effort == "none" else {"type": "enabled"}

@@ -225,7 +225,10 @@ def _args(arguments: str) -> object:
         found = msgspec.json.decode(arguments)
     except (msgspec.DecodeError, RecursionError):
         return {"arguments": arguments}
-    return msgspec.Raw(arguments.encode()) if isinstance(found, dict) else {"arguments": arguments}
+    if not isinstance(found, dict):
+        return {"arguments": arguments}
+    # Line breaks between members are legal JSON, and would break an event of a stream in two.
+    return msgspec.Raw(arguments.replace("\n", " ").replace("\r", " ").encode())
 
 
 def _moved(annotation: dict[str, Any], by: int) -> dict[str, Any]:

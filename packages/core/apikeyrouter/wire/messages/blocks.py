@@ -12,7 +12,7 @@ import msgspec
 
 from apikeyrouter.wire.codec import MalformedError
 from apikeyrouter.wire.facts import Media, MediaKind, Part, Reasoning, Text, ToolCall, ToolResult
-from apikeyrouter.wire.losses import Losses
+from apikeyrouter.wire.losses import Losses, shown
 from apikeyrouter.wire.messages.answer import ORIGIN
 
 __all__ = ["BlockReader", "cache_of", "expect"]
@@ -58,7 +58,9 @@ class BlockReader:
         """The text of a block of a system prompt; other kinds are lost."""
         block = expect(value, dict, where, "a text block")
         if block.get("type") != "text":
-            self._losses.content(where, f"{block.get('type')} in a system turn is something that only Anthropic has")
+            self._losses.content(
+                where, f"{shown(block.get('type'))} in a system turn is something that only Anthropic has"
+            )
             return []
         return [self._text(block, where)]
 
@@ -117,7 +119,7 @@ class BlockReader:
                 media.text = self._joined(source.get("content"), f"{where}.source.content")
                 media.mime = "text/plain"
             case other:
-                self._losses.content(where, f"a source of type {other!r} is something that only Anthropic has")
+                self._losses.content(where, f"a source of type {shown(other)} is something that only Anthropic has")
                 return None
         if block.get("context"):
             self._losses.parameter(f"{where}.context", "only Anthropic has room for it")

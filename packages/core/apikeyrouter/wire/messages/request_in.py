@@ -26,7 +26,7 @@ from apikeyrouter.wire.facts import (
     ToolResult,
     Turn,
 )
-from apikeyrouter.wire.losses import Losses
+from apikeyrouter.wire.losses import Losses, shown
 from apikeyrouter.wire.messages.blocks import BlockReader, cache_of, expect
 
 __all__ = ["read_request"]
@@ -108,7 +108,7 @@ def _messages(value: Any, reader: BlockReader) -> list[Turn]:
                 turns.append(Turn(Role.System, _system_parts(content, f"{where}.content", reader)))
             case other:
                 raise MalformedError(
-                    f"{where}.role: expected 'user', 'assistant' or 'system', got {other!r}", param=f"{where}.role"
+                    f"{where}.role: expected 'user', 'assistant' or 'system', got {shown(other)}", param=f"{where}.role"
                 )
     return turns
 
@@ -157,7 +157,8 @@ def _tools(value: Any, losses: Losses) -> list[Tool]:
         tool = expect(one, dict, where, "an object")
         kind = tool.get("type")
         if kind not in (None, "custom"):
-            losses.content(where, f"{kind} is a tool that only Anthropic's models know")
+            told = kind if isinstance(kind, str) else shown(kind)
+            losses.content(where, f"{told} is a tool that only Anthropic's models know")
             continue
         name = expect(tool.get("name"), str, f"{where}.name", "a string")
         schema = expect(tool.get("input_schema"), dict, f"{where}.input_schema", "a JSON schema")

@@ -27,6 +27,7 @@ from apikeyrouter.wire.facts import (
     Text,
     ToolCall,
 )
+from apikeyrouter.wire.losses import shown
 from apikeyrouter.wire.responses.fields import objects
 from apikeyrouter.wire.responses.items_in import read_call, read_thoughts
 
@@ -125,7 +126,7 @@ def _message(item: dict[str, Any], path: str, logprobs: list[Any] | None) -> lis
             if logprobs is not None and isinstance(one.get("logprobs"), list):
                 logprobs += one["logprobs"]
         else:
-            raise ValueError(f"{path}: a part of type {one.get('type')!r} is none that we know")
+            raise ValueError(f"{path}: a part of type {shown(one.get('type'))} is none that we know")
     return parts
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.models.call import Wire
+from apikeyrouter.wire.citations import flat_citation, tier_told
 from apikeyrouter.wire.facts import Answer, Media, Part, Reasoning, Refusal, Stop, Text, ToolCall
 from apikeyrouter.wire.responses.names import SEARCH, custom_input, split
 from apikeyrouter.wire.responses.proofs import Proof, pack
@@ -37,7 +38,7 @@ def write_answer(answer: Answer, ask_model: str) -> bytes:
     members = response_object(reply_id, answer.model or ask_model, answer.created_s, status, items)
     members["incomplete_details"] = details
     members["usage"] = usage_object(answer.usage)
-    members["service_tier"] = answer.service_tier or "default"
+    members["service_tier"] = tier_told(answer.service_tier) or "default"
     return msgspec.json.encode(members)
 
 
@@ -159,7 +160,12 @@ def text_part(part: Text | Refusal, logprobs: list[Any]) -> dict[str, Any]:
     """The content part of words."""
     if isinstance(part, Refusal):
         return {"type": "refusal", "refusal": part.text}
-    return {"type": "output_text", "annotations": part.annotations or [], "logprobs": logprobs, "text": part.text}
+    return {
+        "type": "output_text",
+        "annotations": [told for one in part.annotations or () if (told := flat_citation(one))],
+        "logprobs": logprobs,
+        "text": part.text,
+    }
 
 
 def item_of_call(part: ToolCall, item_id: str) -> dict[str, Any]:

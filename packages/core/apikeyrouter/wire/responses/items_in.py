@@ -15,7 +15,7 @@ import msgspec
 from apikeyrouter.domain.models.call import Wire
 from apikeyrouter.wire.codec import MalformedError
 from apikeyrouter.wire.facts import Media, Reasoning, Refusal, Role, Text, ToolCall, ToolResult, Turn
-from apikeyrouter.wire.losses import Losses
+from apikeyrouter.wire.losses import Losses, shown
 from apikeyrouter.wire.responses.fields import fault, listed, mapping, text, text_or_none
 from apikeyrouter.wire.responses.names import SEARCH, custom_arguments, joined, told_found
 from apikeyrouter.wire.responses.parts_in import read_content
@@ -76,7 +76,7 @@ class ItemsReader:
             case _ if kind in _RECORDS:
                 self._losses.parameter(path, f"a {kind} is the record of a tool that OpenAI itself runs")
             case str():
-                self._losses.content(path, f"items of type {kind!r} belong to tools that only OpenAI has")
+                self._losses.content(path, f"items of type {shown(kind)} belong to tools that only OpenAI has")
             case _:
                 raise fault(f"{path}.type", "a string", kind)
 
@@ -90,7 +90,7 @@ class ItemsReader:
         role = _ROLES.get(text(item, "role", path))
         if role is None:
             raise MalformedError(
-                f"Invalid value: {item['role']!r}. Supported values are: 'assistant', 'system', 'developer', and "
+                f"Invalid value: {shown(item['role'])}. Supported values are: 'assistant', 'system', 'developer', and "
                 "'user'.",
                 param=f"{path}.role",
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from apikeyrouter.domain.models.call import Wire
+from apikeyrouter.wire.citations import flat_citation
 from apikeyrouter.wire.facts import Media, MediaKind, Part, Reasoning, Refusal, Role, Text, ToolCall, ToolResult, Turn
 from apikeyrouter.wire.losses import Losses
 from apikeyrouter.wire.responses.answer_out import item_of_call
@@ -58,7 +59,8 @@ class ItemsWriter:
         for part in turn.parts:
             match part:
                 case Text():
-                    words = {"type": "output_text", "text": part.text, "annotations": part.annotations or []}
+                    notes = [told for one in part.annotations or () if (told := flat_citation(one))]
+                    words = {"type": "output_text", "text": part.text, "annotations": notes}
                     content = self._say(content, words)
                 case Refusal():
                     content = self._say(content, {"type": "refusal", "refusal": part.text})

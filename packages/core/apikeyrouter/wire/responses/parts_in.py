@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from apikeyrouter.wire.facts import Media, MediaKind, Part, Refusal, Text
-from apikeyrouter.wire.losses import Losses
+from apikeyrouter.wire.losses import Losses, shown
 from apikeyrouter.wire.responses.fields import fault, mapping, objects, text, text_or_none
 
 __all__ = ["read_content", "read_part", "split_data_url"]
@@ -58,7 +58,7 @@ def read_part(part: dict[str, Any], path: str, losses: Losses) -> Part | None:
             return Media(MediaKind.Audio, mime=mime, data=text(sound, "data", f"{path}.input_audio"))
         case _:
             text(part, "type", path)
-            losses.content(path, f"only OpenAI's Responses API knows parts of type {kind!r}")
+            losses.content(path, f"only OpenAI's Responses API knows parts of type {shown(kind)}")
             return None
 
 

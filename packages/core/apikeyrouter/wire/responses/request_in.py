@@ -15,7 +15,7 @@ import msgspec
 
 from apikeyrouter.wire.codec import MalformedError
 from apikeyrouter.wire.facts import AnswerShape, Ask, ReasoningWish, Role, Turn
-from apikeyrouter.wire.losses import Losses
+from apikeyrouter.wire.losses import Losses, shown
 from apikeyrouter.wire.responses.fields import fault, integer, listed, mapping, number, text, text_or_none, truth
 from apikeyrouter.wire.responses.items_in import ItemsReader
 from apikeyrouter.wire.responses.parts_in import read_content
@@ -209,7 +209,7 @@ def _shape(members: dict[str, Any]) -> AnswerShape | None:
             )
         case _:
             raise MalformedError(
-                f"Invalid value: {kind!r}. Supported values are: 'json_object', 'json_schema', and 'text'.",
+                f"Invalid value: {shown(kind)}. Supported values are: 'json_object', 'json_schema', and 'text'.",
                 param="text.format.type",
             )
 

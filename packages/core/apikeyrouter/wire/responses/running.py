@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from apikeyrouter.wire.citations import flat_citation
 from apikeyrouter.wire.facts import PartDelta, Reasoning, Refusal, Text, ToolCall
 from apikeyrouter.wire.responses.answer_out import (
     item_of_call,
@@ -158,7 +159,7 @@ class MessageItem:
         if not isinstance(part, Text):
             return
         kept = part.annotations = part.annotations or []
-        for one in annotations:
+        for one in filter(None, map(flat_citation, annotations)):
             where = {"item_id": self._id, "output_index": self._at, "content_index": at}
             told = {**where, "annotation_index": len(kept), "annotation": one}
             self._out.tell("response.output_text.annotation.added", told)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from apikeyrouter.domain.cost.usage import Usage
+from apikeyrouter.wire.citations import tier_told
 from apikeyrouter.wire.facts import (
     Event,
     Failed,
@@ -76,7 +77,7 @@ class ResponsesEncoder:
             case Finished() if event.choice == 0:
                 self._stop = event.stop
             case UsageTold():
-                self._usage, self._tier = event.usage, event.service_tier or self._tier
+                self._usage, self._tier = event.usage, tier_told(event.service_tier) or self._tier
             case Failed():
                 self._fail(event)
             case _:

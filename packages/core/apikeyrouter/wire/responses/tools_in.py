@@ -13,7 +13,7 @@ from typing import Any
 
 from apikeyrouter.wire.codec import MalformedError
 from apikeyrouter.wire.facts import Tool, ToolChoice
-from apikeyrouter.wire.losses import Losses
+from apikeyrouter.wire.losses import Losses, shown
 from apikeyrouter.wire.responses.fields import listed, mapping, text, text_or_none, truth
 from apikeyrouter.wire.responses.names import CUSTOM_SCHEMA, LONGEST_NAME, MARK, SEARCH, joined
 
@@ -55,7 +55,7 @@ class ToolsReader:
             case _ if kind in _OFFERS:
                 self._losses.parameter(path, f"{kind} exists at OpenAI only")
             case _:
-                self._losses.content(path, f"tools of type {kind!r} exist at OpenAI only")
+                self._losses.content(path, f"tools of type {shown(kind)} exist at OpenAI only")
 
     def _function(self, members: dict[str, Any], path: str, namespace: str | None) -> None:
         schema = members.get("parameters")
@@ -102,7 +102,7 @@ class ToolsReader:
         if isinstance(choice, str):
             if choice not in _CHOICES:
                 raise MalformedError(
-                    f"Invalid value: {choice!r}. Supported values are: 'none', 'auto', and 'required'.",
+                    f"Invalid value: {shown(choice)}. Supported values are: 'none', 'auto', and 'required'.",
                     param="tool_choice",
                 )
             return ToolChoice(choice, parallel=together)
@@ -114,7 +114,7 @@ class ToolsReader:
             case "allowed_tools":
                 return self._allowed(members, together)
             case _:
-                self._losses.content("tool_choice", f"tools of type {kind!r} exist at OpenAI only")
+                self._losses.content("tool_choice", f"tools of type {shown(kind)} exist at OpenAI only")
                 return None
 
     def _allowed(self, members: dict[str, Any], together: bool | None) -> ToolChoice:
