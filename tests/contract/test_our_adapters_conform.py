@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from msgspec.json import encode
 
+from apikeyrouter.domain.models.call import Operation
 from apikeyrouter.infrastructure.adapters.anthropic_adapter import AnthropicAdapter
 from apikeyrouter.infrastructure.adapters.azure_adapter import AzureAdapter
+from apikeyrouter.infrastructure.adapters.cohere_adapter import CohereAdapter
 from apikeyrouter.infrastructure.adapters.compatible import CompatibleAdapter
 from apikeyrouter.infrastructure.adapters.gemini_adapter import GeminiAdapter, VertexAdapter
 from apikeyrouter.infrastructure.adapters.http_adapter import HttpApi, HttpApiAdapter
 from apikeyrouter.infrastructure.adapters.litellm_adapter import LiteLLMAdapter
 from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
 from apikeyrouter.infrastructure.catalogue.providers import find_row, rows
-from apikeyrouter.testing.adapter_conformance import AdapterConformance
+from apikeyrouter.testing.adapter_conformance import REPLY_TEXT, AdapterConformance
 
 AZURE = "https://kit.openai.azure.com"
 
@@ -51,6 +54,7 @@ class TestVertex(AdapterConformance):
     """Gemini by bearer token."""
 
     auth_header, auth_value, cut_step = "authorization", "Bearer {}", 7
+    other_models = frozenset({Operation.CountTokens})  # Anthropic's
 
     def adapter(self) -> VertexAdapter:
         return VertexAdapter("kit-project", "europe-west4")
@@ -103,6 +107,47 @@ class TestHttpApiByQuery(TestHttpApi):
     def adapter(self) -> HttpApiAdapter:
         api = HttpApi(base_url="https://api.example.com/v1", key="query:api_key", query_is_fine=True)
         return HttpApiAdapter(api)
+
+
+class TestCohere(AdapterConformance):
+    """Cohere's own API: a format of which we have the provider's half only, so the samples are written here."""
+
+    auth_header, auth_value, cut_step = "authorization", "Bearer {}", 3
+    spent = (429, "", "You are using a Trial key, which is limited to 1000 API calls / month.")
+
+    def adapter(self) -> CohereAdapter:
+        return CohereAdapter("https://api.cohere.com")
+
+    def reply_of(self, operation: Operation) -> bytes:
+        content = [{"type": "text", "text": REPLY_TEXT}]
+        message = {"role": "assistant", "content": content}
+        return encode({"id": "kit", "finish_reason": "COMPLETE", "message": message, "usage": self.counted(operation)})
+
+    def counted(self, operation: Operation) -> dict[str, dict[str, int]]:
+        used = self.usage_of(operation)
+        return {"tokens": {"input_tokens": used.input_tokens, "output_tokens": used.output_tokens}}
+
+    def stream_of(self, operation: Operation) -> bytes:
+        text = {"type": "text", "text": ""}
+        deltas = [{"message": {"content": {"text": piece}}} for piece in (REPLY_TEXT[:8], REPLY_TEXT[8:])]
+        events: list[dict[str, object]] = [
+            {"type": "message-start", "id": "kit", "delta": {"message": {"role": "assistant", "content": []}}},
+            {"type": "content-start", "index": 0, "delta": {"message": {"content": text}}},
+            *({"type": "content-delta", "index": 0, "delta": delta} for delta in deltas),
+            {"type": "content-end", "index": 0},
+            {"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": self.counted(operation)}},
+        ]
+        return b"".join(b"event: %b\ndata: %b\n\n" % (str(one["type"]).encode(), encode(one)) for one in events)
+
+    def stream_error_of(self, operation: Operation) -> bytes:
+        fault = {"type": "message-end", "delta": {"finish_reason": "ERROR", "error": "overloaded"}}
+        return b"event: message-end\ndata: %b\n\n" % encode(fault)
+
+    def error_of(self, status: int, code: str, message: str) -> bytes:
+        return encode({"id": "kit", "message": message})
+
+    def models_reply(self) -> tuple[bytes, Sequence[str]]:
+        return encode({"models": [{"name": "command-kit"}, {"name": "embed-kit"}]}), ("command-kit", "embed-kit")
 
 
 @pytest.mark.parametrize("provider_id", rows())

@@ -61,8 +61,8 @@ class AdapterSuite:
     `model`: a name that callers use. `sent_model`: what the provider is asked for then; None: the same. `auth_header`:
     the header in which the key travels, and `auth_value` what stands there, with `{}` for the key; None: any header.
     `secret_in_query`: the API knows no other place for its keys. `wire`: the format of the provider's conversations,
-    from which samples are made; default: that of a `WireAdapter`, else OpenAI's. `cut_step`: streams are cut at each
-    such number of bytes.
+    from which samples are made; default: that of a `WireAdapter`, else OpenAI's. `other_models`: operations that
+    it offers for other models than this one. `cut_step`: streams are cut at each such number of bytes.
     """
 
     model = "kit-model"
@@ -71,6 +71,7 @@ class AdapterSuite:
     auth_value = "{}"
     secret_in_query = False
     wire: Wire | None = None
+    other_models: frozenset[Operation] = frozenset()
     cut_step = 1
 
     def adapter(self) -> ProviderAdapter:
@@ -133,8 +134,8 @@ class AdapterSuite:
 
     @cached_property
     def offered(self) -> tuple[Operation, ...]:
-        """What the adapter says it serves."""
-        return tuple(self.adapter().get_capabilities().operations)
+        """What the adapter says it serves, for the model of the kit."""
+        return tuple(o for o in self.adapter().get_capabilities().operations if o not in self.other_models)
 
     @cached_property
     def conversations(self) -> tuple[Operation, ...]:

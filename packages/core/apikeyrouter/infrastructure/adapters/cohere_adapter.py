@@ -92,7 +92,10 @@ class CohereAdapter(WireAdapter):
 
     def read_models(self, body: bytes) -> Sequence[dict[str, Any]]:
         """See `ProviderAdapter.read_models`. Cohere's other facts stay."""
-        listing = msgspec.json.decode(body)
+        try:
+            listing = msgspec.json.decode(body)
+        except RecursionError:
+            raise ValueError("the reply is nested too deeply to be a list of models") from None
         models = listing.get("models") if isinstance(listing, dict) else None
         if not isinstance(models, list):
             raise ValueError("the reply has no list of models under 'models'")  # noqa: TRY004 - wrong value, not type
