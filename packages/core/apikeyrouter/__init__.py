@@ -25,6 +25,7 @@ _HOMES = {
     "BudgetScope": "apikeyrouter.domain.models.budget",
     "CohereAdapter": "apikeyrouter.infrastructure.adapters.cohere_adapter",
     "EnforcementMode": "apikeyrouter.domain.models.budget",
+    "EnvSettings": "apikeyrouter.from_environment",
     "ErrorCategory": "apikeyrouter.domain.errors",
     "GeminiAdapter": "apikeyrouter.infrastructure.adapters.gemini_adapter",
     "KeyState": "apikeyrouter.domain.models.api_key",
@@ -42,6 +43,7 @@ _HOMES = {
     "SystemError": "apikeyrouter.domain.errors",
     "SystemResponse": "apikeyrouter.domain.models.system_response",
     "TimeWindow": "apikeyrouter.domain.models.budget",
+    "from_env": "apikeyrouter.from_environment",
     "open_store": "apikeyrouter.infrastructure.state_store",
     "VertexAdapter": "apikeyrouter.infrastructure.adapters.gemini_adapter",
 }
@@ -56,6 +58,7 @@ __all__ = [
     "BudgetScope",
     "CohereAdapter",
     "EnforcementMode",
+    "EnvSettings",
     "ErrorCategory",
     "GeminiAdapter",
     "KeyState",
@@ -75,6 +78,7 @@ __all__ = [
     "TimeWindow",
     "VertexAdapter",
     "__version__",
+    "from_env",
     "open_store",
 ]
 
@@ -91,6 +95,7 @@ if TYPE_CHECKING:
     from apikeyrouter.domain.models.request_intent import Message, RequestIntent
     from apikeyrouter.domain.models.routing_decision import RoutingObjective
     from apikeyrouter.domain.models.system_response import SystemResponse
+    from apikeyrouter.from_environment import EnvSettings, from_env
     from apikeyrouter.infrastructure.adapters.anthropic_adapter import AnthropicAdapter
     from apikeyrouter.infrastructure.adapters.bedrock_adapter import BedrockAdapter
     from apikeyrouter.infrastructure.adapters.cohere_adapter import CohereAdapter

@@ -20,16 +20,11 @@ from apikeyrouter.infrastructure.adapters.azure_adapter import AzureSettings, az
 from apikeyrouter.infrastructure.adapters.bedrock_adapter import bedrock_settings
 from apikeyrouter.infrastructure.catalogue.provider_row import KEYLESS, ProviderRow
 from apikeyrouter.infrastructure.catalogue.providers import rows
+from apikeyrouter.infrastructure.config.placeholders import is_placeholder
 
 __all__ = ["EnvKey", "is_placeholder", "key_variables", "read_env_keys", "unquoted"]
 
 _NAME = re.compile(r"(.+?)(?:S|_(\d{1,6}))?")
-_PLACEHOLDER = re.compile(
-    r"<.*>|.*(?:\.\.\.|…)|sk-x+|x+|\*+"
-    r"|(?:sk-)?(?:your|my|insert|replace|enter|paste|add)[-_ ].*(?:key|token|secret|here).*"
-    r"|change[-_ ]?me|todo|placeholder|none|null",
-    re.IGNORECASE,
-)
 _SEPARATORS = re.compile(r"[,\r\n]")
 
 
@@ -47,11 +42,6 @@ class EnvKey:
         row = rows().get(self.provider_id)
         own = row is not None and row.keyless and row.hosts_open
         return {"source": self.variable, **({"cost_per_1k": "0"} if own else {})}
-
-
-def is_placeholder(text: str) -> bool:
-    """Whether the text is what documentation writes where a secret belongs: "sk-...", "your-api-key-here"."""
-    return _PLACEHOLDER.fullmatch(text.strip()) is not None
 
 
 def unquoted(text: str) -> str:
