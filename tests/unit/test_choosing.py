@@ -135,6 +135,11 @@ def test_what_no_time_mends_is_not_waited_for() -> None:
         assert (error.status, error.provider_code, error.retry_after) == (413, "request_too_large", None)
 
 
+def test_a_reason_that_ends_in_a_full_stop_does_not_get_a_second() -> None:
+    reason = Rejection("k", "a", "p", "headroom", "Rate limit reached.", 3.0)
+    assert refused_error("m", [reason], (), 0.0).message.endswith("now: a: Rate limit reached. Try again in 3.0 s.")
+
+
 def test_the_earliest_of_what_waiting_mends_counts() -> None:
     def rejected(code: str, until_s: float | None) -> Rejection:
         return Rejection("k", "k", "p", code, "why", until_s)

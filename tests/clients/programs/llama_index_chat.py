@@ -28,18 +28,22 @@ def get_weather(city: str) -> str:
     return weather(city)
 
 
-def _model(place: Place) -> OpenAILike:
+def _model(place: Place, **more: Any) -> OpenAILike:
     return OpenAILike(
         model=place.model, api_base=place.base_url, api_key=place.key, is_chat_model=True,
-        is_function_calling_model=True, max_retries=0, timeout=30,
+        is_function_calling_model=True, max_retries=0, timeout=30, **more,
     )  # fmt: skip
 
 
-def plain(place: Place) -> Any:
-    reply = _model(place).chat(HELLO)
+def _plain(model: OpenAILike) -> Any:
+    reply = model.chat(HELLO)
     usage = reply.raw.usage
     counts = {"input": usage.prompt_tokens, "output": usage.completion_tokens, "total": usage.total_tokens}
     return {"text": reply.message.content, "finish": reply.raw.choices[0].finish_reason, "usage": counts}
+
+
+def plain(place: Place) -> Any:
+    return _plain(_model(place))
 
 
 def stream(place: Place) -> Any:
@@ -104,8 +108,9 @@ def embeddings(place: Place) -> Any:
 
 
 def fails(place: Place) -> Any:
-    """Asks plainly; the test has seen to it that this fails."""
-    return plain(place)
+    """Asks plainly; the test has seen to it that this fails. The temperature, which LlamaIndex always sends, is not
+    why: an unknown model at Anthropic counts as a new one, and those take none."""
+    return _plain(_model(place, default_headers={"x-akr-drop-params": "true"}))
 
 
 def broken_stream(place: Place) -> Any:

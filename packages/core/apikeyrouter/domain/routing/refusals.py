@@ -91,9 +91,9 @@ def refused_error(
 ) -> NoEligibleKeysError:
     """The error when no key is left to try: reasons per key and the earliest time that one of them may serve.
     `context_max`: see `largest_context`."""
-    reasons = {r.key_id: f"{r.label}: {r.reason}" for r in rejections}
+    reasons = {r.key_id: f"{r.label}: {r.reason.rstrip('.')}" for r in rejections}
     for fact, failure in failures:
-        reasons[fact.key_id] = f"{fact.label}: {failure.failure_class.value}: {failure.message}"
+        reasons[fact.key_id] = f"{fact.label}: {failure.failure_class.value}: {failure.message.rstrip('.')}"
     waits = [r.until_s - now_s for r in rejections if r.until_s is not None]
     waits += [f.retry_after_s for _, f in failures if f.retry_after_s is not None]
     retry_after = max(0.0, min(waits)) if waits else None
