@@ -542,3 +542,11 @@ def test_cursors_items_that_need_another_endpoint_are_refused_by_name(served: Se
     assert answer.status == 400
     assert "previous_response_id" in answer.json["error"]["message"]
     assert not provider.seen
+
+
+def test_a_model_of_several_providers_is_one_row_that_names_them(served: Served, provider: Upstream) -> None:
+    rows = {one["id"]: one for one in served.get("/v1/models").json["data"]}
+    assert len(rows) == len(served.get("/v1/models").json["data"])
+    assert rows[MODELS["openai"]]["providers"] == ["openai", "anthropic"]  # the provider behind both lists the same
+    one = served.get(f"/v1/models/{MODELS['openai']}").json
+    assert one["providers"] == ["openai", "anthropic"]

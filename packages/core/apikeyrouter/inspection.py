@@ -87,7 +87,8 @@ async def check_key(router: ApiKeyRouter, key_id: str) -> KeyCheck:
 
 
 async def list_models(router: ApiKeyRouter) -> list[dict[str, Any]]:
-    """Asks each provider with its first eligible key; a provider that cannot answer is left out."""
+    """Asks each provider with its first eligible key; a provider that cannot answer is left out. One row an id, as the
+    first of its providers tells it; `providers` are the ids of all that list it."""
     models: dict[str, dict[str, Any]] = {}
     now_s = router.now_s()
     for provider_id in router.providers:
@@ -96,7 +97,9 @@ async def list_models(router: ApiKeyRouter) -> list[dict[str, Any]]:
                 found = await _models_of(router, record)
                 if not isinstance(found, Failure):
                     for model in found:
-                        models.setdefault(model["id"], model)
+                        row = models.setdefault(model["id"], {**model, "providers": []})
+                        if provider_id not in row["providers"]:
+                            row["providers"].append(provider_id)
                     break
     return list(models.values())
 
