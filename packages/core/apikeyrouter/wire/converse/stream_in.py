@@ -53,6 +53,7 @@ class _Piece(msgspec.Struct, rename="camel", gc=False):
 
     text: str | None = None
     tool_use: _Call | None = None
+    tool_result: msgspec.Raw = msgspec.Raw()
     reasoning_content: _Thought | None = None
     citation: dict[str, Any] | None = None
 
@@ -147,9 +148,9 @@ class ConverseDecoder:
 
     def _start(self, at: int, piece: _Piece, out: list[Event]) -> None:
         call = piece.tool_use
-        if call is None or call.type == "server_tool_use":
+        if piece.tool_result or (call is not None and call.type == "server_tool_use"):
             self._skipped.add(at)
-        elif at not in self._open:
+        elif call is not None and at not in self._open and not self._finished:
             self._part(at, ToolCall(call.tool_use_id, call.name, ""), out)
 
     def _delta(self, at: int, piece: _Piece, out: list[Event]) -> None:
