@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from msgspec.json import encode
@@ -10,14 +11,18 @@ from msgspec.json import encode
 from apikeyrouter.domain.models.call import Operation
 from apikeyrouter.infrastructure.adapters.anthropic_adapter import AnthropicAdapter
 from apikeyrouter.infrastructure.adapters.azure_adapter import AzureAdapter
+from apikeyrouter.infrastructure.adapters.bedrock_adapter import BedrockAdapter
 from apikeyrouter.infrastructure.adapters.cohere_adapter import CohereAdapter
 from apikeyrouter.infrastructure.adapters.compatible import CompatibleAdapter
 from apikeyrouter.infrastructure.adapters.gemini_adapter import GeminiAdapter, VertexAdapter
 from apikeyrouter.infrastructure.adapters.http_adapter import HttpApi, HttpApiAdapter
+from apikeyrouter.infrastructure.adapters.library_adapter import LibraryAdapter
 from apikeyrouter.infrastructure.adapters.litellm_adapter import LiteLLMAdapter
 from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
 from apikeyrouter.infrastructure.catalogue.providers import find_row, rows
 from apikeyrouter.testing.adapter_conformance import REPLY_TEXT, AdapterConformance
+from apikeyrouter.wire.losses import UntranslatableError
+from tests.support.converse_side import ConverseSide, exception
 
 AZURE = "https://kit.openai.azure.com"
 
@@ -148,6 +153,54 @@ class TestCohere(AdapterConformance):
 
     def models_reply(self) -> tuple[bytes, Sequence[str]]:
         return encode({"models": [{"name": "command-kit"}, {"name": "embed-kit"}]}), ("command-kit", "embed-kit")
+
+
+class TestBedrock(AdapterConformance):
+    """Bedrock by bearer: a format of which we have the provider's half only, and streams of binary frames."""
+
+    auth_header, auth_value, cut_step = "authorization", "Bearer {}", 3
+    model = "anthropic.claude-kit-v1:0"
+    spent = (429, "", "Too many tokens per day, please wait before trying again.")
+
+    def adapter(self) -> BedrockAdapter:
+        return BedrockAdapter("us-east-1", environ={}, base_url="https://bedrock-runtime.us-east-1.amazonaws.com")
+
+    def reply_of(self, operation: Operation) -> bytes:
+        return ConverseSide().write_answer(self.answer_of(operation), self.model)
+
+    def stream_of(self, operation: Operation) -> bytes:
+        writer = ConverseSide().encoder(self.model, want_usage=True)
+        return b"".join([*map(writer.encode, self.events_of(operation)), writer.finish()])
+
+    def stream_error_of(self, operation: Operation) -> bytes:
+        return exception("serviceUnavailableException", "The model is overloaded.")
+
+    def error_of(self, status: int, code: str, message: str) -> bytes:
+        return encode({"message": message})
+
+    def models_reply(self) -> tuple[bytes, Sequence[str]]:
+        return encode({"modelSummaries": [{"modelId": "amazon.kit-v1:0"}]}), ["amazon.kit-v1:0"]
+
+
+class TestLibrary(AdapterConformance):
+    """A provider behind an installed library, of which nothing but its presence is looked at here."""
+
+    auth_header, auth_value, cut_step, sent_model = "authorization", "Bearer {}", 7, "kit:kit-model"
+
+    @pytest.fixture(autouse=True)
+    def _installed(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "any_llm").mkdir()
+        (tmp_path / "any_llm" / "__init__.py").touch()
+        monkeypatch.syspath_prepend(str(tmp_path))
+
+    def adapter(self) -> LibraryAdapter:
+        return LibraryAdapter("any-llm", prefix="kit:")
+
+    def test_bodies_that_need_no_change_keep_their_bytes(self) -> None:
+        """Here they do not: the library's own parameters must not be reached, so unknown members are refused."""
+        body = b'{"kit_unknown":1,' + self.call(Operation.Chat).body[1:]
+        with pytest.raises(UntranslatableError, match="kit_unknown"):
+            self.request(self.call(Operation.Chat, body=body))
 
 
 @pytest.mark.parametrize("provider_id", rows())

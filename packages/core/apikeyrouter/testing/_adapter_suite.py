@@ -90,29 +90,35 @@ class AdapterSuite:
         """The format in which the provider answers: the caller's where it passes, else its own."""
         return CONVERSATIONS[operation] if self.adapter().passes(operation) else self.format
 
+    def answer_of(self, operation: Operation) -> Answer:
+        """What the provider answers, in nobody's words yet: `REPLY_TEXT`, with the usage of `usage_of`."""
+        return Answer("kit-1", self.model, [Choice([Text(REPLY_TEXT)])], self.usage_of(operation), 1_700_000_000)
+
     def reply_of(self, operation: Operation) -> bytes:
-        """A whole reply of the provider to a conversation: `REPLY_TEXT`, with the usage of `usage_of`."""
-        answer = Answer("kit-1", self.model, [Choice([Text(REPLY_TEXT)])], self.usage_of(operation), 1_700_000_000)
-        return codec_of(self.wire_of(operation)).write_answer(answer, self.model)
+        """That answer as a whole reply of the provider."""
+        return codec_of(self.wire_of(operation)).write_answer(self.answer_of(operation), self.model)
 
     def usage_of(self, operation: Operation) -> Usage:  # noqa: ARG002 - subclasses look at it
         """What the samples say was used."""
         return _USAGE
 
-    def stream_of(self, operation: Operation) -> bytes:
-        """The same reply as the provider streams it."""
-        encoder = codec_of(self.wire_of(operation)).encoder(self.model, want_usage=True)
-        half = len(REPLY_TEXT) // 2
-        events: tuple[Event, ...] = (
-            Started("kit-1", self.model, Usage(input_tokens=self.usage_of(operation).input_tokens), 1_700_000_000),
+    def events_of(self, operation: Operation) -> Sequence[Event]:
+        """The same answer in pieces."""
+        half, used = len(REPLY_TEXT) // 2, self.usage_of(operation)
+        return (
+            Started("kit-1", self.model, Usage(input_tokens=used.input_tokens), 1_700_000_000),
             PartStarted(0, Text("")),
             PartDelta(0, REPLY_TEXT[:half]),
             PartDelta(0, REPLY_TEXT[half:]),
             PartEnded(0),
-            UsageTold(self.usage_of(operation)),
+            UsageTold(used),
             Finished(Stop.End),
         )
-        return b"".join([*map(encoder.encode, events), encoder.finish()])
+
+    def stream_of(self, operation: Operation) -> bytes:
+        """Those as the provider streams them."""
+        encoder = codec_of(self.wire_of(operation)).encoder(self.model, want_usage=True)
+        return b"".join([*map(encoder.encode, self.events_of(operation)), encoder.finish()])
 
     def stream_error_of(self, operation: Operation) -> bytes:
         """How the provider says inside a stream that it is overloaded."""

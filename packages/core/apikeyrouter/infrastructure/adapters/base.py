@@ -25,7 +25,7 @@ from apikeyrouter.wire.losses import UntranslatableError
 from apikeyrouter.wire.passing import PassingReader
 from apikeyrouter.wire.translate import TranslatingReader, translated_reply, translated_request
 
-__all__ = ["WireAdapter", "checked_base_url", "with_member"]
+__all__ = ["WireAdapter", "checked_base_url", "decoded", "with_member"]
 
 _FORMAT_HEADERS = (b"openai-", b"anthropic-", b"x-stainless-", b"x-codex-", b"x-claude-code-", b"x-goog-")
 """Headers that only a provider of the caller's own format understands."""
@@ -134,10 +134,7 @@ class WireAdapter:
 
     def read_models(self, body: bytes) -> Sequence[dict[str, Any]]:
         """See `ProviderAdapter.read_models`."""
-        try:
-            listing = msgspec.json.decode(body)
-        except RecursionError:
-            raise ValueError("the reply is nested too deeply to be a list of models") from None
+        listing = decoded(body)
         models = listing.get("data") if isinstance(listing, dict) else None
         if not isinstance(models, list):
             raise ValueError("the reply has no list of models under 'data'")  # noqa: TRY004 - wrong value, not type
@@ -179,6 +176,14 @@ def checked_base_url(base_url: str) -> str:
             [f"base URL of host {parts.hostname!r}: must have no user, password, query or fragment"]
         )
     return base_url.strip().rstrip("/")
+
+
+def decoded(body: bytes) -> Any:
+    """The JSON in a reply. Raises ValueError, whatever is wrong with it."""
+    try:
+        return msgspec.json.decode(body)
+    except RecursionError:
+        raise ValueError("the reply is nested too deeply") from None
 
 
 def with_member(body: bytes, name: str, value: object) -> bytes:

@@ -17,15 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-import msgspec
-
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.cost.usage_replies import usage_of_reply
 from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.domain.interfaces.transport import Headers, HttpRequest
 from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.models.call import Call, Wire
-from apikeyrouter.infrastructure.adapters.base import WireAdapter
+from apikeyrouter.infrastructure.adapters.base import WireAdapter, decoded
 from apikeyrouter.wire.converse.makers import makers_model
 from apikeyrouter.wire.losses import UntranslatableError
 
@@ -141,7 +139,7 @@ class BedrockAdapter(WireAdapter):
     def read_models(self, body: bytes) -> Sequence[dict[str, Any]]:
         """See `ProviderAdapter.read_models`. Models that are served through profiles alone are listed by that of the
         region's area."""
-        listing = msgspec.json.decode(body)
+        listing = decoded(body)
         models = listing.get("modelSummaries") if isinstance(listing, dict) else None
         if not isinstance(models, list):
             raise ValueError("the reply has no list of models under 'modelSummaries'")  # noqa: TRY004 - wrong value

@@ -20,7 +20,7 @@ from apikeyrouter.domain.interfaces.provider_adapter import ProviderCapabilities
 from apikeyrouter.domain.interfaces.transport import Headers, HttpRequest
 from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.models.call import CONVERSATIONS, Call, Operation, Wire
-from apikeyrouter.infrastructure.adapters.base import WireAdapter
+from apikeyrouter.infrastructure.adapters.base import WireAdapter, decoded
 from apikeyrouter.infrastructure.catalogue.names import makers_of
 from apikeyrouter.wire.cohere.embeddings import embed_body, embed_reply, read_ask
 from apikeyrouter.wire.losses import Losses
@@ -92,10 +92,7 @@ class CohereAdapter(WireAdapter):
 
     def read_models(self, body: bytes) -> Sequence[dict[str, Any]]:
         """See `ProviderAdapter.read_models`. Cohere's other facts stay."""
-        try:
-            listing = msgspec.json.decode(body)
-        except RecursionError:
-            raise ValueError("the reply is nested too deeply to be a list of models") from None
+        listing = decoded(body)
         models = listing.get("models") if isinstance(listing, dict) else None
         if not isinstance(models, list):
             raise ValueError("the reply has no list of models under 'models'")  # noqa: TRY004 - wrong value, not type

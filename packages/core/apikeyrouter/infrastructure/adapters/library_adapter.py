@@ -93,7 +93,7 @@ class LibraryAdapter(OpenAIAdapter):
             members["model"] = msgspec.Raw(msgspec.json.encode(self._prefix + call.model))
         request.body = msgspec.json.encode(members)
         request.headers = [
-            *(one for one in request.headers if one[0] == b"authorization"),
+            *(one for one in request.headers if one[0] in (b"authorization", b"content-type")),
             (_OPTIONS, msgspec.json.encode(self._options)),
         ]
         request.dropped = (*request.dropped, *losses.dropped)
