@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from apikeyrouter.wire.cohere.turns_out import TurnWriter
+from apikeyrouter.wire.effort import BUDGETS
 from apikeyrouter.wire.facts import Ask, Tool, ToolChoice
 from apikeyrouter.wire.losses import Losses
 
@@ -21,8 +22,7 @@ __all__ = ["write_request"]
 _STOPS_MAX = 5
 _TOP_K_MAX = 500
 _TOP_P = (0.01, 0.99)
-_BUDGETS = {"minimal": 512, "low": 1_024, "medium": 8_192}
-"""Thinking tokens for an effort; our own choice, as Anthropic's budgets are mapped. More: no bound."""
+_BOUNDED = ("minimal", "low", "medium")
 _NO_ARGUMENTS = {"type": "object", "properties": {}}
 
 
@@ -113,7 +113,7 @@ def _thinking(ask: Ask, out: dict[str, Any], losses: Losses, *, reasons: bool) -
         return
     budget = wish.budget_tokens
     if budget is None and wish.effort is not None:
-        budget = 0 if wish.effort == "none" else _BUDGETS.get(wish.effort, -1)
+        budget = 0 if wish.effort == "none" else BUDGETS[wish.effort] if wish.effort in _BOUNDED else -1
     if not reasons:
         if budget != 0:
             losses.harmless("reasoning_effort")

@@ -2,7 +2,7 @@
 
 Main entry: `makers_model`. Model ids are `[region.]maker.model`, ARNs hold one; an application's inference profile
 names no model: such a one is taken for a model of which nothing is known, and refused nothing.
-Sources (read 2026-11-21): https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html (Claude from 4.5,
+Sources: https://docs.aws.amazon.com/bedrock/latest/userguide/structured-output.html (Claude from 4.5,
 open models; not Nova, Llama, Command, Jamba), https://docs.aws.amazon.com/nova/latest/nova2-userguide/
 using-converse-api.html (`reasoningConfig`), recorded requests that were accepted (`top_k` of Claude,
 `inferenceConfig.topK` of Nova, `reasoning_config` of Qwen). `reasoning_effort` of gpt-oss is OpenAI's own name for it.

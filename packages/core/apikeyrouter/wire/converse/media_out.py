@@ -3,7 +3,7 @@
 Main entry: `MediaWriter.block`. Base64 stays as it is. Bedrock fetches nothing from the web and stores no files; it
 reads from S3. Documents need names of few characters, each but once in a request.
 Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_DocumentBlock.html and ..._ImageBlock.html,
-..._VideoBlock.html, ..._AudioBlock.html (read 2026-11-21).
+..._VideoBlock.html, ..._AudioBlock.html; requests are tested against the service model.
 """
 
 from __future__ import annotations

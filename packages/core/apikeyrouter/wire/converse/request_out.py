@@ -5,7 +5,7 @@ one maker's models take beside that goes into `additionalModelRequestFields`, in
 Decisions: a history with calls needs its tools, so tools that it called are declared when the caller declares none;
 Converse cannot forbid tools, so with `none` they are left out unless the history has used them. Claude thinks and is
 sampled as `messages` says.
-Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html (read 2026-11-21).
+Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Main entry: `TurnWriter.write`. Turns of user and assistant alternate: consecuti
 of tools belong to the user and come first. Instructions stand in `system` alone: later ones move there, which is told.
 Marks for the cache become blocks of their own behind what they mark. Ids of calls have 64 letters of few kinds at most:
 others are respelt, the call and its result alike. Thoughts go back to Claude, with their proof; other models take none.
-Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Message.html and ..._ToolUseBlock.html
-(read 2026-11-21); that an assistant may speak first, and that results and text may share a turn, was recorded.
+Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Message.html and ..._ToolUseBlock.html;
+that an assistant may speak first, and that results and text may share a turn, was recorded.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ __all__ = ["CLAUDES", "ORIGIN", "STATUSES", "STOPS", "annotation_of", "cipher_of
 ORIGIN = Wire.Converse.value
 CLAUDES = Wire.Messages.value
 """Origin of thoughts with a proof: only Claude gives them, and they hold at Anthropic, Bedrock and Google alike
-(https://platform.claude.com/docs/en/build-with-claude/extended-thinking, "signature", read 2026-11-21)."""
+(https://platform.claude.com/docs/en/build-with-claude/extended-thinking, "signature")."""
 
 STOPS: Mapping[str, Stop] = {
     "end_turn": Stop.End,

@@ -15,7 +15,7 @@ from apikeyrouter.wire.losses import Losses
 
 __all__ = ["write_config"]
 
-_STOPS_MAX = 5  # https://ai.google.dev/api/generate-content#generationconfig, read 2026-11-21
+_STOPS_MAX = 5  # https://ai.google.dev/api/generate-content#generationconfig
 _PLAIN = (
     ("max_tokens", "maxOutputTokens"), ("temperature", "temperature"), ("top_p", "topP"), ("top_k", "topK"),
     ("seed", "seed"), ("presence_penalty", "presencePenalty"), ("frequency_penalty", "frequencyPenalty"),
@@ -69,7 +69,7 @@ def _write_shape(ask: Ask, config: dict[str, Any], losses: Losses) -> None:
     if shape is None:
         return
     if ask.tools and generation(ask.model) < (3, 0):
-        # https://ai.google.dev/gemini-api/docs/structured-output, read 2026-11-21: with tools from Gemini 3 on.
+        # https://ai.google.dev/gemini-api/docs/structured-output: with tools from Gemini 3 on.
         losses.parameter("response_format", f"{ask.model} gives structured replies only without tools")
         return
     config["responseMimeType"] = "application/json"

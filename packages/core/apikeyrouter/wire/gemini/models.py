@@ -2,7 +2,7 @@
 
 Sources: https://ai.google.dev/gemini-api/docs/thinking (budgets, levels),
 https://ai.google.dev/gemini-api/docs/openai (which effort is which level or budget),
-https://ai.google.dev/gemini-api/docs/thought-signatures, all read 2026-11-21.
+https://ai.google.dev/gemini-api/docs/thought-signatures.
 Law: a model of an unknown name counts as one of the newest generation.
 """
 
