@@ -88,7 +88,7 @@ def _thinking(facts: Any, provider: str) -> None:
     if "kinds" in facts and provider in ("anthropic", "stateful"):
         assert facts["kinds"][0] in ("thinking", "reasoning")
         assert len(facts["kinds"]) == 3
-    if "thoughts" in facts and provider == "anthropic":
+    if facts.get("native") == provider or ("thoughts" in facts and provider == "anthropic"):
         assert facts["thoughts"]
     if "reasoning_tokens" in facts and provider != "openai":  # its model there does not think
         assert facts["reasoning_tokens"] > 0

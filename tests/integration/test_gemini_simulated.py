@@ -98,6 +98,8 @@ def test_thoughts_are_shown_when_asked_for_and_always_counted(sim: Sim) -> None:
     parts = post(sim, "generateContent", shown).json()["candidates"][0]["content"]["parts"]
     assert [part.get("thought") for part in parts] == [True, None]
     assert post(sim, "generateContent", HELLO).json()["usageMetadata"]["thoughtsTokenCount"] > 0
+    snake = {**HELLO, "generationConfig": {"thinkingConfig": {"include_thoughts": True, "thinking_budget": 2000}}}
+    assert post(sim, "generateContent", snake).json()["candidates"][0]["content"]["parts"] == parts
     off = {**HELLO, "generationConfig": {"thinkingConfig": {"thinkingBudget": 0}}}
     assert "thoughtsTokenCount" not in post(sim, "generateContent", off).json()["usageMetadata"]
 

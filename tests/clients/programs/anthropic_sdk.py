@@ -127,7 +127,7 @@ def count(place: Place) -> Any:
     with _client_at(place) as client:
         counted = client.messages.count_tokens(model=place.model, messages=HELLO).input_tokens
         said = client.messages.create(model=place.model, max_tokens=20, messages=HELLO)
-        return {"counted": counted, "used": said.usage.input_tokens}
+        return {"native": "anthropic", "counted": counted, "used": said.usage.input_tokens}
 
 
 def models(place: Place) -> Any:

@@ -126,14 +126,15 @@ def thinking(place: Place) -> Any:
     reply = client.models.generate_content(model=place.model, contents=HELLO, config=config)
     parts = reply.candidates[0].content.parts
     thoughts = [part.text for part in parts if part.thought]
-    return {"text": reply.text, "thoughts": thoughts, "reasoning_tokens": reply.usage_metadata.thoughts_token_count}
+    counted = reply.usage_metadata.thoughts_token_count
+    return {"native": "gemini", "text": reply.text, "thoughts": thoughts, "reasoning_tokens": counted}
 
 
 def count(place: Place) -> Any:
     client = _client_at(place)
     counted = client.models.count_tokens(model=place.model, contents=HELLO).total_tokens
     reply = client.models.generate_content(model=place.model, contents=HELLO)
-    return {"counted": counted, "used": reply.usage_metadata.prompt_token_count}
+    return {"native": "gemini", "counted": counted, "used": reply.usage_metadata.prompt_token_count}
 
 
 def embeddings(place: Place) -> Any:

@@ -138,7 +138,7 @@ def answer_content(request: ContentRequest, config: SimConfig, reply_id: str, ca
     if _thinks(request.model, wanted):
         thought = compose(digest_of(config.seed, "thought", seed_digest), request.last_user, 12, 32)
         content.thought_tokens = len(tokens_of(thought))
-        content.thought = thought if wanted.get("includeThoughts") else ""
+        content.thought = thought if wanted.get("includeThoughts", wanted.get("include_thoughts")) else ""
         most = None if most is None else most - content.thought_tokens
     for at in range(request.config.get("candidateCount", 1)):
         mine = digest_of(config.seed, str(at), seed_digest) if at else seed_digest
@@ -148,7 +148,7 @@ def answer_content(request: ContentRequest, config: SimConfig, reply_id: str, ca
 
 def _thinks(model: str, wanted: dict[str, Any]) -> bool:
     thinking = model.startswith(("gemini-2.5", "gemini-3"))
-    return thinking and wanted.get("thinkingBudget") != 0
+    return thinking and wanted.get("thinkingBudget", wanted.get("thinking_budget")) != 0  # Google's SDK says the latter
 
 
 def _candidate(request: ContentRequest, config: SimConfig, mine: Digest, most: int | None) -> Candidate:
