@@ -134,10 +134,17 @@ def test_a_proxy_is_started_where_none_runs_and_ends_with_the_program(folder: Pa
     assert told["address"] != sim.base_url
     assert sim.requests(sim.keys[0])[-1]["path"] == "/v1/chat/completions"
     assert f"one was started at {told['address'].removesuffix('/v1')} for the time of this run" in ran.err
+    assert "* Registered 1 key: openai-1 from OPENAI_API_KEY." in ran.err
     assert "Set: APIKEYROUTER_URL, OPENAI_BASE_URL" in ran.err
     assert sim.keys[0] not in ran.all
     assert not listens(told["address"])
     assert sorted(path.name for path in folder.iterdir()) == ["bin"]
+
+
+def test_without_any_key_it_is_told_that_the_text_is_made_up(folder: Path) -> None:
+    ran = run(folder, "asks")
+    assert "No provider key is configured, so a simulated provider answers with made-up text" in ran.err
+    assert json.loads(ran.out)["reply"]["choices"][0]["message"]["content"].startswith("Simulated answer")
 
 
 def test_keys_of_providers_do_not_reach_the_program(folder: Path, proxy_server: ProxyProcess) -> None:

@@ -133,6 +133,14 @@ def test_a_tool_for_free_text_gets_the_text_as_it_stands_in_the_string(sim: Sim)
     assert (item["type"], item["input"]) == ("custom_tool_call", "*** Begin\n+1")
 
 
+def test_tools_that_come_in_the_conversation_are_offered_too(sim: Sim) -> None:
+    space = {"type": "namespace", "name": "files", "tools": [{"type": "custom", "name": "apply_patch"}]}
+    tools = {"type": "additional_tools", "role": "developer", "tools": [space]}
+    items = [tools, {"role": "user", "content": f'{CALL_WORD} apply_patch "+1"'}]
+    (item,) = post(sim, "/v1/responses", {"model": "gpt-5", "input": items, "reasoning": {"effort": "none"}})["output"]
+    assert (item["type"], item["namespace"], item["name"]) == ("custom_tool_call", "files", "apply_patch")
+
+
 def test_arguments_that_are_no_json_are_refused_with_the_line(sim: Sim) -> None:
     with pytest.raises(AssertionError, match=r"line 1 of the script, for Write: its arguments are no JSON"):
         chat(sim, [], ["Write"], f"{CALL_WORD} Write {{broken")

@@ -114,8 +114,9 @@ def _proxy(where: Where, env_file: Any, stack: ExitStack) -> str:
         raise CliError(f"{trouble} Check --url or {URL_NAME}, or leave it out: a proxy is then started for this run.")
     arguments = ["--env-file", str(env_file)] if env_file is not None else []
     started = stack.enter_context(own_proxy(os.environ, arguments))
-    note(f"No proxy is running; one was started at {started} for the time of this run.")
-    return started
+    told = [f"No proxy is running; one was started at {started.origin} for the time of this run.", *started.notes]
+    note("\n  * ".join(told))
+    return started.origin
 
 
 def _models(origin: str, key: str) -> list[str]:
