@@ -285,6 +285,16 @@ def test_an_agent_does_not_notice_that_a_key_is_at_its_limit(case: Case, desk: D
     assert desk.spent()["failures"] == 0
 
 
+def test_thoughts_that_one_account_can_read_stay_with_it(desk: Desk, sim: Sim) -> None:
+    case = CASES[4]
+    ran = desk.run(case, ",".join(sim.keys))
+    check_task(desk, ran)
+    asked = [request for request in sim.requests() if request["method"] == "POST"]
+    assert any(item.get("encrypted_content") for request in asked for item in request["json"]["input"])
+    assert {request["status"] for request in asked} == {"200"}
+    assert len({request["key"] for request in asked}) == 1
+
+
 @pytest.mark.parametrize("case", [CASES[0], CASES[4], CASES[11]], ids=str)
 def test_an_agent_shows_what_the_proxy_says_when_nobody_has_the_model(case: Case, desk: Desk, sim: Sim) -> None:
     ran = desk.run(Case(case.agent, case.provider, "no-such-model", case.calls), sim.keys[0])
