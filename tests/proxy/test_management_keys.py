@@ -280,6 +280,9 @@ def test_base_urls_into_private_networks_and_malformed_ones_are_refused(shared: 
 
 
 def test_a_private_address_needs_an_explicit_word(served: Served) -> None:
+    for word in ("yes", 1, "true"):
+        vague = {"id": "inside", "base_url": "http://10.1.2.3/v1", "allow_private": word}
+        assert served.post("/api/v1/providers", vague).status == 400
     body = {"id": "inside", "base_url": "http://10.1.2.3/v1", "allow_private": True}
     assert served.post("/api/v1/providers", body).status == 201
 

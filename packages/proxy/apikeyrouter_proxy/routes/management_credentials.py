@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from apikeyrouter.credentials.specs import Command, spec_of
 from apikeyrouter.domain.errors import ConfigurationError
@@ -33,7 +33,7 @@ class NewCredential(Body):
     )
     label: str | None = Field(None, description="A short name that is safe to show; default: provider and number.")
     metadata: dict[str, Any] | None = Field(None, description="As for keys.")
-    allow_private: bool = Field(False, description="Accept a token endpoint inside a private network.")
+    allow_private: StrictBool = Field(False, description="Accept a token endpoint inside a private network.")
 
 
 @router.post("", status_code=201, summary="Register a credential")

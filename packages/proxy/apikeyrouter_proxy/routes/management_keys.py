@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query, Request
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, StrictBool
 
 from apikeyrouter.domain.errors import KeyRegistrationError
 from apikeyrouter.domain.keys.secret import Secret
@@ -35,7 +35,9 @@ class NewKey(Body):
     metadata: dict[str, Any] | None = Field(
         None, description="weight, models, rpm, tpm, quota_pool, base_url, cost_per_1k, tags, and your own notes."
     )
-    allow_private: bool = Field(False, description="Accept a metadata.base_url that leads into a private network.")
+    allow_private: StrictBool = Field(
+        False, description="Accept a metadata.base_url that leads into a private network."
+    )
 
 
 class WantedState(StrEnum):
@@ -51,7 +53,7 @@ class KeyChange(Body):
     state: WantedState | None = None
     label: str | None = None
     metadata: dict[str, Any] | None = Field(None, description="Merged into what is there; null removes an entry.")
-    allow_private: bool = False
+    allow_private: StrictBool = False
 
 
 class NewMaterial(Body):

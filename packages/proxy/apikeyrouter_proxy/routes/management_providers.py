@@ -4,7 +4,7 @@ keys are registered with its id."""
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictBool
 
 from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.infrastructure.catalogue.providers import provider
@@ -39,7 +39,9 @@ class NewProvider(Body):
     )
     dialect: str = Field("openai", pattern=r"^[a-z][a-z0-9_-]{0,31}$", description="How it reports limits and errors.")
     headers: dict[str, str] = Field(default_factory=dict, description="Sent with each request; never credentials.")
-    allow_private: bool = Field(False, description="Accept an address in a private network (loopback needs no word).")
+    allow_private: StrictBool = Field(
+        False, description="Accept an address in a private network (loopback needs no word)."
+    )
 
 
 @router.get("", summary="List providers")
