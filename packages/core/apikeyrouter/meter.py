@@ -57,6 +57,16 @@ class Meter:
             row.cached_input_tokens += usage.cached_input_tokens
             row.output_tokens += usage.output_tokens
 
+    def late(
+        self, tags: Mapping[str, Any], owner: tuple[str, str], model: str, usage: Usage, cost: int, *, at_utc_s: float
+    ) -> None:
+        """What a finished batch used and cost (nano-USD); `owner`: provider id and key id. It counts as no request."""
+        row = self._row(int(at_utc_s // _HOUR_S) * _HOUR_S, *owner, model, self._who(tags))
+        row.cost_nano_usd += cost
+        row.input_tokens += usage.input_tokens
+        row.cached_input_tokens += usage.cached_input_tokens
+        row.output_tokens += usage.output_tokens
+
     def flush(self) -> None:
         """Posts what was counted since the last call."""
         if self._rows:

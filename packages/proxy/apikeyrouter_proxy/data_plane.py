@@ -101,6 +101,8 @@ class DataPlane:
                 reply = await self._router.serve(call, objective, policy_of(headers))
                 if plan is not None and plan.learn is not None:
                     plan.learn(reply)
+                if plan is not None and plan.charge is not None:
+                    await plan.charge(reply)
                 if reply.stream is None:
                     await send_body(send, reply, self._explaining(call, reply, target.wire))
                 else:

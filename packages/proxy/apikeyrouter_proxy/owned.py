@@ -12,8 +12,11 @@ from typing import Any
 
 import msgspec
 
-from apikeyrouter.domain.models.call import Operation, Peek, Wire
+from apikeyrouter.domain.cost.usage import Usage, usage_of_openai
+from apikeyrouter.domain.cost.usage_replies import usage_of_reply
+from apikeyrouter.domain.models.call import Call, Operation, Peek, Wire
 from apikeyrouter.domain.routing.objectives import Objective
+from apikeyrouter.later_charges import LaterCharges
 from apikeyrouter.pinning import Owner, Pins
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter.sending import Reply
@@ -42,6 +45,7 @@ class Owned:
         self._router = router
         self._intake = intake
         self._pins = pins
+        self._later = LaterCharges(router)
 
     async def plan(self, request: Incoming) -> Plan:
         """See `Plan`. Raises WireError 400, 403, 404, 409."""
@@ -67,7 +71,10 @@ class Owned:
         )
         if key_id:
             objective = pinned(self._router, objective, owner)
-        return Plan(call, objective, learn=lambda reply: self._learn(kind, thing_id, method, reply))
+        plan = Plan(call, objective, learn=lambda reply: self._learn(kind, thing_id, method, reply))
+        if kind == "batch" and thing_id and method == "GET":
+            plan.charge = lambda reply: self._charge(call, thing_id, reply)
+        return plan
 
     # -- whose it is ------------------------------------------------------------------------------------------------
 
@@ -162,6 +169,66 @@ class Owned:
         if kind == "batch":
             for file_id in _given(getattr(made, name) for name in _RESULTS):
                 self._pins.learn("file", file_id, scored.provider_id, scored.key_id)
+
+    async def _charge(self, call: Call, batch_id: str, reply: Reply) -> None:
+        """A batch that is over tells what it used: charged once, to whoever looks first (of those who may). What tells
+        no usage is not charged: batches of OpenAI from before 2025-09-07, and of servers without that member. Those of
+        Anthropic are charged when their results are read, line by line."""
+        found = _results(reply.body) if call.path.endswith("/results") else _usage_of_batch(reply.body)
+        scored = reply.taken.scored
+        for number, (model, usage) in enumerate(found):
+            thing = f"{batch_id}/{number}" if number else batch_id
+            await self._later.book("batch", thing, (scored.provider_id, scored.key_id), model, usage, call.tags or {})
+
+
+class _Batch(msgspec.Struct, gc=False):
+    """OpenAI's batch object: `model` and `usage` (https://platform.openai.com/docs/api-reference/batch/object, read
+    2026-11-21)."""
+
+    status: str = ""
+    model: str = ""
+
+
+_OVER = frozenset(("completed", "expired", "cancelled", "failed"))
+
+
+def _usage_of_batch(body: bytes) -> list[tuple[str, Usage]]:
+    """What a batch used, once it is over: by the price of the tier "batch", where the price list has it (half of the
+    standard one at OpenAI and Anthropic)."""
+    try:
+        batch = msgspec.json.decode(body, type=_Batch)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return []
+    usage = usage_of_openai(body) if batch.status in _OVER and batch.model else None
+    if usage is None or not usage.total_tokens:
+        return []
+    usage.service_tier = "batch"
+    return [(batch.model, usage)]
+
+
+def _results(body: bytes) -> list[tuple[str, Usage]]:
+    """What the lines of Anthropic's results used, summed up by model (a `message` in each `result`, https://
+    platform.claude.com/docs/en/api/retrieving-message-batch-results, read 2026-11-21), models in order of name."""
+    sums: dict[str, Usage] = {}
+    for line in body.splitlines():
+        try:
+            message = msgspec.json.decode(line)["result"]["message"]
+            model = message["model"]
+            usage = usage_of_reply("api.anthropic.com", message)
+        except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError):
+            continue
+        if usage is None or not isinstance(model, str):
+            continue
+        known = sums.setdefault(model, Usage(service_tier="batch"))
+        for name in _SUMMED:
+            setattr(known, name, getattr(known, name) + getattr(usage, name))
+    return sorted(sums.items())
+
+
+_SUMMED = (
+    "input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens", "cache_write_1h_tokens",
+    "reasoning_tokens",
+)  # fmt: skip
 
 
 def _given(ids: Iterable[str | None]) -> list[str]:

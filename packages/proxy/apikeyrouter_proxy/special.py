@@ -8,7 +8,7 @@ Laws: a base URL comes from configuration alone; raw requests pass policies, quo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
@@ -32,12 +32,14 @@ __all__ = ["FREE_METHODS", "Plan", "Special", "narrowed", "place_of"]
 @dataclasses.dataclass(slots=True)
 class Plan:
     """What a request becomes. `answer`: it is answered with this, and nobody is asked. `learn`: what to remember of the
-    reply. `array`: the stream is wanted as a JSON array (Gemini)."""
+    reply; `charge`: what to charge when it tells what something else cost. `array`: the stream is wanted as a JSON
+    array (Gemini)."""
 
     call: Call
     objective: Objective
     answer: tuple[bytes, Headers] | None = None
     learn: Callable[[Reply], None] | None = None
+    charge: Callable[[Reply], Awaitable[None]] | None = None
     array: bool = False
 
 
