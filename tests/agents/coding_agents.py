@@ -228,10 +228,10 @@ class Desk:
         lines = [f"simulate-a-call {name} {json.dumps(given)}" for name, given in case.calls]
         return "\n".join(["Put the notes right, then say so.", *lines]).replace("{work}", str(self.work))
 
-    def run(self, case: Case, key: str) -> Ran:
-        """The whole task."""
+    def run(self, case: Case, key: str, arguments: tuple[str, ...] = ()) -> Ran:
+        """The whole task. `arguments`: of the agent, instead of the usual ones."""
         env = {**self.env, **self.provider(case.provider, key)}
-        command = ("run", "--model", case.model, case.agent, "--", *COMMANDS[case.agent])
+        command = ("run", "--model", case.model, case.agent, "--", *(arguments or COMMANDS[case.agent]))
         return run_cli(*command, folder=self.work, env=env, stdin=self.prompt(case), status=None, within_s=180)
 
     def spent(self) -> dict[str, Any]:
@@ -282,6 +282,28 @@ def test_an_agent_does_not_notice_that_a_key_is_at_its_limit(case: Case, desk: D
     ran = desk.run(case, f"{limited},{good}")
     check_task(desk, ran)
     assert sim.key(limited)["by_status"].get("429", 0) == 1
+    assert desk.spent()["failures"] == 0
+
+
+@pytest.mark.parametrize(
+    ("agent", "again", "tool", "argument"),
+    [
+        ("claude", (*COMMANDS["claude"], "--continue"), "Bash", "command"),
+        ("codex", ("exec", "resume", "--last", *COMMANDS["codex"][1:]), "exec_command", "cmd"),
+    ],
+)
+def test_a_conversation_goes_on_at_providers_of_other_formats(
+    agent: str, again: tuple[str, ...], tool: str, argument: str, desk: Desk, sim: Sim
+) -> None:
+    stations = [("messages", "claude-opus-5"), ("gemini", "gemini-3-pro-preview"), ("responses", "gpt-5")]
+    stations.append(stations[0])  # with thoughts of its own in what came before, and of others
+    for at, (provider, model) in enumerate(stations):
+        case = Case(agent, provider, model, ((tool, {argument: f"echo {at} >> stations.txt"}),))
+        ran = desk.run(case, sim.keys[0], again if at else ())
+        assert ran.status == 0, ran.all
+        assert "Simulated answer" in ran.out
+    assert (desk.work / "stations.txt").read_text() == "0\n1\n2\n3\n"
+    assert {request["status"] for request in sim.requests()} == {"200"}
     assert desk.spent()["failures"] == 0
 
 
