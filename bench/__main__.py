@@ -3,7 +3,7 @@
 Commands: `http` (gateways side by side), `startup` (import, cold start, memory, sizes), `decision` (cost of choosing
 among many keys), `translation` (cost of translating formats, and what breaks it), `holds` (cost of holding money),
 `faults` (scoreboard of failing keys), `cuts` (streams that break off), `limit-headers` (what is understood of recorded
-limits), `race` (many processes on the same budgets), `soak` (the same while workers and servers are killed), `waiting`
+limits), `replay` (recorded replies of real providers, judged by the SDKs), `race` (many processes on the same budgets), `soak` (the same while workers and servers are killed), `waiting`
 (overload and fairness of the waiting room), `quota-story` (four accounts over real HTTP, beside LiteLLM's proxy).
 Without a command: `http`. Each prints a table; those that measure speed keep JSON under `.cache/bench/`.
 """
@@ -28,6 +28,7 @@ COMMANDS = {
     "translation": "bench.translation",
     "waiting": "bench.waiting",
     "limit-headers": "bench.limit_headers",
+    "replay": "bench.replay",
     "race": "bench.race",
     "soak": "bench.soak",
     "quota-story": "bench.quota_story",

@@ -24,10 +24,13 @@ import msgspec
 
 from apikeyrouter.domain.models.call import Wire
 from apikeyrouter.wire.codec import MalformedError, StreamDecoder, codec_of
+from apikeyrouter.wire.converse.frames import Frames
 from apikeyrouter.wire.facts import Event, Failed, Finished
 from apikeyrouter.wire.losses import Losses, UntranslatableError
 from bench.translation import CLIENTS, MODELS, PROVIDERS, answer, ask, events
 from bench.translation_recordings import exchanges, wire_of
+from tests.support.converse_side import frame
+from tests.support.wire_sides import side_of
 
 SLOW_S = 2
 _TOKENS = (
@@ -80,14 +83,14 @@ def fuzz(count: int, seed: int) -> int:
     """Prints `fuzzed`; 1 when anything broke."""
     began_s = time.perf_counter()
     found = fuzzed(count, seed)
-    print(f"{count:,} cases in {time.perf_counter() - began_s:.0f} s, over {', '.join(CLIENTS)}")
+    print(f"{count:,} cases in {time.perf_counter() - began_s:.0f} s, over {', '.join(PROVIDERS)}")
     print(f"{sum(found.counts.values()):,} broke something, in {len(found.counts)} ways")
     for what, times in found.counts.most_common(40):
         print(f"{times:7,}  {what}\n         {found.samples[what][:400]!r}")
     return 1 if found.counts else 0
 
 
-def fuzzed(count: int, seed: int, wires: Sequence[Wire] = tuple(CLIENTS)) -> Found:
+def fuzzed(count: int, seed: int, wires: Sequence[Wire] = tuple(PROVIDERS)) -> Found:
     """Runs `count` cases, spread over the formats."""
     chance = random.Random(seed)
     corpus = {wire: _Corpus(wire) for wire in wires}
@@ -123,9 +126,11 @@ class _Corpus:
         self.codec = codec_of(wire)
         self.last = b""
         model = MODELS[wire]
-        self.requests = [self.codec.write_request(ask(model), Losses("fuzz", may_drop=True))]
-        self.replies = [self.codec.write_answer(answer(model), "asked")]
-        encoder = self.codec.encoder("asked", want_usage=True)
+        self.client = self.codec if wire in CLIENTS else codec_of(Wire.Chat)
+        self.requests = [self.client.write_request(ask(model), Losses("fuzz", may_drop=True))]
+        side = side_of(wire)
+        self.replies = [side.write_answer(answer(model), "asked")]
+        encoder = side.encoder("asked", want_usage=True)
         self.streams = [b"".join(map(encoder.encode, events(model, 5, 5))) + encoder.finish()]
         for exchange in exchanges():
             if wire_of(exchange) is wire:
@@ -133,7 +138,7 @@ class _Corpus:
 
     def _add(self, exchange: dict[str, Any]) -> None:
         request, reply, stream = exchange["request"], exchange.get("response_json"), exchange.get("response_text")
-        if isinstance(request, dict) and len(self.requests) < 60:
+        if isinstance(request, dict) and len(self.requests) < 60 and self.client is self.codec:
             body = msgspec.json.encode(request)
             if len(body) < 20_000:
                 self.requests.append(body)
@@ -147,8 +152,8 @@ def _request(corpus: _Corpus, chance: random.Random) -> bytes:
     corpus.last = body = _mutated(chance.choice(corpus.requests), chance)
     losses = Losses("fuzz", may_drop=chance.random() < 0.5)
     try:
-        read = corpus.codec.read_request(body, losses, model="m", stream=True)
-        other = chance.choice(PROVIDERS)
+        read = corpus.client.read_request(body, losses, model="m", stream=True)
+        other = chance.choice(PROVIDERS) if corpus.client is corpus.codec else corpus.wire
         read.model = MODELS[other]
         codec_of(other).write_request(read, losses)
         losses.check()
@@ -180,7 +185,9 @@ def _cut_stream(corpus: _Corpus, chance: random.Random) -> bytes:
 
 def _bad_stream(corpus: _Corpus, chance: random.Random) -> bytes:
     data = chance.choice(corpus.streams)
-    if chance.random() < 0.5:
+    if chance.random() < 0.5 and corpus.wire is Wire.Converse:
+        data = _mutated_frames(data, chance)
+    elif chance.random() < 0.5:
         lines = data.split(b"\n")
         places = [n for n, line in enumerate(lines) if line.startswith(b"data: {")]
         for place in chance.sample(places, min(len(places), 2)):
@@ -198,6 +205,15 @@ def _bad_stream(corpus: _Corpus, chance: random.Random) -> bytes:
     if ended and (not again.done or any(isinstance(event, Failed) for event in read)):
         raise AssertionError(f"what was written for {client.wire.value} cannot be read")
     return data
+
+
+def _mutated_frames(data: bytes, chance: random.Random) -> bytes:
+    """A binary stream with some payloads changed, and right lengths and checksums."""
+    found = []
+    for one in Frames().feed(data):
+        names = {name.lstrip(":").replace("-", "_"): text for name, text in one.headers.items()}
+        found.append(frame(_mutated(one.payload, chance) if chance.random() < 0.2 else one.payload, **names))
+    return b"".join(found)
 
 
 def _fed(decoder: StreamDecoder, data: bytes, chance: random.Random) -> list[Event]:
