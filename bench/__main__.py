@@ -3,8 +3,9 @@
 Commands: `http` (gateways side by side), `startup` (import, cold start, memory, sizes), `decision` (cost of choosing
 among many keys), `translation` (cost of translating formats, and what breaks it), `holds` (cost of holding money),
 `faults` (scoreboard of failing keys), `cuts` (streams that break off), `limit-headers` (what is understood of recorded
-limits), `replay` (recorded replies of real providers, judged by the SDKs), `race` (many processes on the same budgets), `soak` (the same while workers and servers are killed), `waiting`
-(overload and fairness of the waiting room), `quota-story` (four accounts over real HTTP, beside LiteLLM's proxy).
+limits), `replay` (recorded replies of real providers, judged by the SDKs), `race` (many processes on the same budgets),
+`soak` (the same while workers and servers are killed), `waiting` (overload and fairness of the waiting room),
+`quota-story` (four accounts over real HTTP, beside LiteLLM's proxy).
 Without a command: `http`. Each prints a table; those that measure speed keep JSON under `.cache/bench/`.
 """
 

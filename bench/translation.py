@@ -25,6 +25,7 @@ from apikeyrouter.wire.codec import codec_of
 from apikeyrouter.wire.facts import Answer, Ask, Event, PartDelta, PartEnded, PartStarted, Role, Text, ToolCall, Turn
 from apikeyrouter.wire.losses import Losses
 from bench import processes, report
+from tests.support.wire_sides import side_of
 
 EXCHANGE_GOAL_US = 150
 EVENT_GOAL_US = 25
@@ -97,7 +98,7 @@ def exchange_us(client: Wire, provider: Wire, rounds: int) -> tuple[int, float]:
     """(bytes in the client's format, microseconds for the request there and the reply back)."""
     ours, theirs = codec_of(client), codec_of(provider)
     body = ours.write_request(ask(MODELS[client]), Losses("bench", may_drop=True))
-    came = theirs.write_answer(answer(MODELS[provider]), "asked")
+    came = side_of(provider).write_answer(answer(MODELS[provider]), "asked")
 
     def once() -> None:
         losses = Losses("bench", may_drop=False)
@@ -113,7 +114,7 @@ def exchange_us(client: Wire, provider: Wire, rounds: int) -> tuple[int, float]:
 def stream_us(client: Wire, provider: Wire, rounds: int) -> float:
     """Microseconds for each event that the provider sends."""
     ours, theirs = codec_of(client), codec_of(provider)
-    first = theirs.encoder("asked", want_usage=True)
+    first = side_of(provider).encoder("asked", want_usage=True)
     sent = [piece for piece in map(first.encode, events(MODELS[provider])) if piece] + [first.finish()]
 
     def once() -> None:
