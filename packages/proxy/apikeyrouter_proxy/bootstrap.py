@@ -188,11 +188,10 @@ async def _begin_beside(proxy: Proxy) -> None:
 
 
 def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
-    json_lines = logs.configure(settings.log_level, settings.log_format)
     metrics = Metrics(None if seat is None else seat.board)
     request_log = logs.RequestLog(
         enabled=settings.log_level in ("DEBUG", "INFO"),
-        json_lines=json_lines,
+        json_lines=logs.configure(settings.log_level, settings.log_format),
         utc_now_iso=lambda: clock.utc_now().isoformat(timespec="milliseconds"),
         write=None if seat is None else logs.write_whole_lines,
     )
