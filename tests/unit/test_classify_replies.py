@@ -248,6 +248,30 @@ def test_every_class_of_a_reply_and_every_dialect_has_a_row_here() -> None:
     assert {row[1] for row in ROWS} == set(DIALECTS)
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (429, "ThrottlingException", F.Rate),
+        (429, "ModelNotReadyException", F.Capacity),
+        (400, "ServiceQuotaExceededException", F.Capacity),
+        (503, "ServiceUnavailableException", F.Capacity),
+        (408, "ModelTimeoutException", F.Timeout),
+        (424, "ModelErrorException", F.Server),
+        (500, "InternalServerException", F.Server),
+        (403, "AccessDeniedException", F.Permission),
+        (403, "UnrecognizedClientException", F.Auth),
+        (403, "ExpiredTokenException", F.Auth),
+        (400, "ValidationException", F.Client),
+        (404, "ResourceNotFoundException", F.Client),
+    ],
+)
+def test_amazon_tells_the_class_in_a_header(status: int, code: str, expected: FailureClass) -> None:
+    failure = reply("bedrock", status, {"message": "no"}, x_amzn_ErrorType=f"{code}:http://internal.amazon.com/coral/")
+    assert (failure.failure_class, failure.code, failure.message) == (expected, code, "no")
+    told = reply("bedrock", status, {"Message": "no"}, x_amzn_errortype=f"com.amazon.coral#{code}")
+    assert (told.failure_class, told.message) == (expected, "no")
+
+
 def test_an_unknown_dialect_is_read_like_any_other() -> None:
     assert reply("never-heard-of", 429, openai(QUOTA, None, "insufficient_quota")).failure_class is F.Balance
 

@@ -115,6 +115,20 @@ def test_a_conversation_with_pictures_and_calls() -> None:
     assert dropped == ["messages[3].is_error", "user"]
 
 
+def test_pictures_of_results_are_told_with_what_the_user_says_next() -> None:
+    picture = Media(MediaKind.Image, url="https://x.example/a.png")
+    turns = (
+        Turn(Role.User, [Text("a")]),
+        Turn(Role.Assistant, [ToolCall("1", "look", "{}")]),
+        Turn(Role.Tool, [ToolResult("1", [picture])]),
+        Turn(Role.User, [Text("so?")]),
+    )
+    result, said = written(asked(*turns))[0]["messages"][2:]
+    assert result == {"role": "tool", "tool_call_id": "1", "content": "(see the next message)"}
+    assert said["role"] == "user"
+    assert [one["type"] for one in said["content"]] == ["image_url", "text"]
+
+
 def test_a_certain_tool_is_demanded_by_giving_it_alone() -> None:
     tools = [Tool("a"), Tool("b")]
     body, dropped = written(asked(tools=tools, tool_choice=ToolChoice("named", "b")))
@@ -295,6 +309,11 @@ def test_a_stream_tells_thoughts_plan_and_calls_in_order() -> None:
         Finished(Stop.Tools),
         UsageTold(Usage(5, 7)),
     ]
+
+
+def test_parts_that_never_stop_end_with_the_message() -> None:
+    events = read(START + part("content-delta", 0, text="x") + sse("message-end", delta={"finish_reason": "COMPLETE"}))
+    assert events[-2:] == [PartEnded(0), Finished(Stop.End)]
 
 
 def test_citations_come_while_their_text_runs() -> None:

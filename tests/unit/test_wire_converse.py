@@ -242,6 +242,18 @@ def test_odd_ids_are_respelt_the_same_for_the_call_and_its_result() -> None:
     assert "|" not in called
 
 
+def test_results_come_before_what_the_user_said_meanwhile() -> None:
+    mark = {"type": "ephemeral"}
+    turns = (
+        Turn(Role.User, [Text("a")]),
+        Turn(Role.Assistant, [ToolCall("1", "look", "{}")]),
+        Turn(Role.User, [Text("hurry", cache=mark)]),
+        Turn(Role.Tool, [ToolResult("1", [Text("x")], cache=mark)]),
+    )
+    blocks = written(asked(*turns, tools=[Tool("look")]))[0]["messages"][2]["content"]
+    assert [next(iter(block)) for block in blocks] == ["toolResult", "cachePoint", "text", "cachePoint"]
+
+
 def test_later_instructions_move_to_the_front_and_that_is_told() -> None:
     body, dropped = written(asked(Turn(Role.User, [Text("a")]), Turn(Role.System, [Text("s")])))
     assert body["system"] == [{"text": "s"}]
@@ -368,6 +380,8 @@ def test_parts_that_never_stop_end_with_the_message() -> None:
     [
         (exception("throttlingException", "slow down"), 429, "throttlingException", "slow down"),
         (exception("modelStreamErrorException", "gone"), 424, "modelStreamErrorException", "gone"),
+        (exception("modelNotReadyException", "soon"), 429, "modelNotReadyException", "soon"),
+        (exception("modelTimeoutException", "late"), 408, "modelTimeoutException", "late"),
         (exception("serviceUnavailableException", ""), 503, "serviceUnavailableException", "with an error"),
         (frame(b"", message_type="error", error_code="Boom", error_message="why"), 500, "Boom", "why"),
         (event("contentBlockDelta", b"{"), 502, None, "cannot be read"),
