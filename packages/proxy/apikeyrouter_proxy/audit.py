@@ -1,11 +1,13 @@
 """Who changed what through the management API: one line per write in the store's event log.
 
-Main entry: `Audit.write`. Law: a line holds ids and facts, never material; it is posted, so it costs the request no
-wait, and what was posted before an awaited write is durable with it.
+Main entry: `Audit.write`. Open dashboards hear of it, too. Law: a line holds ids and facts, never material; it is
+posted, so it costs the request no wait, and what was posted before an awaited write is durable with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import Request
@@ -15,11 +17,12 @@ from apikeyrouter.journal import Journal
 from apikeyrouter_proxy.middleware.guard import principal_of
 from apikeyrouter_proxy.quota_alerts import QUOTA_KINDS
 
-__all__ = ["KINDS", "Audit"]
+__all__ = ["KINDS", "Audit", "EventPage", "kinds_of"]
 
 _ADMIN = (
     "admin.provider.added",
     "admin.provider.removed",
+    "admin.config.reloaded",
     "admin.credential.added",
     "admin.key.added",
     "admin.key.changed",
@@ -64,6 +67,20 @@ KINDS = (*_ADMIN, *_CORE)
 """Every kind of event that the log holds."""
 
 
+def kinds_of(name: str) -> tuple[str, ...]:
+    """The kinds that a name stands for: one of them, or the words that several begin with ("admin", "admin.key",
+    "budget"). Nothing for a name that is unknown."""
+    return (name,) if name in KINDS else tuple(kind for kind in KINDS if kind.startswith(name + "."))
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Events, newest first. `next_before_s`: Unix seconds to ask for the next page with; None when this is the last."""
+
+    events: list[StoredEvent]
+    next_before_s: float | None
+
+
 class Audit:
     """Writes and reads the event log."""
 
@@ -80,11 +97,31 @@ class Audit:
         address = request.client.host if request.client else ""
         document = {"actor": actor.id, "actor_name": actor.name, "address": address, **facts}
         self._store.post(StoreBatch(events=[StoredEvent(self._journal.utc_s(), kind, entity_id, document)]))
+        request.app.state.proxy.live.changed(verb.rpartition(".")[0])
 
-    async def newest(self, kind: str | None, entity_id: str | None, limit: int) -> list[StoredEvent]:
-        """The newest events, newest first; of one kind or about one entity, if given. Raises StateStoreError."""
+    async def newest(
+        self,
+        kinds: Sequence[str],
+        entity_id: str | None,
+        limit: int,
+        *,
+        before_s: float | None = None,
+        after_s: float | None = None,
+    ) -> EventPage:
+        """The newest events of these kinds, newest first; about one entity, before or after a time (Unix seconds), if
+        given. Raises StateStoreError.
+
+        A page ends between two times, so that the next one misses nothing: it is shorter than `limit` where events of
+        one time would be cut apart.
+        """
         found: list[StoredEvent] = []
-        for one in KINDS if kind is None else (kind,):
-            found += await self._store.query_events(StateQuery(one, entity_id=entity_id, limit=limit))
+        for kind in kinds:
+            query = StateQuery(kind, entity_id=entity_id, since_s=after_s, until_s=before_s, limit=limit + 1)
+            found += await self._store.query_events(query)
         found.sort(key=lambda event: event.at_s, reverse=True)
-        return found[:limit]
+        if after_s is not None:
+            found = [event for event in found if event.at_s > after_s]
+        if len(found) <= limit:
+            return EventPage(found, None)
+        whole = [event for event in found[:limit] if event.at_s > found[limit].at_s] or found[:limit]
+        return EventPage(whole, whole[-1].at_s)

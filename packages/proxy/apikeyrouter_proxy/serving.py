@@ -103,7 +103,11 @@ def serve(settings: ProxySettings | None = None, *, on_listening: Told | None = 
             told = Listening(proxy.settings, proxy.notes, port, access.open_mode, access.open_management)
             (on_listening or print_banner)(told)
 
-        startup.run(ProxyServer(uvicorn_config(startup, settings), tell), listener)
+        def hang_up() -> None:
+            app.state.proxy.config.hang_up()
+
+        server = ProxyServer(uvicorn_config(startup, settings), tell, hang_up)
+        startup.run(server, listener)
 
 
 def forbid_core_dumps() -> None:
@@ -227,17 +231,27 @@ class Startup:
 
 
 class ProxyServer(uvicorn.Server):
-    """uvicorn's server that says when it listens, and for which a signal to stop is no failure."""
+    """uvicorn's server that says when it listens, and for which a signal to stop is no failure. `hang_up`: what SIGHUP
+    does while it serves."""
 
-    def __init__(self, config: uvicorn.Config, listening: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, listening: Callable[[], None], hang_up: Callable[[], None] | None = None
+    ) -> None:
         super().__init__(config)
         self.listening = listening
+        self._hang_up = hang_up
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to serve."""
         await super().startup(sockets)
         if self.started:
+            self.catch_hang_ups()
             self.listening()
+
+    def catch_hang_ups(self) -> None:
+        """From now on SIGHUP ends nothing."""
+        if self._hang_up is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._hang_up)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

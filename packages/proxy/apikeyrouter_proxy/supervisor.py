@@ -125,6 +125,7 @@ class _Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop, number)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         listening = await self._prepare()
         try:
             with TemporaryDirectory(prefix="apikeyrouter-") as folder:
@@ -263,6 +264,12 @@ class _Supervisor:
             for worker in self._workers.values():
                 worker.tell(signal.SIGINT)
         self._drain()
+
+    def _hang_up(self) -> None:
+        """SIGHUP: one worker reads the configuration again, and the others hear of it over the store."""
+        serving = next((worker for _, worker in sorted(self._workers.items()) if worker.serves), None)
+        if serving is not None and not self._stopping.is_set():
+            serving.tell(signal.SIGHUP)
 
     def _drain(self) -> None:
         """Asks every worker to end; kills those that take too long."""

@@ -104,6 +104,7 @@ class VirtualKeys:
         self._verified: dict[bytes, Principal] = {}
         self._declared: dict[str, DeclaredKey] = {}
         self._declared_at_s = 0.0
+        self._closed = False
         self._presented: dict[bytes, Principal] = {}
         self.any_created = False
         self.any_admin = False
@@ -119,9 +120,15 @@ class VirtualKeys:
         found = list(declared)
         self._declared = {one.id: one for one in found}
         self._declared_at_s = self._declared_at_s or self._utc_s()
+        self._closed = self._closed or bool(found)
         self._presented = {
             self._digest(_DECLARED, one.secret.reveal_bytes()): _declared_principal(one) for one in found
         }
+        self._changed()
+
+    def end_open_mode(self) -> None:
+        """There was a virtual key once, so callers need one, whatever has become of it."""
+        self._closed = True
         self._changed()
 
     async def refresh(self) -> None:
@@ -261,7 +268,7 @@ class VirtualKeys:
 
     def _changed(self) -> None:
         self._verified.clear()
-        self.any_created = bool(self._rows or self._declared)
+        self.any_created = bool(self._rows or self._declared or self._closed)
         roles = (*(row.role for row in self._rows.values()), *(one.role for one in self._declared.values()))
         self.any_admin = any(role == Role.Admin for role in roles)
 

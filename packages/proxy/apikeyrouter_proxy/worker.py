@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -61,9 +62,15 @@ class _WorkerServer(ProxyServer):
     """uvicorn's server that accepts its share of connections from a socket of several processes."""
 
     def __init__(
-        self, config: uvicorn.Config, listening: Callable[[], None], control: socket.socket, seats: Seats, number: int
+        self,
+        config: uvicorn.Config,
+        listening: Callable[[], None],
+        hang_up: Callable[[], None],
+        control: socket.socket,
+        seats: Seats,
+        number: int,
     ) -> None:
-        super().__init__(config, listening)
+        super().__init__(config, listening, hang_up)
         self._control = control
         self._seats = seats
         self._number = number
@@ -91,6 +98,7 @@ class _WorkerServer(ProxyServer):
         )
         self.servers = [cast("asyncio.base_events.Server", self._listener)]
         self.started = True
+        self.catch_hang_ups()
         self.listening()
 
     async def on_tick(self, counter: int) -> bool:
@@ -138,10 +146,16 @@ def _serve(orders: Orders, listener: socket.socket, control: socket.socket, say:
     folder = Path(orders.folder)
     board = MetricsBoard(folder, board_name(orders.number, os.getpid()))
     seat = Seat(orders.number, board, lambda: say(Word(simulation_over=True)))
-    startup = Startup(create_app(settings, seat=seat))
+    app = create_app(settings, seat=seat)
+    startup = Startup(app)
     config = uvicorn_config(startup, settings)
     control.setblocking(True)
-    server = _WorkerServer(config, lambda: say(Word(ready=True)), control, Seats(seats_file(folder)), orders.number)
+    ready = partial(say, Word(ready=True))
+
+    def hang_up() -> None:
+        app.state.proxy.config.hang_up()
+
+    server = _WorkerServer(config, ready, hang_up, control, Seats(seats_file(folder)), orders.number)
     startup.run(server, listener)
 
 

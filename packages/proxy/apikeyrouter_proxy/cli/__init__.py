@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -22,6 +23,7 @@ from apikeyrouter_proxy.cli import (
     decisions,
     deployments,
     doctor,
+    imports,
     keys,
     models,
     policies,
@@ -52,11 +54,25 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def _whole(
+    version: Annotated[bool, typer.Option("--version", "-V", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    if version:
+        from apikeyrouter import __version__
+
+        sys.stdout.write(f"apikeyrouter {__version__}\n")
+        raise typer.Exit
+
+
 serve.register(app)
 run.register(app)
 sim.register(app)
 simulate.register(app)
 config.register(app)
+imports.register(app)
 keys.register(app)
 credentials.register(app)
 providers.register(app)

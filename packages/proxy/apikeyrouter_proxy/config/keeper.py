@@ -27,7 +27,7 @@ from apikeyrouter_proxy.settings import ProxySettings
 if TYPE_CHECKING:
     from apikeyrouter_proxy.bootstrap import Proxy
 
-__all__ = ["ConfigKeeper", "Reloaded", "read_again"]
+__all__ = ["ConfigKeeper", "Reloaded", "needs_restart", "read_again"]
 
 _log = logging.getLogger("apikeyrouter_proxy.config")
 
@@ -69,6 +69,8 @@ class ConfigKeeper:
         self.owned = Owned(proxy, self.name)
         self._announced = f"config.{self.name}.applied"
         self._heard: bytes | None = None
+        self._hung_up: asyncio.Task[None] | None = None
+        self._again = False
 
     @property
     def layered(self) -> Layered | None:
@@ -93,8 +95,10 @@ class ConfigKeeper:
         """What is done once per start: keys and budgets become those of the file; notes for people. Raises what
         `Owned.reconcile` does."""
         layered = self.layered
+        await self.owned.load()
+        if self.owned.closed:
+            self._proxy.virtual_keys.end_open_mode()
         if layered is None or layered.configuration is None:
-            await self.owned.load()
             return self._left_over()
         done = await self.owned.reconcile(layered.meaning)
         where = layered.configuration.path or "the environment"
@@ -104,6 +108,8 @@ class ConfigKeeper:
     async def join(self) -> None:
         """What every worker does. Raises StateStoreError."""
         await self.owned.load()
+        if self.owned.closed:
+            self._proxy.virtual_keys.end_open_mode()
 
     def _left_over(self) -> list[str]:
         count = len(self.owned.keys) + len(self.owned.budgets)
@@ -158,6 +164,24 @@ class ConfigKeeper:
             _log.warning("Configuration: %s counts after the next start only.", member)
         return found
 
+    def hang_up(self) -> None:
+        """SIGHUP came: the file is read again; what is wrong with it is logged."""
+        self._again = True
+        if self._hung_up is None or self._hung_up.done():
+            self._hung_up = asyncio.get_running_loop().create_task(self._reload_logged(), name="configuration reload")
+
+    async def _reload_logged(self) -> None:
+        while self._again:
+            self._again = False
+            try:
+                await self.reload()
+            except ConfigurationError as error:
+                for fault in error.faults:
+                    _log.error("Configuration: %s", fault)
+                _log.error("Configuration: nothing was changed; the one from before goes on.")
+            except RouterError as error:
+                _log.error("Configuration: not applied, what was done was undone. %s", error.message)
+
     def check(self, settings: ProxySettings) -> Reloaded:
         """What applying these would do. Raises ConfigurationError."""
         return self._check(settings)
@@ -186,7 +210,7 @@ class ConfigKeeper:
         """What is to be done. Raises ConfigFileError for what only a running proxy can know."""
         found = Reloaded(notes=[*settings.warnings, *self._shadowing(settings)])
         found.changes = changes(self.settings, settings)
-        found.restart = [one.where for one in found.changes if _needs_restart(one)]
+        found.restart = [one.where for one in found.changes if needs_restart(one)]
         faults = []
         wanted = {one.id for one in settings.providers} | {"openai"}
         for one in self.settings.providers:
@@ -283,6 +307,7 @@ def _parts(settings: ProxySettings) -> Mapping[str, Any]:
     return {} if known is None else {name: one.model_dump() for name, one in known.file.providers.items()}
 
 
-def _needs_restart(change: Change) -> bool:
+def needs_restart(change: Change) -> bool:
+    """Whether a running proxy cannot take this over."""
     section, _, member = change.where.partition(".")
     return section in _RESTART_SECTIONS or (section == "router" and member in RESTART_FIELDS)

@@ -1,7 +1,7 @@
 """From files to one `Configuration`, or every fault at once.
 
-Main entries: `load_file`, `load_text`, and `Configuration` itself. Files that others `include` are one document in the
-end; each value keeps its place. A file of LiteLLM's is recognised by its shape and translated in memory.
+Main entries: `load_file`, `written_text`, and `Configuration` itself. Files that others `include` are one document in
+the end; each value keeps its place. A file of LiteLLM's is recognised by its shape and translated in memory.
 Laws: nothing is taken from a document with a fault; objects with a fault do not hide faults of others; a name is
 defined once, in whichever file.
 """
@@ -25,7 +25,15 @@ from apikeyrouter_proxy.config.references import References
 from apikeyrouter_proxy.config.tree import BYTES_MAX, read_yaml
 from apikeyrouter_proxy.config.types import ConfigFile
 
-__all__ = ["Configuration", "Written", "load_file", "load_text", "read_files", "typed", "typed_text"]
+__all__ = [
+    "Configuration",
+    "Written",
+    "load_file",
+    "read_files",
+    "typed",
+    "typed_text",
+    "written_text",
+]
 
 _INCLUDES_MAX = 100
 _SCALARS = ("version", "name", "objective", "include")
@@ -87,22 +95,20 @@ class Configuration:
 
 def load_file(path: str | FilePath, environ: Mapping[str, str], faults: Faults) -> Configuration | None:
     """The configuration of a file; None where something is wrong, which `faults` then tell."""
-    return typed(read_files(FilePath(path), faults), environ, faults)
+    return typed(read_files(FilePath(path), faults), References(environ, faults), faults)
 
 
-def load_text(text: str, environ: Mapping[str, str], faults: Faults, name: str = "text") -> Configuration | None:
-    """The configuration of a text that came from elsewhere: its references are not followed, and it includes
-    nothing."""
-    tree = read_yaml(text, name, faults)
-    written = _with_kind(tree, name, faults)
+def written_text(text: str, faults: Faults, name: str = "text") -> Written:
+    """The document of a text that came from elsewhere: it includes nothing."""
+    written = _with_kind(read_yaml(text, name, faults), name, faults)
     if written.tree.pop("include", None) is not None:
         faults.add(("include",), "files are not read for texts that come over the API", "check the file itself")
-    return typed(written, environ, faults, trusted=False)
+    return written
 
 
 def typed_text(text: str, environ: Mapping[str, str], faults: Faults, name: str) -> Configuration | None:
     """The configuration of a text that the operator gave, as a file."""
-    return typed(_with_kind(read_yaml(text, name, faults), name, faults), environ, faults)
+    return typed(_with_kind(read_yaml(text, name, faults), name, faults), References(environ, faults), faults)
 
 
 # -- files ----------------------------------------------------------------------------------------------------------
@@ -201,13 +207,11 @@ def _join(tree: dict[str, Any], more: dict[str, Any], faults: Faults, inner: Fau
 # -- types ----------------------------------------------------------------------------------------------------------
 
 
-def typed(
-    written: Written, environ: Mapping[str, str], faults: Faults, *, trusted: bool = True
-) -> Configuration | None:
+def typed(written: Written, references: References, faults: Faults) -> Configuration | None:
     """The document as types say; None only when not even parts of it could be read. Faults are noted: the caller must
     not use what it gets when there are any."""
     sound = {name: value for name, value in written.tree.items() if value is not None}
-    followed = References(environ, faults, trusted=trusted).resolve(_without_nothing(sound))
+    followed = references.resolve(_without_nothing(sound))
     tree: dict[str, Any] = followed if isinstance(followed, dict) else {}
     for _ in range(100):
         try:

@@ -29,10 +29,11 @@ ACTOR = "configuration file"
 
 
 class _List(msgspec.Struct):
-    """Ids by name."""
+    """Ids by name. `closed`: the file has declared a virtual key at some time, which ended open mode for good."""
 
     keys: dict[str, str] = {}
     budgets: dict[str, str] = {}
+    closed: bool = False
 
 
 class Owned:
@@ -53,6 +54,11 @@ class Owned:
         """Ids of budgets by name."""
         return self._list.budgets
 
+    @property
+    def closed(self) -> bool:
+        """Whether open mode has ended for good."""
+        return self._list.closed
+
     async def load(self) -> None:
         """Reads the list. Raises StateStoreError."""
         stored = await self._proxy.router.state_store.get_setting(self.setting)
@@ -63,6 +69,9 @@ class Owned:
         KeyRegistrationError, BudgetDefinitionError."""
         await self.load()
         done: list[str] = []
+        if meaning.virtual_keys and not self._list.closed:
+            self._list.closed = True
+            await self._save()
         for key in meaning.keys:
             await self._key(key, done)
         for budget in meaning.budgets:

@@ -42,7 +42,7 @@ def provider_of(
     like = str(given.get("like") or name)
     row = find_row(like)
     known = like if like in NATIVE else row.id if row is not None else ""
-    if known in _OWN_ADAPTER and given.get("kind") != "http":
+    if (known in _OWN_ADAPTER or known in NATIVE) and given.get("kind") != "http":
         return Configured(name, _adapter(known, name, given, environ), find_row(known))
     wrong = [f"{member}: means something for Azure OpenAI only" for member in _AZURE if member in given]
     if wrong:
@@ -59,7 +59,7 @@ _AZURE = ("endpoint", "api_version", "deployment", "deployments")
 
 
 def _adapter(known: str, name: str, given: Mapping[str, Any], environ: Mapping[str, str]) -> ProviderAdapter:
-    usable = _OWN_ADAPTER[known]
+    usable = _OWN_ADAPTER.get(known, ("base_url",))
     wrong = [f"{one}: means nothing for {name}, which takes {', '.join(usable)}" for one in given
              if one not in (*usable, "like", "kind", "name", "docs")]  # fmt: skip
     if wrong:

@@ -5,18 +5,20 @@ Main entry: `include_routes`. Access is decided before any of them runs, in `mid
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 __all__ = ["include_routes"]
 
 
 def include_routes(app: FastAPI) -> None:
     """Adds every route and the error answers."""
+    from apikeyrouter_proxy.config.file_law import refuse_changes
     from apikeyrouter_proxy.routes import (
         dashboard,
         errors,
         health,
         management_budgets,
+        management_config,
         management_credentials,
         management_deployments,
         management_keys,
@@ -43,11 +45,12 @@ def include_routes(app: FastAPI) -> None:
         management_policies,
         management_deployments,
         management_webhooks,
+        management_config,
         management_quota,
         management_state,
         dashboard,
         health,
     ):
-        app.include_router(module.router)
+        app.include_router(module.router, dependencies=[Depends(refuse_changes)])
     errors.install(app)
     app.router.redirect_slashes = False

@@ -26,6 +26,7 @@ from apikeyrouter.domain.errors import (
     SystemError,
 )
 from apikeyrouter.domain.resilience.redact import redact
+from apikeyrouter_proxy.config.file_law import DefinedInFileError
 from apikeyrouter_proxy.names import UnknownNameError
 from apikeyrouter_proxy.virtual_keys import VirtualKeyNotFoundError
 from apikeyrouter_proxy.wire.errors import WireError, error_body, of_router_error
@@ -71,6 +72,7 @@ _STATUS: list[tuple[type[RouterError], int, str]] = [
     (UnknownNameError, 404, "not_found"),
     (NotFoundError, 404, "not_found"),
     (ConflictError, 409, "conflict"),
+    (DefinedInFileError, 409, "defined_in_file"),
     (InvalidStateTransitionError, 409, "invalid_state"),
     (KeyRegistrationError, 400, "invalid_key"),
     (BudgetDefinitionError, 400, "invalid_budget"),
