@@ -294,7 +294,7 @@ def _gemini(status: int, body: bytes, *, stream: bool) -> Reading:
         raw = json.loads(part)
         if "error" in raw:
             raise SdkError(200, str(raw["error"]["message"]))
-        if sdk is not None:
+        if sdk is not None and _STRICT[0]:
             sdk.GenerateContentResponse.model_validate(raw)
         chunk = _Gemini.model_validate(raw)
         usage = chunk.usageMetadata or usage

@@ -18,6 +18,7 @@ from apikeyrouter.infrastructure.catalogue.provider_row import ProviderRow
 from apikeyrouter.wire.citations import flat_citation, nested_citation, tier_told
 from apikeyrouter.wire.codec import MalformedError, codec_of
 from apikeyrouter.wire.facts import Answer, Choice, Finished, Stop, Text, ToolCall
+from apikeyrouter.wire.logprobs import tokens_told
 from apikeyrouter.wire.losses import Losses, UntranslatableError, shown
 
 CITED: dict[str, Any] = {"url": "https://a.example", "title": "A", "start_index": 0, "end_index": 2}
@@ -86,6 +87,22 @@ def test_logprobs_that_cannot_be_read_are_none(logprobs: object) -> None:
     told = decoder.feed(b"data: " + json.dumps(chunk).encode() + b"\n\ndata: [DONE]\n\n")
     encoder = codec_of(Wire.Responses).encoder("m", want_usage=True)
     assert b"Hi" in b"".join(map(encoder.encode, told)) + encoder.finish()
+
+
+def test_log_probabilities_go_no_deeper_than_the_format() -> None:
+    deep: Any = "x"
+    for _ in range(900):
+        deep = [deep]
+    good = {"token": "Hi", "logprob": -0.5, "bytes": [72, 105], "top_logprobs": [{"token": "Hi", "logprob": -0.5}]}
+    assert tokens_told([good, 5, None]) == [good]
+    assert tokens_told([{"token": deep, "bytes": deep, "top_logprobs": deep}]) == [{"bytes": [], "top_logprobs": []}]
+    assert tokens_told({"token": "x"}) == []
+
+
+def test_citations_go_no_deeper_than_the_format() -> None:
+    assert nested_citation({"type": "url_citation", "url_citation": {**CITED, "more": [["x"]]}}) == NESTED
+    assert flat_citation({**FILE, "more": {"x": {}}}) == FILE
+    assert flat_citation({**FILE, "filename": []}) is None
 
 
 @pytest.mark.parametrize(("wire", "place"), [

@@ -35,7 +35,9 @@ def flat_citation(one: dict[str, Any]) -> dict[str, Any] | None:
     if members is not None:
         return {"type": _KIND, **members}
     needed = _FLAT_KINDS.get(kind) if isinstance(kind := one.get("type"), str) else None
-    return one if needed is not None and all(name in one for name in needed) else None
+    if needed is None or any(isinstance(one.get(name), dict | list | None) for name in needed):
+        return None
+    return {name: value for name, value in one.items() if not isinstance(value, dict | list)}
 
 
 def tier_told(tier: str | None) -> str | None:
@@ -49,7 +51,7 @@ def _members(one: dict[str, Any], shift: int) -> dict[str, Any] | None:
     inner = one.get(_KIND)
     told = inner if isinstance(inner, dict) else {name: value for name, value in one.items() if name != "type"}
     return {
-        **told,
+        **{name: value for name, value in told.items() if not isinstance(value, dict | list)},
         "url": _word(told.get("url")),
         "title": _word(told.get("title")),
         "start_index": _place(told.get("start_index")) + shift,

@@ -13,6 +13,7 @@ from typing import Any
 
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.wire.facts import Stop
+from apikeyrouter.wire.logprobs import tokens_told
 
 __all__ = ["read_logprobs", "read_stop", "write_stop", "write_usage"]
 
@@ -67,7 +68,8 @@ def read_logprobs(told: object) -> dict[str, Any] | None:
     """The `logprobs` of a choice; None where it has none, or none that can be read."""
     if not isinstance(told, dict):
         return None
-    return told if all(isinstance(told.get(name), list | None) for name in ("content", "refusal")) else None
+    found = {name: tokens_told(told[name]) or None for name in ("content", "refusal") if name in told}
+    return found if any(found.values()) else None
 
 
 def write_stop(stop: Stop | None, *, calls: bool, refused: bool) -> str:

@@ -66,6 +66,10 @@ def _longer(usage: Usage, candidates: int, thoughts: int) -> Usage:
     )
 
 
+_TIERS = ("flex", "priority")
+"""Google's own words; other providers' would mean nothing to its SDK."""
+
+
 class _Modality(msgspec.Struct, gc=False):
     modality: str
     tokenCount: int  # noqa: N815 - Google's name
@@ -92,7 +96,7 @@ def usage_metadata(usage: Usage) -> _Metadata:
         usage.total_tokens,
         usage.cached_input_tokens,
         thoughts_token_count=usage.reasoning_tokens,
-        service_tier=usage.service_tier,
+        service_tier=usage.service_tier if usage.service_tier in _TIERS else "",
     )
     if usage.input_tokens:
         told.prompt_tokens_details = _details(

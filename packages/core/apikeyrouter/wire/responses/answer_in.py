@@ -27,6 +27,7 @@ from apikeyrouter.wire.facts import (
     Text,
     ToolCall,
 )
+from apikeyrouter.wire.logprobs import tokens_told
 from apikeyrouter.wire.losses import shown
 from apikeyrouter.wire.responses.fields import objects
 from apikeyrouter.wire.responses.items_in import read_call, read_thoughts
@@ -130,9 +131,10 @@ def _message(item: dict[str, Any], path: str, logprobs: list[Any] | None) -> lis
     return parts
 
 
-def chat_logprobs(found: Sequence[Any]) -> dict[str, Any] | None:
+def chat_logprobs(found: list[Any]) -> dict[str, Any] | None:
     """Log probabilities in the shape of chat completions; None without any."""
-    return {"content": list(found), "refusal": None} if found else None
+    told = tokens_told(found)
+    return {"content": told, "refusal": None} if told else None
 
 
 def stop_of(reply: Mapping[str, Any], parts: Sequence[Part]) -> Stop:
