@@ -294,7 +294,7 @@ def test_a_sentence_that_counts_from_the_whole_limit_is_understood_in_a_short_bu
     fact = LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 54_100, 5.9, source=Source.ErrorBody)
     refuse(view, fact, LimitFacts(60_000, 5_900, 300, MINUTE_S), retry_s=0.2, now_s=6.0)
     assert (window.burst, window.hidden) == (6_000, 0)
-    assert window.headroom(6.0) == 99  # of 100: a refusal that was not expected asks for more care
+    assert window.headroom(6.0) == 100
 
 
 def test_the_sharpest_refusal_sets_the_horizon() -> None:
@@ -331,14 +331,18 @@ def test_a_horizon_outlives_the_process_that_learned_it() -> None:
     assert view.own[Dimension.Tokens, MINUTE_S].burst == 6_000
 
 
-def test_a_little_is_left_to_others_who_take_from_the_same_pool() -> None:
+def test_what_others_may_have_taken_since_a_reply_was_written_is_left_to_them() -> None:
     window = tokens_window()
     window.observe(LimitFact(Dimension.Tokens, MINUTE_S, 6_000, 5_999, 0.01), mark=0, sent_at_s=0.0, now_s=0.0)
     assert window.refill is Refill.Continuous
-    for foreign_per_s, free in ((0.0, 1_000), (50.0, 950), (90.0, 910), (5_000.0, 400)):
-        window.others.per_s = foreign_per_s
+    window.usual_need = 100.0
+    account = window.account
+    assert isinstance(account, Bucket)
+    # what flowed back in that second, less one request of 100 more than is expected, or all there is
+    for others_per_s, free in ((0.0, 1_100), (50.0, 1_000), (90.0, 900), (5_000.0, 0)):
+        account.others_per_s = others_per_s
         window.account.adjust_used(-10_000, 0.0)
-        window.observe(LimitFact(Dimension.Tokens, MINUTE_S, 6_000, 1_000, 50.0), mark=0, sent_at_s=0.0, now_s=0.0)
+        window.observe(LimitFact(Dimension.Tokens, MINUTE_S, 6_000, 1_000, 50.0), mark=0, sent_at_s=-1.0, now_s=0.0)
         assert window.headroom(0.0) == free
 
 

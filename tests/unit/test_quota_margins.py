@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from random import Random
 from typing import Any
+
+import pytest
 
 from apikeyrouter.domain.ledger.bucket import Bucket
 from apikeyrouter.domain.quota.bursts import CapacityWatch
 from apikeyrouter.domain.quota.facts import MINUTE_S, ChargeRule, Dimension, LimitFact, Refill, Source
 from apikeyrouter.domain.quota.habits import Habits
 from apikeyrouter.domain.quota.limits import KINDS, LIKELY, QuotaWindow
-from apikeyrouter.domain.quota.margins import MISSES, Margin, Others, corrected
+from apikeyrouter.domain.quota.margins import Margin, Others, corrected, steps_of, sure_wanted
 from apikeyrouter.domain.quota.pools import PoolView, QuotaPool
 from apikeyrouter.domain.resilience.durations import LimitFacts
 
@@ -52,53 +55,104 @@ def refuse(view: PoolView, dimension: Dimension, numbers: LimitFacts, retry_s: f
     view.refused([fact], [], NEEDS, sent_at_s=now_s - 0.1, now_s=now_s, numbers=numbers, retry_s=retry_s)
 
 
-def test_a_margin_settles_where_as_few_are_refused_as_wanted() -> None:
-    margin, rng, refused = Margin(), Random(3), 0
+def poisson(mean: float, rng: Random) -> int:
+    """How many come when so many are expected."""
+    count, at = 0, rng.expovariate(1.0)
+    while at < mean:
+        count, at = count + 1, at + rng.expovariate(1.0)
+    return count
+
+
+def test_what_is_left_to_others_is_enough_as_often_as_wanted_and_one_less_would_not_be() -> None:
+    rng = Random(3)
+    for sure in (0.5, 0.86, 0.98):
+        steps = steps_of(sure)
+        for mean in (0.05, 0.4, 1.0, 4.0, 12.0):
+            left = bisect_right(steps, mean)
+            counts = [poisson(mean, rng) for _ in range(4_000)]
+            assert sum(count <= left for count in counts) / 4_000 > sure - 0.03
+            assert left == 0 or sum(count < left for count in counts) / 4_000 < sure + 0.03
+
+
+def test_others_of_whom_half_a_request_is_expected_are_not_waited_for_when_an_even_chance_is_enough() -> None:
+    assert bisect_right(steps_of(0.5), 0.6) == 0
+    assert bisect_right(steps_of(0.5), 0.8) == 1
+
+
+def test_a_refusal_that_counts_is_worth_more_caution_than_one_that_is_free_and_a_short_bucket_less() -> None:
+    counts = sure_wanted(refusals_count=True, lump_share=0.01)
+    assert 0.5 <= sure_wanted(refusals_count=False, lump_share=0.01) < counts < 1.0
+    assert 0.5 <= sure_wanted(refusals_count=True, lump_share=0.5) < counts
+
+
+def test_a_margin_settles_where_as_many_fit_as_wanted_whatever_is_believed_of_others() -> None:
+    margin, rng, fitted = Margin(), Random(5), 0
     for step in range(20_000):
         now_s = float(step)
-        if rng.random() > margin.requests:  # one request takes in what others took: up to one
-            refused += 1
-            margin.missed(now_s, now_s)
+        # others are twice as many as believed: of 0.4 lumps expected, 0.8 come
+        if poisson(0.8, rng) > bisect_right(margin.steps(), 0.4):
+            margin.missed(0.87, now_s, now_s)
         else:
-            margin.fitted(1.0, 100.0)
-    assert 0.9 * MISSES < refused / 20_000 < 1.3 * MISSES
+            fitted += 1
+            margin.fitted(0.87)
+    assert abs(fitted / 20_000 - 0.87) < 0.02
 
 
-def test_requests_that_were_refused_together_count_once_and_the_margin_is_bounded() -> None:
+def test_requests_that_were_refused_together_count_once_and_caution_is_bounded() -> None:
     margin = Margin()
-    margin.missed(1.0, 1.1)
-    once = margin.requests
+    before = margin.sure
+    margin.missed(0.87, 1.0, 1.1)
+    once = margin.sure
     for _ in range(50):
-        margin.missed(1.0, 1.1)
-    assert margin.requests == once
-    margin.missed(1.2, 1.3)
-    assert 0.0 < once < margin.requests
+        margin.missed(0.87, 1.0, 1.1)
+    assert before < margin.sure == once
     for step in range(10_000):
-        margin.missed(2.0 + step, 2.0 + step)
-    assert margin.keep(1.0, 0.0, 1_000.0) == 3.0
-    assert margin.keep(1.0, 0.0, 8.0) == 2.0  # of a small limit a quarter at the most
+        margin.missed(0.87, 2.0 + step, 2.0 + step)
+    assert once < margin.sure < 1.0
+    for _ in range(100_000):
+        margin.fitted(0.87)
+    assert margin.sure == 0.5
 
 
-def test_plenty_ends_a_margin() -> None:
-    margin = Margin()
-    margin.missed(0.0, 0.1)
-    margin.fitted(40.0, 100.0)
-    assert margin.requests > 0.0
-    margin.fitted(60.0, 100.0)
-    assert margin.requests == 0.0
+def test_what_is_left_to_others_is_not_taken_for_what_they_took() -> None:
+    account = Bucket("b", "requests", 100, 1.0, now_s=0.0)
+    account.others_per_s, account.steps = 0.5, steps_of(0.5)
+    assert corrected(account, 50.0, raised=0.3, since_s=0.0, now_s=0.0) == 50.0
+    for second in range(4, 20, 4):  # told exactly what flowed back
+        assert account.free(float(second)) == 50 + second - 2  # two are expected to be gone
+        assert abs(corrected(account, 50.0 + second, raised=0.3, since_s=0.0, now_s=float(second))) < 1e-9
+        assert account.free(float(second)) == 50 + second
 
 
-def test_what_is_kept_back_is_not_taken_for_what_others_took() -> None:
-    account, margin, others = Bucket("b", "requests", 100, 1.0, now_s=0.0), Margin(), Others(0.0)
-    margin.missed(0.0, 0.0)
-    margin.requests = 2.0
-    assert corrected(account, margin, 50.0, usual=1.0, others=others, raised=0.3, now_s=0.0) == 50.0
-    assert account.exact(0.0) == 48.0
-    for second in range(1, 20):  # told exactly what flowed back
-        lost = corrected(account, margin, 50.0 + second, usual=1.0, others=others, raised=0.3, now_s=float(second))
-        assert abs(lost) < 1e-9
-        assert account.exact(float(second)) == 48.0 + second
-    assert corrected(account, margin, 100.0, usual=1.0, others=others, raised=1.0, now_s=60.0) == 0.0
+def test_an_old_word_leaves_what_others_may_have_taken_since() -> None:
+    account = Bucket("b", "tokens", 1_000, 10.0, now_s=0.0)
+    account.others_per_s, account.lump, account.steps = 50.0, 100, steps_of(0.5)
+    corrected(account, 500.0, raised=1.0, since_s=1.0, now_s=0.0)
+    assert account.free(0.0) == 500  # half a request is expected: probably none came
+    corrected(account, 500.0, raised=1.0, since_s=2.0, now_s=0.0)
+    assert account.free(0.0) == 400
+
+
+def test_the_time_when_it_fits_reckons_with_those_who_come_until_then() -> None:
+    account = Bucket("b", "requests", 10, 1.0, now_s=0.0)
+    account.adjust_used(10, 0.0)
+    assert account.free_at_s(3, 0.0) == pytest.approx(3.0, abs=1e-3)
+    account.others_per_s, account.steps = 0.5, steps_of(0.5)
+    at_s = account.free_at_s(3, 0.0)
+    assert at_s is not None
+    assert at_s > 3.5
+    assert (account.free(at_s - 0.01), account.free(at_s)) == (2, 3)
+
+
+def test_others_do_not_shut_a_bucket_that_is_full() -> None:
+    account = Bucket("b", "requests", 10, 1.0, now_s=0.0)
+    account.others_per_s, account.steps = 0.9, steps_of(0.98)
+    assert account.free(3_600.0) == 10
+    account.adjust_used(9, 3_600.0)
+    assert account.free(3_604.0) == 0  # four or five may have come
+    assert account.free(3_700.0) == 10
+    account.others_per_s = 0.0
+    assert account.free(3_702.0) == 10
 
 
 def test_what_others_take_is_learned_a_second_at_a_time_and_never_exceeds_the_limit() -> None:
@@ -112,16 +166,34 @@ def test_what_others_take_is_learned_a_second_at_a_time_and_never_exceeds_the_li
     assert not others.fold(5.0, 0.0, 500.0)
 
 
-def test_a_refusal_widens_the_margin_of_the_limit_that_was_short_and_of_no_other() -> None:
+def test_a_refusal_makes_surer_for_the_limit_that_was_short_and_for_no_other() -> None:
     view, _ = two_pools()
     facts = [
-        LimitFact(Dimension.Requests, MINUTE_S, 60, 0, 60.0),
-        LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 50_000, 10.0),
+        LimitFact(Dimension.Requests, MINUTE_S, 60, 0, 60.0, refill=Refill.Continuous),
+        LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 50_000, 10.0, refill=Refill.Continuous),
     ]
     view.told(facts, [], sent_at_s=0.0, now_s=0.0)
+    before = view.own[TPM].margin.sure
     view.refused(facts, [], NEEDS, sent_at_s=1.0, now_s=1.1)
-    assert view.own[RPM].margin.requests > 0.0
-    assert view.own[TPM].margin.requests == 0.0
+    assert view.own[RPM].margin.sure > before
+    assert view.own[TPM].margin.sure == before
+
+
+def test_whether_refused_requests_count_shows_in_the_wait_they_ask_for() -> None:
+    view, other = two_pools()
+    habits = other.habits
+    view.told([LimitFact(Dimension.Requests, MINUTE_S, 60)], [], sent_at_s=0.0, now_s=0.0)
+    refuse(view, Dimension.Requests, LimitFacts(60, 60, 1, MINUTE_S), 0.9, 1.0)  # a bucket
+    found = [habits.refusals_count]
+    for step in range(20):  # what was there is still there
+        refuse(view, Dimension.Requests, LimitFacts(60, 60, 1, MINUTE_S), 0.5, 2.0 + step)
+    found.append(habits.refusals_count)
+    for step in range(20):  # a wait that is longer than any bucket needs has another reason
+        refuse(view, Dimension.Requests, LimitFacts(60, 60, 1, MINUTE_S), 1.045, 22.0 + step)
+    found.append(habits.refusals_count)
+    for step in range(20):
+        refuse(view, Dimension.Requests, LimitFacts(60, 60, 1, MINUTE_S), 1.0, 42.0 + step)
+    assert [*found, habits.refusals_count] == [True, False, False, True]
 
 
 def test_how_output_is_charged_is_learned_once_for_all_pools_of_a_provider() -> None:

@@ -169,7 +169,7 @@ def test_the_reset_tells_a_token_bucket_from_a_window() -> None:
     assert (bucket.headroom(0.0), rolling.headroom(0.0)) == (59, 59)
     bucket.observe(requests(60, 0, reset_s=60.0), mark=60, sent_at_s=1.0, now_s=1.0)
     rolling.observe(requests(60, 0, reset_s=60.0), mark=60, sent_at_s=1.0, now_s=1.0)
-    assert 26 <= (bucket.headroom(31.0) or 0) <= 30
+    assert 24 <= (bucket.headroom(31.0) or 0) <= 30  # some are left to others, who took so much
     assert rolling.headroom(31.0) == 0
     assert rolling.headroom(63.0) == 60
 

@@ -9,6 +9,8 @@ Laws: the debt is never negative; time that goes back drains nothing; what fits:
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from collections.abc import Sequence
 
 from apikeyrouter.domain.ledger.accounts import Account, Unit
 from apikeyrouter.domain.quota.windows import Total
@@ -20,10 +22,12 @@ _FOREVER = Total()
 
 class Bucket(Account):
     """`limit`: its capacity: what may be taken at once. `rate_per_s`: units that come back a second; set it at any
-    time, after a `refresh`. `others_per_s`: how much of that others are thought to take; `withheld`: what did not come
-    back here for that reason, in all."""
+    time, after a `refresh`. `others_per_s`: how much others are thought to take, unseen, `lump` at a time. `steps`:
+    with so many lumps expected since the provider last told, one more is left to them
+    (`domain.quota.margins.steps_of`). `expected`: units that they are expected to have taken and that did not flow
+    back; `withheld`: those that `used` counts for them."""
 
-    __slots__ = ("_at_s", "_fraction", "others_per_s", "rate_per_s", "withheld")
+    __slots__ = ("_at_s", "_fraction", "expected", "lump", "others_per_s", "rate_per_s", "steps", "withheld")
 
     def __init__(
         self, account_id: str, unit: Unit, limit: int | None, rate_per_s: float, *, hard: bool = True, now_s: float
@@ -31,7 +35,10 @@ class Bucket(Account):
         super().__init__(account_id, unit, limit, _FOREVER, hard=hard, now_s=now_s)
         self.rate_per_s = rate_per_s
         self.others_per_s = 0.0
-        self.withheld = 0.0
+        self.lump = 1
+        self.steps: Sequence[float] = ()
+        self.expected = 0.0
+        self.withheld = 0
         self.rolls_at_s = -math.inf  # every hold looks at the time
         self._at_s = now_s
         self._fraction = 0.0
@@ -42,21 +49,26 @@ class Bucket(Account):
         if elapsed_s <= 0.0:
             return
         self._at_s = now_s
-        debt = self.used + self.held
-        if debt <= 0:
+        debt = self.used + self.held - self.withheld
+        drained = elapsed_s * self.rate_per_s + self._fraction
+        self.expected += elapsed_s * self.others_per_s
+        if debt <= 0 or drained >= debt:
             self.used -= debt
             self._fraction = 0.0
-            return
-        drained = elapsed_s * (self.rate_per_s - self.others_per_s) + self._fraction
-        if self.others_per_s:
-            self.withheld += max(0.0, min(debt, elapsed_s * self.rate_per_s) - min(debt, drained))
-        whole = int(drained)
-        if whole >= debt:
-            self.used -= debt
-            self._fraction = 0.0
+            # what others took flows back too
+            self.expected = max(0.0, self.expected - (drained - max(0, debt)))
         else:
+            whole = int(drained)
             self.used -= whole
             self._fraction = drained - whole
+        if self.expected or self.withheld:
+            self.withhold()
+
+    def withhold(self) -> None:
+        """Leaves to others what they may have taken."""
+        withheld = min(self.lump * bisect_right(self.steps, self.expected / self.lump), self.limit or 0)
+        self.used += withheld - self.withheld
+        self.withheld = withheld
 
     def adjust_used(self, delta: int, now_s: float) -> None:
         """Corrects the debt from outside knowledge: never below zero."""
@@ -64,17 +76,20 @@ class Bucket(Account):
         self.used += max(delta, -(self.used + self.held))
 
     def exact(self, now_s: float) -> float:
-        """What is free, with its fraction; negative where more is held than fits. 0.0 without a limit."""
+        """What is free, with its fraction, and with what is left to others; negative where more is held than fits. 0.0
+        without a limit."""
         self.roll(now_s)
-        return 0.0 if self.limit is None else self.limit - self.used - self.held + self._fraction
+        return 0.0 if self.limit is None else self.limit - self.used - self.held + self.withheld + self._fraction
 
-    def adjust_exact(self, delta: float, now_s: float) -> None:
-        """As `adjust_used`, by a part of a unit too."""
+    def adjust_exact(self, delta: float, now_s: float, *, expected: float = 0.0) -> None:
+        """As `adjust_used`, by a part of a unit too. `expected`: what others may have taken since that was true."""
         self.roll(now_s)
-        debt = max(0.0, self.used + self.held - self._fraction + delta)
+        debt = max(0.0, self.used + self.held - self.withheld - self._fraction + delta)
         whole = math.ceil(debt)
         self.used = whole - self.held
         self._fraction = whole - debt
+        self.withheld, self.expected = 0, expected
+        self.withhold()
 
     def free_at_s(self, need: int, now_s: float) -> float | None:
         """When `need` would fit if nothing more were taken; None: never."""
@@ -85,10 +100,21 @@ class Bucket(Account):
         short = self.used + self.held + need - limit
         if short <= 0:
             return now_s
-        rate_per_s = self.rate_per_s - self.others_per_s
-        if need > limit or rate_per_s <= 0.0:
+        if need > limit or self.rate_per_s <= 0.0:
             return None
-        return now_s + (short - self._fraction) / rate_per_s + 1e-6
+        wait_s = (short - self._fraction) / self.rate_per_s
+        if self.others_per_s:
+            wait_s += self._others_s(wait_s)
+        return now_s + wait_s + 1e-6
+
+    def _others_s(self, wait_s: float) -> float:
+        """How much longer it takes because more has to be left to others meanwhile."""
+        lump, steps, more_s = self.lump, self.steps, 0.0
+        place = bisect_right(steps, self.expected / lump)
+        while place < len(steps) and self.expected + (wait_s + more_s) * self.others_per_s >= lump * steps[place]:
+            place += 1
+            more_s += lump / self.rate_per_s
+        return more_s
 
     def __repr__(self) -> str:
         limit = "-" if self.limit is None else self.limit

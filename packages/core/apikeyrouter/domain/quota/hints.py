@@ -1,7 +1,8 @@
 """What a refusal tells beside its limits: how long to wait, and how much was asked for.
 
 Main entries: `explains`, whether a refusal is reason enough in itself; `learn_from_hint`, which learns from the wait
-whether a limit is a bucket, how output is charged, and over how long the provider really counts.
+whether a limit is a bucket, how output is charged, whether refused requests count, and over how long the provider
+really counts.
 Law: a wait that another limit may be the reason for is no evidence against a bucket.
 """
 
@@ -10,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from apikeyrouter.domain.quota.bursts import agrees_with_a_bucket, horizon_of
-from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension, LimitFact, Source
+from apikeyrouter.domain.quota.bursts import agrees_with_a_bucket, horizon_of, left_by
+from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension, LimitFact, Refill, Source
 from apikeyrouter.domain.quota.habits import Habits
 from apikeyrouter.domain.quota.learning import PLENTY_RATIO, RefusalLearner
 from apikeyrouter.domain.quota.limits import KINDS, QuotaWindow
@@ -66,6 +67,8 @@ def learn_from_hint(
         if numbers is not None:
             window.asked(numbers.requested, needs)
             view.habits.learned(window, now_s)
+            if window.dimension is Dimension.Requests and window.refill is Refill.Continuous:
+                view.habits.refused(left_by(1, retry_s, window.rate_per_s))
         need = needs[KINDS[fact.dimension]] if numbers is None else numbers.requested
         short = window.burst is not None and not window.hidden
         left = window.left_of(fact.remaining) if short else fact.remaining

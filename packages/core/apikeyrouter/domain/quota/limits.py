@@ -57,9 +57,6 @@ UNSEEN_SHARE = 0.7
 """Where replies do not say what is left, only refusals tell what others take, and so much of it is believed: who
 believes too much is never refused, and never learns better."""
 
-TOKENS_SHARE = 0.5
-"""Of a usual request, for the margin where tokens are counted: most requests are smaller than the mean."""
-
 _PARTS = 60
 
 
@@ -78,7 +75,7 @@ class QuotaWindow:
     `exhaustion`: what is foreseen, where `Foresight` watches it. `usual_need`: units of a usual request. `lost`: units
     that went beyond what was held here, in all. `burst`: what fits at once, where that is less than the limit (see
     `domain.quota.bursts`). `hidden`: how much of what is told to remain can therefore not be taken. `others`: what
-    others take. `margin`: what is kept back for that."""
+    others take. `margin`: how sure a request must be to fit beside them."""
 
     __slots__ = (
         "_against", "_by_hint", "_seen_mark", "_share", "_shown", "_told_most", "_watch",
@@ -221,10 +218,11 @@ class QuotaWindow:
         observed: float = remaining - ahead
         gap: float
         if isinstance(account, Bucket):
-            observed += self._fraction(fact, remaining) + (now_s - sent_at_s) * (self.rate_per_s - self.foreign_per_s)
-            usual = self.usual_need * (1.0 if self.dimension is Dimension.Requests else TOKENS_SHARE)
+            age_s = now_s - sent_at_s
+            observed += self._fraction(fact, remaining) + age_s * self.rate_per_s
             observed = max(0.0, min(observed, capacity))
-            gap = corrected(account, self.margin, observed, usual=usual, others=self.others, raised=raised, now_s=now_s)
+            account.lump, account.steps = max(1, round(self.usual_need)), self.margin.steps()
+            gap = corrected(account, observed, raised=raised, since_s=age_s, now_s=now_s)
         else:
             gap = max(0, capacity - account.used - account.held) - max(0, min(observed, capacity))
             gap = gap if gap >= 0 or raised == 1.0 else min(-1, int(gap * raised))
@@ -232,15 +230,8 @@ class QuotaWindow:
         if self.charging is not None and self.refill is Refill.Continuous and fact.source is Source.Header:
             self._charged(self.charging, self.charging.observe(remaining, capacity, self.rate_per_s, sent_at_s))
         if self.observed_at_s is not None:
-            withheld = 0.0
-            if isinstance(account, Bucket):
-                withheld, account.withheld = account.withheld, 0.0
-            self.lost += gap + withheld
-            if (
-                self.period_s
-                and self.others.fold(gap + withheld, self.rate_per_s, now_s)
-                and isinstance(account, Bucket)
-            ):
+            self.lost += gap
+            if self.period_s and self.others.fold(gap, self.rate_per_s, now_s) and isinstance(account, Bucket):
                 account.others_per_s = self.foreign_per_s * (1.0 if self._told_most else UNSEEN_SHARE)
         else:
             self.others.begin(now_s)

@@ -1,72 +1,94 @@
-"""What others take from a limit unseen, and what is kept back because they may have taken it when a request arrives.
+"""What others take from a limit unseen, and how much is left to them because they may have taken it by now.
 
-What a reply says is old when the next request comes: others took some, what it needs was a guess, numbers were rounded.
-Close to the limit each unit too many is a refusal. `Margin` finds out how much must be kept back so that about `MISSES`
-of the requests are refused: each unexpected refusal widens it, each request that was let in narrows it a little (the
-step of adaptive conformal inference: Gibbs and Candes, "Adaptive Conformal Inference Under Distribution Shift", 2021).
-Once there is plenty it begins anew: a margin that stood from the start would cost every burst what it could take at
-once, and the first refusals of a long drought are few (`python -m bench.quota_grid`: kept through quiet times, it cost
-the code trace 2 to 8 points of success, begun anew nothing).
-Laws: it is never negative, and bounded; where nothing is refused, nothing is kept back.
+What a reply says is old when the next request comes. Others take whole requests (`Bucket.lump`) at random times, so
+what they took since is a Poisson number of lumps. A request is sent as soon as it fits with probability `Margin.sure`:
+with few lumps expected that is at once, where subtracting the mean would only wait for others to come. How sure it
+should be is the ratio of two losses: `sure_wanted`. What is believed of others is never quite right, so `sure` itself
+is corrected by what happens close to the limit (the step of adaptive conformal inference: Gibbs and Candes, "Adaptive
+Conformal Inference Under Distribution Shift", 2021).
+Laws: nothing is left where nobody else was seen; `sure` is bounded; requests that were refused together count once.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 from apikeyrouter.domain.ledger.bucket import Bucket
 
-__all__ = ["MISSES", "Margin", "Others", "corrected"]
+__all__ = ["Margin", "Others", "corrected", "steps_of", "sure_wanted"]
 
-MISSES = 0.02
-"""The share of requests that a limit may refuse although they were thought to fit."""
+_WAIT_LOSS, _WAIT_LOSS_SHORT = 0.15, 1.0
+"""What it costs to wait for one more lump to flow back, in requests: others may take it first, and a queue has a
+deadline; and the second times the lump's share of what fits at once, for a short bucket runs over sooner. A first of
+0.33 refuses 4.4 of 100 requests of the code trace (80 % load, refusals count) where 0.18 refuses 2.0, and
+serves 0.1 % more; on the chat trace at 95 % load 6.6 and 2.1, and serves 0.6 % less (`python -m bench.quota_grid`)."""
 
-_WIDER = 0.05
-"""Usual requests more to keep back after a refusal. More loses bursts, whose few refusals say little."""
+_REFUSAL_LOSS, _FREE_REFUSAL_LOSS = 1.0, 0.4
+"""What a refusal costs, in requests: its share of the limit where refused requests count, else a second send later."""
 
-_NARROWER = _WIDER * MISSES / (1.0 - MISSES)
-_REQUESTS_MAX = 3.0
-_SHARE_MAX = 0.25
-"""Of what fits at once."""
+_SURE_MIN, _SURE_MAX = 0.5, 0.98
+_GAIN = 0.02
+_ROUNDED = 50
+"""`sure` in so many parts: few different steps need to be worked out."""
 
-_PLENTY_RATIO = 0.5
+_STEPS = 60
+"""Lumps that are told apart; nobody waits so long without a word."""
 
 FOREIGN_TAU_S = 20.0
 FOREIGN_SHARE_MAX = 0.9
-FOREIGN_AHEAD_S, FOREIGN_AHEAD_SHARE = 1.0, 0.1
-"""What others usually take in so long is left to them, up to this share of what fits at once: they come in lumps, and a
-reply is old when it is read. More refuses less upstream and serves less: 2 s cost 0.8 points of success on the code
-trace at 95 % load with a quarter of it unseen (`python -m bench.quota_grid`, one seed)."""
+
+
+def sure_wanted(*, refusals_count: bool, lump_share: float) -> float:
+    """The probability (0..1) of fitting from which sending is worth more than waiting: p x wait loss = (1 - p) x
+    refusal loss. `lump_share`: a usual request's share (0..1) of what fits at once."""
+    loss = _REFUSAL_LOSS if refusals_count else _FREE_REFUSAL_LOSS
+    return max(_SURE_MIN, loss / (loss + _WAIT_LOSS + _WAIT_LOSS_SHORT * min(1.0, lump_share)))
 
 
 class Margin:
-    """Of one limit. `requests`: how many usual ones are kept back; `kept`: units that are left out of what is believed
-    to be there."""
+    """Of one limit. `sure`: the probability with which a request shall fit by what is believed of others, so that as
+    many really fit as are wanted."""
 
-    __slots__ = ("_missed_at_s", "kept", "requests")
+    __slots__ = ("_missed_at_s", "sure")
 
     def __init__(self) -> None:
-        self.requests = 0.0
-        self.kept = 0.0
+        self.sure = sure_wanted(refusals_count=True, lump_share=0.0)
         self._missed_at_s = float("-inf")
 
-    def missed(self, sent_at_s: float, now_s: float) -> None:
-        """A request was refused that was thought to fit. Those sent before the last of these was known teach nothing
-        more."""
+    def missed(self, wanted: float, sent_at_s: float, now_s: float) -> None:
+        """A request was refused that was thought to fit; `wanted`: see `sure_wanted`. Those sent before the last of
+        these was known teach nothing more."""
         if sent_at_s >= self._missed_at_s:
             self._missed_at_s = now_s
-            self.requests = min(_REQUESTS_MAX, self.requests + _WIDER)
+            self.sure = min(_SURE_MAX, self.sure + _GAIN * wanted)
 
-    def fitted(self, left: float, capacity: float) -> None:
-        """A request was let in, and `left` of `capacity` remained."""
-        if self.requests:
-            self.requests = 0.0 if left > _PLENTY_RATIO * capacity else max(0.0, self.requests - _NARROWER)
+    def fitted(self, wanted: float) -> None:
+        """A request was let in, and not one more would have been."""
+        self.sure = max(_SURE_MIN, self.sure - _GAIN * (1.0 - wanted))
 
-    def keep(self, usual: float, others: float, capacity: float) -> float:
-        """The units to keep back from now on. `usual`: what a request usually takes; `others`: what those who are not
-        seen are expected to have taken by now."""
-        self.kept = min(self.requests * usual + others, _SHARE_MAX * capacity)
-        return self.kept
+    def steps(self) -> tuple[float, ...]:
+        """For `Bucket.steps`."""
+        return steps_of(round(self.sure * _ROUNDED) / _ROUNDED)
+
+
+@lru_cache(maxsize=_ROUNDED)
+def steps_of(sure: float) -> tuple[float, ...]:
+    """With how many lumps expected (of a Poisson process) one more has to be left, for what is left to be enough with
+    probability `sure` (0..1, not included): the k-th is the mean m with P(N < k) = `sure`, by bisection."""
+    return tuple(_mean_of(count, sure) for count in range(1, _STEPS + 1))
+
+
+def _mean_of(count: int, sure: float) -> float:
+    low, high = 0.0, 4.0 * _STEPS
+    for _ in range(50):
+        mean = (low + high) / 2
+        term = total = math.exp(-mean)
+        for one in range(1, count):
+            term *= mean / one
+            total += term
+        low, high = (mean, high) if total > sure else (low, mean)
+    return low
 
 
 class Others:
@@ -98,16 +120,10 @@ class Others:
         return True
 
 
-def corrected(
-    account: Bucket, margin: Margin, observed: float, *, usual: float, others: Others, raised: float, now_s: float
-) -> float:
-    """From now on a bucket is thought to hold what was `observed`, less the margin; where that is more than was
-    thought, by the share `raised` of the difference. What it had lost meanwhile, unexpectedly: the margin is no loss,
-    or what is kept back would be taken for what others took. `usual`: units of a usual request."""
-    capacity, free = float(account.limit or 0), max(0.0, account.exact(now_s))
-    lost = min(capacity, free + margin.kept) - observed
-    # others come in lumps, and by now one may have
-    ahead = min(FOREIGN_AHEAD_S * others.per_s, FOREIGN_AHEAD_SHARE * capacity)
-    gap = free - max(0.0, observed - margin.keep(usual, ahead, capacity))
-    account.adjust_exact(gap if gap > 0 else gap * raised, now_s)
+def corrected(account: Bucket, observed: float, *, raised: float, since_s: float, now_s: float) -> float:
+    """From now on a bucket is thought to hold what was `observed`; where that is more than was thought, by the share
+    `raised` of the difference; less what others may have taken in `since_s`, the age of the word. What it had lost
+    meanwhile, unseen: what was left to others is no loss."""
+    lost = max(0.0, account.exact(now_s)) - observed
+    account.adjust_exact(lost if lost > 0 else lost * raised, now_s, expected=since_s * account.others_per_s)
     return lost

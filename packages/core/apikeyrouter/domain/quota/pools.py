@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.keys.record import KeyRecord
 from apikeyrouter.domain.ledger.accounts import Account
+from apikeyrouter.domain.ledger.bucket import Bucket
 from apikeyrouter.domain.models.quota_state import CapacityState
 from apikeyrouter.domain.quota.exhaustion import Exhaustion
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, Dimension, LimitDialect, LimitFact, Source
@@ -20,6 +21,7 @@ from apikeyrouter.domain.quota.habits import Habits
 from apikeyrouter.domain.quota.hints import explains, learn_from_hint
 from apikeyrouter.domain.quota.learning import RefusalLearner
 from apikeyrouter.domain.quota.limits import KINDS, LIKELY, QuotaWindow, period_name
+from apikeyrouter.domain.quota.margins import sure_wanted
 from apikeyrouter.domain.quota.shared_limits import Lend, SharedLimit, shared_of
 from apikeyrouter.domain.resilience.durations import LimitFacts
 
@@ -201,7 +203,8 @@ class PoolView:
                     window.account.taken = twin.account.taken
                     window.observe(fact, mark=mark, sent_at_s=sent_at_s, now_s=now_s)
                     continue
-            _judge_margin(window, fact.remaining, missed, sent_at_s, now_s)
+            if fact.remaining is not None:
+                _judge_margin(window, fact.remaining, self.pool.habits, missed, sent_at_s, now_s)
             before = window.limit, window.kind, window.counted, window.refill
             window.observe(fact, mark=marks.get(id(window.account)), sent_at_s=sent_at_s, now_s=now_s)
             if before[1] != window.kind or before[3] is not window.refill:
@@ -369,15 +372,20 @@ class Pools:
 
 
 def _judge_margin(
-    window: QuotaWindow, remaining: int | None, missed: Sequence[int] | None, sent_at_s: float, now_s: float
+    window: QuotaWindow, remaining: int, habits: Habits, missed: Sequence[int] | None, sent_at_s: float, now_s: float
 ) -> None:
-    """Whether what is kept back is enough. `missed`: what a refused request needed; None: it was let in."""
-    if remaining is not None:
-        left = window.left_of(remaining)
-        if missed is None:
-            window.margin.fitted(left, window.capacity or 0)
-        elif left < missed[window.kind]:
-            window.margin.missed(sent_at_s, now_s)
+    """Whether enough is left to others. `missed`: what a refused request needed; None: it was let in."""
+    account = window.account
+    if not isinstance(account, Bucket):
+        return
+    left = window.left_of(remaining)
+    if left >= (account.lump if missed is None else missed[window.kind]):
+        return
+    wanted = sure_wanted(refusals_count=habits.refusals_count, lump_share=account.lump / max(1, window.capacity or 1))
+    if missed is None:
+        window.margin.fitted(wanted)
+    else:
+        window.margin.missed(wanted, sent_at_s, now_s)
 
 
 def _covered(shared: QuotaWindow, own: QuotaWindow | None) -> bool:
