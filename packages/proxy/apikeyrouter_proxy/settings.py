@@ -284,6 +284,9 @@ def _router_config(env: Mapping[str, str], faults: list[str]) -> dict[str, str]:
     timeout = unquoted(env.get("REQUEST_TIMEOUT", ""))
     if timeout:
         config.setdefault("request_timeout_s", timeout)
+    retries = unquoted(env.get("MAX_RETRY", ""))
+    if retries:
+        config.setdefault("attempts_max", str(int(retries) + 1) if retries.isdecimal() else retries)
     try:
         RouterSettings(**config, log_level="INFO")
     except ConfigurationError as error:

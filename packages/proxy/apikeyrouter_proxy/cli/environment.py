@@ -12,7 +12,7 @@ from pathlib import Path
 
 from apikeyrouter_proxy.cli.failures import USAGE, CliError
 
-__all__ = ["ADMIN_KEY_NAMES", "CLIENT_KEY_NAME", "URL_NAME", "dotenv_path", "proxy_url", "read_environ"]
+__all__ = ["ADMIN_KEY_NAMES", "CLIENT_KEY_NAME", "URL_NAME", "dotenv_path", "proxy_url", "read_environ", "with_file"]
 
 URL_NAME = "APIKEYROUTER_URL"
 CLIENT_KEY_NAME = "APIKEYROUTER_KEY"
@@ -42,6 +42,31 @@ def read_environ(env_file: Path | None = None) -> dict[str, str]:
             raise CliError(f"{path} cannot be read ({type(fault).__name__}): make it a UTF-8 file of yours.") from None
         read = {name: value for name, value in values.items() if value is not None}
     return {**read, **os.environ}
+
+
+def with_file(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment with the configuration file's address and admin key below it, so that commands find the proxy
+    that the file configures. A file that cannot be read is `serve`'s and `config check`'s business, and counts as none."""
+    path = Path(environ.get("APIKEYROUTER_CONFIG", "").strip() or "apikeyrouter.yaml").expanduser()
+    if not path.is_file():
+        return dict(environ)
+    from apikeyrouter_proxy.config.faults import Faults
+    from apikeyrouter_proxy.config.references import References
+    from apikeyrouter_proxy.config.tree import read_yaml
+
+    faults = Faults()
+    try:
+        tree = read_yaml(path.read_text(encoding="utf-8-sig"), str(path), faults)
+    except (OSError, UnicodeDecodeError):
+        return dict(environ)
+    server = tree.get("server") if isinstance(tree, dict) else None
+    found = dict(environ)
+    names = {"port": ("PROXY_PORT", "PORT"), "host": ("PROXY_HOST",), "admin_key": ADMIN_KEY_NAMES}
+    for member, variables in names.items():
+        value = server.get(member) if isinstance(server, dict) else None
+        if value is not None and not any(found.get(name, "").strip() for name in variables):
+            found[variables[0]] = str(References(environ, faults).resolve(value, ("server", member)))
+    return found
 
 
 def proxy_url(environ: Mapping[str, str]) -> str:

@@ -26,6 +26,7 @@ from apikeyrouter_proxy.cli.environment import (
     dotenv_path,
     proxy_url,
     read_environ,
+    with_file,
 )
 from apikeyrouter_proxy.cli.failures import CliError
 from apikeyrouter_proxy.cli.http import Answer, Unreachable
@@ -42,7 +43,7 @@ class Where:
     def __init__(self, url: str | None = None, store: str | None = None, env_file: Path | None = None) -> None:
         self.store = store
         self.env_file = env_file
-        self.environ = read_environ(env_file)
+        self.environ = with_file(read_environ(env_file))
         self.url = url or self.environ.get(URL_NAME, "").strip() or None
         if url and store:
             raise CliError("Give --url or --store: a running proxy has its own store.", 2)

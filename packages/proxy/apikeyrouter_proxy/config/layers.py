@@ -27,8 +27,8 @@ __all__ = ["FILE", "FROZEN", "NAME", "TEXT", "VARIABLES", "Layered", "Origin", "
 NAME = "apikeyrouter.yaml"
 FILE = "APIKEYROUTER_CONFIG"
 TEXT = "APIKEYROUTER_CONFIG_YAML"
-FROZEN = "APIKEYROUTER_CONFIG_FROZEN"
-"""What a worker is given in place of files. It is never read from the process's environment."""
+FROZEN = "frozen configuration"
+"""What a worker is given in place of files: no name that the process's environment could have."""
 
 _ADMIN = ("APIKEYROUTER_ADMIN_KEY", "MANAGEMENT_API_KEY", "APIKEYROUTER_MANAGEMENT_API_KEY")
 VARIABLES: dict[Path, tuple[str, ...]] = {
@@ -54,6 +54,7 @@ VARIABLES: dict[Path, tuple[str, ...]] = {
     ("webhook", "allow_private"): ("APIKEYROUTER_WEBHOOK_ALLOW_PRIVATE",),
     ("providers", "openai", "base_url"): ("OPENAI_BASE_URL",),
     **{("router", name): (f"APIKEYROUTER_{name.upper()}",) for name in ROUTER_FIELDS},
+    ("router", "attempts_max"): ("APIKEYROUTER_ATTEMPTS_MAX", "MAX_RETRY"),
     ("objective",): ("APIKEYROUTER_DEFAULT_OBJECTIVE",),
     ("router", "request_timeout_s"): ("APIKEYROUTER_REQUEST_TIMEOUT_S", "REQUEST_TIMEOUT"),
 }

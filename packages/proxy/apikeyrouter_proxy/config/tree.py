@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml  # type: ignore[import-untyped] # its types are a distribution of their own; only this module needs it
+import yaml
 
 from apikeyrouter_proxy.config.faults import Faults, Path, Place
 
@@ -87,11 +87,16 @@ class _Builder:
                 self._faults.found.append(_fault(self._file, place.line - 1, place.column - 1, "holds too much"))
                 self._count = _VALUES_MAX + 1
             return None
+        if not node.tag.startswith(_TAG) or (
+            not isinstance(node, yaml.ScalarNode) and node.tag not in (_TAG + "map", _TAG + "seq")
+        ):
+            self._faults.add(path, f"has the unknown tag {node.tag}", "leave it out")
+            return None
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(one, (*path, number), depth + 1) for number, one in enumerate(node.value)]
-        return self._scalar(node, path)
+        return self._scalar(node)
 
     def _mapping(self, node: Any, path: Path, depth: int) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -128,11 +133,9 @@ class _Builder:
                 self._faults.names[(*path, name)] = self._place(name_node)
                 found[name] = self.build(value_node, (*path, name), depth + 1)
 
-    def _scalar(self, node: Any, path: Path) -> Any:
+    @staticmethod
+    def _scalar(node: Any) -> Any:
         text: str = node.value
-        if not node.tag.startswith(_TAG):
-            self._faults.add(path, f"has the unknown tag {node.tag}", "leave it out")
-            return None
         if node.style in _QUOTED or node.tag == _TAG + "binary":
             return text
         if text in _WORDS:
