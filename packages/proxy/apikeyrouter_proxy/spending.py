@@ -22,7 +22,7 @@ from apikeyrouter.domain.cost.prices import to_decimal_usd
 from apikeyrouter.domain.interfaces.shared_ledger import UsageRow
 from apikeyrouter_proxy.budget_forms import money
 
-__all__ = ["GROUPS", "Interval", "Sums", "group_of", "interval", "report_rows", "to_csv"]
+__all__ = ["GROUPS", "Interval", "Sums", "group_of", "interval", "report_rows", "tagged_rows", "to_csv"]
 
 GROUPS = {
     "provider": "provider_id",
@@ -156,6 +156,11 @@ def report_rows(
     found = sorted(groups.items(), key=lambda item: (-item[1].cost_nano_usd, -item[1].requests, item[0]))
     found.sort(key=lambda item: [item[0][index] for index in times])
     return found, total
+
+
+def tagged_rows(rows: Iterable[UsageRow], tag: str) -> list[UsageRow]:
+    """The rows that carry a tag, as "name=value"."""
+    return [row for row in rows if tag in _tags(row.tags)]
 
 
 def _tags(text: str) -> list[str]:

@@ -8,12 +8,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from apikeyrouter.domain.cost.prices import to_decimal_usd
+from apikeyrouter.domain.cost.prices import to_decimal_usd, to_nano_usd
+from apikeyrouter.domain.interfaces.shared_ledger import LedgerEntry, UsageQuery
+from apikeyrouter.domain.ledger.lease_rules import ALERT_PERCENTS
 from apikeyrouter.domain.models.budget import Budget, BudgetCheck, BudgetScope, EnforcementMode, TimeWindow
 from apikeyrouter.intents import intent_of
+from apikeyrouter_proxy.budget_course import counted, course, period_start, project
 from apikeyrouter_proxy.budget_forms import Dollars, Limit, Period, Zone, money
 from apikeyrouter_proxy.names import Names, scope_id_of
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
+from apikeyrouter_proxy.spending import tagged_rows
 
 __all__ = ["BudgetView", "router"]
 
@@ -21,6 +25,32 @@ router = APIRouter(prefix="/api/v1/budgets", tags=["budgets"])
 
 _INTENT_FIELDS = frozenset({"model", "messages", "provider_id", "parameters", "timeout_s"})
 _LIMIT = "US dollars per period, above zero: 10, 10.50 or $10; counted in billionths of a dollar."
+
+_COURSE_ENTRIES = 5_000
+_ENTRIES_MAX = 10_000
+_SCOPED_BY = {
+    BudgetScope.PerProvider: "provider_id",
+    BudgetScope.PerKey: "key_id",
+    BudgetScope.PerRoute: "model",
+    BudgetScope.PerVirtualKey: "virtual_key_id",
+    BudgetScope.PerTeam: "team",
+}
+"""Scopes and the field of the hourly sums that says the same."""
+
+
+class ProjectionView(BaseModel):
+    """Where spend ends up if it goes on at its mean rate so far: a straight line, which knows no nights or weekends.
+    Amounts are US dollars."""
+
+    at: datetime | None = Field(
+        description="The end of the period; of a rolling budget that is younger than its period, when it is as old. "
+        "None: it has no end, or the spend of an older rolling budget stays what it is."
+    )
+    spend_at_end: Dollars | None = Field(description="Spent by then; None for a total.")
+    runs_out_at: datetime | None = Field(
+        description="When the limit is reached; None: not before `at`, not in ten years, or it is reached already."
+    )
+    based_on_s: float = Field(description="Seconds of spending that this is taken from; more is surer.")
 
 
 class BudgetView(Budget):
@@ -34,6 +64,27 @@ class BudgetView(Budget):
     remaining: Dollars = Field(description="limit_amount - current_spend - held, not below zero.")
     used_ratio: float = Field(description="current_spend / limit_amount; above 1 after an overrun.")
     scope_name: str | None = Field(description="What it covers as people call it: a key's label, a virtual key's name.")
+    period_start: datetime = Field(description="From when on spend counts now; a total's creation.")
+    projection: ProjectionView
+    thresholds: list[int] = Field(description="Percentages of the limit at which it is told, once each per period.")
+    passed: list[int] = Field(description="Those that were passed in the running period.")
+
+
+class CoursePoint(BaseModel):
+    """A moment of a period."""
+
+    at: datetime
+    spent: Dollars = Field(description="US dollars spent in the period by then.")
+
+
+class BudgetCourse(BaseModel):
+    """How a budget's spend came about in its running period: from nothing to what is spent now."""
+
+    budget: BudgetView
+    points: list[CoursePoint] = Field(description="In the order of time, at most 200.")
+    exact_since: datetime | None = Field(
+        description="Before this, points follow the hourly sums of the spend report; None: all are the ledger's own."
+    )
 
 
 class NewBudget(Body):
@@ -105,8 +156,8 @@ async def list_budgets(
     if scope is not None and scope_id is not None:
         scope_id = await scope_id_of(proxy, scope, scope_id)
     budgets = await proxy.router.cost_controller.list_budgets(scope, scope_id)
-    names = await Names.of(proxy)
-    return page_of([_view(budget, names) for budget in budgets])
+    names, now = await Names.of(proxy), proxy.clock.utc_now()
+    return page_of([_view(budget, names, now) for budget in budgets])
 
 
 @router.post("", status_code=201, summary="Create a budget")
@@ -142,7 +193,8 @@ async def check_budget(proxy: RunningProxy, body: CheckBody) -> CheckView:
         tags["virtual_key"] = names.virtual_key(tags["virtual_key"])
     key_id = names.key(body.key_id) if body.key_id else None
     check = await proxy.router.cost_controller.check_budget(intent, body.provider_id, key_id, tags=tags)
-    shown = {**check.model_dump(exclude={"budgets"}), "budgets": [_view(budget, names) for budget in check.budgets]}
+    now = proxy.clock.utc_now()
+    shown = {**check.model_dump(exclude={"budgets"}), "budgets": [_view(one, names, now) for one in check.budgets]}
     return CheckView(**shown)
 
 
@@ -154,23 +206,44 @@ async def show_budget(proxy: RunningProxy, budget_id: str) -> BudgetView:
 
 @router.get("/{budget_id}/entries", summary="Show a budget's ledger")
 async def list_entries(
-    proxy: RunningProxy, budget_id: str, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000
+    proxy: RunningProxy,
+    budget_id: str,
+    limit: Annotated[int, Query(ge=1, le=_ENTRIES_MAX)] = 1000,
+    offset: Annotated[int, Query(ge=0, le=_ENTRIES_MAX)] = 0,
 ) -> Page[EntryView]:
-    """What was charged to a budget, newest first. Per period, the amounts add up to what it has spent."""
-    found = await proxy.router.cost_controller.query_entries(budget_id, limit)
+    """What was charged to a budget, newest first; the newest 10,000 lines. Per period, the amounts add up to what it
+    has spent. `total` counts the lines that there are up to the next page: while it is above `offset` and the number of
+    rows, there are more."""
+    found = await proxy.router.cost_controller.query_entries(budget_id, min(offset + limit + 1, _ENTRIES_MAX))
     if not found:
         await proxy.router.cost_controller.get_budget(budget_id)
-    return page_of(
-        [
-            EntryView(
-                at=datetime.fromtimestamp(entry.at_s, UTC),
-                window=datetime.fromtimestamp(entry.window, UTC) if entry.window else None,
-                kind=entry.kind,
-                amount=to_decimal_usd(entry.amount),
-                worker_id=entry.worker_id,
-            )
-            for entry in found
-        ]
+    return Page(data=[_entry(entry) for entry in found[offset : offset + limit]], total=len(found))
+
+
+@router.get("/{budget_id}/course", summary="Show how a budget was spent")
+async def show_course(proxy: RunningProxy, budget_id: str) -> BudgetCourse:
+    """The running period from its start until now. The ledger says it charge by charge; what is further back than its
+    newest 5,000 lines follows the hourly sums of the spend report."""
+    budget = await proxy.router.cost_controller.get_budget(budget_id)
+    found = await proxy.router.cost_controller.query_entries(budget_id, _COURSE_ENTRIES)
+    now = proxy.clock.utc_now()
+    start = max(period_start(budget, now), budget.created_at)
+    told = [entry for entry in found if entry.kind != "opening"]
+    charges = counted(budget, told, now)
+    folded = len(told) < len(found) or len(found) == _COURSE_ENTRIES
+    exact_s = told[-1].at_s if told else now.timestamp()
+    earlier = await _earlier(proxy, budget, start, exact_s) if folded and exact_s > start.timestamp() else []
+    points = course(
+        charges,
+        earlier,
+        to_nano_usd(budget.current_spend, up=False),
+        since_s=start.timestamp(),
+        now_s=now.timestamp(),
+    )
+    return BudgetCourse(
+        budget=_view(budget, await Names.of(proxy), now),
+        points=[CoursePoint(at=_moment(at_s), spent=to_decimal_usd(nano)) for at_s, nano in points],
+        exact_since=_moment(exact_s) if earlier else None,
     )
 
 
@@ -198,14 +271,43 @@ async def delete_budget(proxy: RunningProxy, request: Request, budget_id: str) -
     return Response(status_code=204)
 
 
+async def _earlier(proxy: RunningProxy, budget: Budget, start: datetime, until_s: float) -> list[tuple[float, int]]:
+    """Spend by hour of what the budget covers, between its period's start and a time: (Unix seconds, nano-dollars)."""
+    by_tag = budget.scope is BudgetScope.PerTag
+    fields = {_SCOPED_BY[budget.scope]: budget.scope_id} if budget.scope in _SCOPED_BY else {}
+    by = ("hour_s", "tags") if by_tag else ("hour_s",)
+    query = UsageQuery(since_s=start.timestamp() // 3600 * 3600, until_s=until_s, by=by, **fields)
+    rows = await proxy.router.cost_controller.query_spend(query)
+    wanted = tagged_rows(rows, budget.scope_id or "") if by_tag else rows
+    return sorted((min(row.hour_s + 3600.0, until_s), row.cost_nano_usd) for row in wanted)
+
+
 async def _viewed(proxy: RunningProxy, budget: Budget) -> BudgetView:
-    return _view(budget, await Names.of(proxy))
+    return _view(budget, await Names.of(proxy), proxy.clock.utc_now())
 
 
-def _view(budget: Budget, names: Names) -> BudgetView:
+def _view(budget: Budget, names: Names, now: datetime) -> BudgetView:
     return BudgetView(
         **budget.model_dump(),
         remaining=budget.remaining_budget,
         used_ratio=round(budget.utilization_ratio, 6),
         scope_name=names.of_scope(budget.scope, budget.scope_id),
+        period_start=period_start(budget, now),
+        projection=ProjectionView.model_validate(project(budget, now), from_attributes=True),
+        thresholds=list(ALERT_PERCENTS),
+        passed=list(ALERT_PERCENTS[: budget.warning_count]),
     )
+
+
+def _entry(entry: LedgerEntry) -> EntryView:
+    return EntryView(
+        at=_moment(entry.at_s),
+        window=_moment(entry.window) if entry.window else None,
+        kind=entry.kind,
+        amount=to_decimal_usd(entry.amount),
+        worker_id=entry.worker_id,
+    )
+
+
+def _moment(unix_s: float) -> datetime:
+    return datetime.fromtimestamp(unix_s, UTC)

@@ -14,7 +14,7 @@ from apikeyrouter.domain.routing.shadow import ShadowSummary
 from apikeyrouter.inspection import StateSummary
 from apikeyrouter.intents import intent_of
 from apikeyrouter.request_rows import RequestRow, RowFilter, request_rows
-from apikeyrouter_proxy.audit import KINDS
+from apikeyrouter_proxy.audit import KINDS, kinds_of
 from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
 from apikeyrouter_proxy.routes.errors import NotFoundError
 
@@ -67,6 +67,14 @@ class EventView(BaseModel):
     kind: str
     entity_id: str
     document: dict[str, Any]
+
+
+class EventList(Page[EventView]):
+    """A page of events. `total`: how many are in it. `next_before`: `before` of the next page, None when this is the
+    last. `newest`: `after` of a question for what came since."""
+
+    next_before: float | None
+    newest: float | None
 
 
 class State(StateSummary):
@@ -173,19 +181,31 @@ async def show_state(proxy: RunningProxy) -> State:
 
 @router.get("/events", tags=["state"], summary="Audit trail")
 async def list_events(
-    proxy: RunningProxy, kind: str | None = None, entity_id: str | None = None, limit: _Limit = 100
-) -> Page[EventView]:
+    proxy: RunningProxy,
+    kind: Annotated[str | None, Query(description='One kind, or what several begin with: "admin", "key".')] = None,
+    entity_id: Annotated[str | None, Query(description="What it happened to.")] = None,
+    before: Annotated[float | None, Query(description="Unix seconds; `next_before` of the page before.")] = None,
+    after: Annotated[float | None, Query(description="Unix seconds; only what happened later.")] = None,
+    limit: _Limit = 100,
+) -> EventList:
     """Who changed what, and what happened to keys and budgets; newest first."""
-    if kind is not None and kind not in KINDS:
+    kinds = KINDS if kind is None else kinds_of(kind)
+    if not kinds:
         raise NotFoundError(f"No event has the kind {kind!r}. Known are: {', '.join(KINDS)}.")
     await proxy.router.state_store.flush()
-    events = await proxy.audit.newest(kind, entity_id, limit)
-    return page_of(
-        [
-            EventView(at=datetime.fromtimestamp(e.at_s, UTC), kind=e.kind, entity_id=e.entity_id, document=e.document)
-            for e in events
-        ]
-    )
+    page = await proxy.audit.newest(kinds, entity_id, limit, before_s=before, after_s=after)
+    rows = [
+        EventView(at=datetime.fromtimestamp(e.at_s, UTC), kind=e.kind, entity_id=e.entity_id, document=e.document)
+        for e in page.events
+    ]
+    newest = page.events[0].at_s if page.events else after
+    return EventList(data=rows, total=len(rows), next_before=page.next_before_s, newest=newest)
+
+
+@router.get("/events/kinds", tags=["state"], summary="Kinds of events")
+async def list_event_kinds() -> Page[str]:
+    """Every kind that `kind` may name."""
+    return page_of(list(KINDS))
 
 
 def _explained(proxy: RunningProxy, decision: RoutingDecision) -> ExplainedDecision:

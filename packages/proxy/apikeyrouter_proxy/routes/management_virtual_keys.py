@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Request
-from pydantic import AwareDatetime, Field, StringConstraints, field_validator
+from fastapi import APIRouter, Query, Request
+from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, field_validator
 from pydantic_core import PydanticCustomError
 
-from apikeyrouter.domain.errors import KeyRegistrationError
+from apikeyrouter.domain.errors import ErrorCategory, KeyRegistrationError, SystemError
+from apikeyrouter.domain.interfaces.shared_ledger import UsageQuery
 from apikeyrouter.meter import RESERVED_TAGS
+from apikeyrouter_proxy.budget_forms import Dollars
 from apikeyrouter_proxy.principal import Role
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
+from apikeyrouter_proxy.spending import Sums, interval
 from apikeyrouter_proxy.virtual_keys import CallerLimits, VirtualKey
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/api/v1/virtual-keys", tags=["virtual keys"])
+
+_LATELY_S = 86_400.0
 
 _Pattern = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 _Word = Annotated[str, StringConstraints(min_length=1, max_length=128, strip_whitespace=True)]
@@ -85,6 +92,20 @@ class IssuedVirtualKey(VirtualKey):
     closes_open_mode: bool = Field(description="Whether callers needed no key until now and need one from now on.")
 
 
+class VirtualKeyUse(BaseModel):
+    """What a virtual key's holder used in an interval."""
+
+    id: str
+    requests: int
+    failures: int = Field(description="Sends that failed, those that another key took over included.")
+    input_tokens: int
+    output_tokens: int
+    cost: Dollars = Field(description="US dollars charged.")
+    last_used_at: datetime = Field(
+        description="Its newest request that this process remembers, else the start of the hour of its newest one."
+    )
+
+
 @router.get("", summary="List virtual keys")
 async def list_virtual_keys(proxy: RunningProxy, active: bool | None = None) -> Page[VirtualKey]:
     """Every virtual key, oldest first; never its plaintext."""
@@ -113,6 +134,30 @@ async def create_virtual_key(proxy: RunningProxy, request: Request, body: NewVir
     return IssuedVirtualKey(**key.model_dump(), key=plaintext, closes_open_mode=was_open)
 
 
+@router.get("/use", summary="What virtual keys are used for")
+async def list_use(
+    proxy: RunningProxy,
+    since: Annotated[str, Query(max_length=64, description="7d, 12h, today, week, month, a date or a time.")] = "30d",
+) -> Page[VirtualKeyUse]:
+    """Requests, tokens and cost of every virtual key that was used since then, dearest first; whole hours."""
+    now = proxy.clock.utc_now()
+    try:
+        hours = interval(since, "now", now, UTC)
+    except ValueError as fault:
+        raise SystemError(ErrorCategory.ValidationError, f"The request is not usable: {fault}.", status=400) from None
+    proxy.router.journal.flush()
+    rows = await proxy.router.cost_controller.query_spend(
+        UsageQuery(since_s=hours.since.timestamp(), by=("virtual_key_id",))
+    )
+    sums: dict[str, Sums] = {}
+    for row in rows:
+        if row.virtual_key_id:
+            sums.setdefault(row.virtual_key_id, Sums()).add(row)
+    newest = await _last_used(proxy, sums, hours.since.timestamp(), now.timestamp())
+    used = sorted(sums.items(), key=lambda item: (-item[1].cost_nano_usd, -item[1].requests, item[0]))
+    return page_of([_use(key_id, one, newest[key_id]) for key_id, one in used])
+
+
 @router.get("/{virtual_key_id}", summary="Show a virtual key")
 async def show_virtual_key(proxy: RunningProxy, virtual_key_id: str) -> VirtualKey:
     """One virtual key, without its plaintext."""
@@ -138,3 +183,33 @@ async def revoke_virtual_key(proxy: RunningProxy, request: Request, virtual_key_
     key = await proxy.virtual_keys.revoke(virtual_key_id)
     proxy.audit.write(request, "virtual_key.revoked", key.id, name=key.name)
     return key
+
+
+async def _last_used(proxy: RunningProxy, used: Iterable[str], since_s: float, now_s: float) -> dict[str, float]:
+    """When each of these virtual keys was last used, Unix seconds. Most were within a day, which is one question; only
+    the others are looked for further back, one by one, so that the answer has few rows."""
+    ask = proxy.router.cost_controller.query_spend
+    newest = dict.fromkeys(used, 0.0)
+    lately = await ask(UsageQuery(since_s=max(since_s, now_s - _LATELY_S), by=("virtual_key_id", "hour_s")))
+    for row in lately:
+        if row.virtual_key_id in newest:
+            newest[row.virtual_key_id] = max(newest[row.virtual_key_id], row.hour_s)
+    for virtual_key_id in [one for one, at_s in newest.items() if not at_s]:
+        rows = await ask(UsageQuery(since_s=since_s, by=("hour_s",), virtual_key_id=virtual_key_id))
+        newest[virtual_key_id] = max((float(row.hour_s) for row in rows), default=since_s)
+    for record in proxy.router.journal.records():
+        if record.caller in newest:
+            newest[record.caller] = max(newest[record.caller], record.at_utc_s)
+    return newest
+
+
+def _use(virtual_key_id: str, used: Sums, newest_s: float) -> VirtualKeyUse:
+    return VirtualKeyUse(
+        id=virtual_key_id,
+        requests=used.requests,
+        failures=used.failures,
+        input_tokens=used.input_tokens,
+        output_tokens=used.output_tokens,
+        cost=used.cost,
+        last_used_at=datetime.fromtimestamp(newest_s, UTC),
+    )
