@@ -56,15 +56,22 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _whole(
-    version: Annotated[bool, typer.Option("--version", "-V", help="Print the version and stop.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from apikeyrouter import __version__
 
         sys.stdout.write(f"apikeyrouter {__version__}\n")
         raise typer.Exit
+
+
+@app.callback()
+def _whole(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", "-V", help="Print the version and stop.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    pass
 
 
 serve.register(app)
