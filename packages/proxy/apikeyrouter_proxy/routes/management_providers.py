@@ -1,5 +1,8 @@
 """Management API: providers. One that the catalogue knows is a name, any other that speaks OpenAI's format a base URL;
-keys are registered with its id."""
+keys are registered with its id.
+
+`/known` lists the catalogue; `/api/v1/health/providers` (`health`) says how the registered ones do.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,17 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field, StrictBool
 
 from apikeyrouter.domain.errors import ConfigurationError
-from apikeyrouter.infrastructure.catalogue.providers import provider
+from apikeyrouter.infrastructure.catalogue.providers import NATIVE, provider, rows
 from apikeyrouter_proxy.providers import AddedProvider, check_address, check_headers
+from apikeyrouter_proxy.recent_use import RecentUse, Use, newest_records, provider_of, uses
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
 from apikeyrouter_proxy.routes.errors import ConflictError, NotFoundError
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/api/v1/providers", tags=["providers"])
+
+_RECENT_S = 24 * 3600.0
 
 
 class ProviderView(BaseModel):
@@ -27,6 +33,30 @@ class ProviderView(BaseModel):
     source: str
     keys: int = Field(description="Keys that are not revoked.")
     keys_usable: int = Field(description="Keys that may serve now.")
+    recent: RecentUse | None = Field(
+        None, description="Requests of the last 24 hours that memory holds, by their last send; None without one."
+    )
+
+
+class KnownProviderView(BaseModel):
+    """A provider of the catalogue: what a name stands for. `variables`: what its base URL needs besides."""
+
+    id: str
+    name: str
+    aliases: list[str]
+    base_url: str = Field(description='With {NAME} where a variable belongs; "" where its adapter finds it.')
+    variables: list[str] = Field(description="Environment variables that the base URL is completed from.")
+    env: str = Field(description="Environment variables that keys are taken from, for people.")
+    keyless: bool = Field(description="It serves without a key.")
+    docs: str = Field(description="The provider's documentation.")
+    registered: bool
+
+
+class LookView(BaseModel):
+    """What a look found. `answers`: whether the provider said anything at all, a refusal of the key included."""
+
+    answers: bool
+    latency_ms: float
 
 
 class NewProvider(Body):
@@ -47,13 +77,42 @@ class NewProvider(Body):
 @router.get("", summary="List providers")
 async def list_providers(proxy: RunningProxy) -> Page[ProviderView]:
     """Every registered provider."""
-    return page_of([await _view(proxy, provider_id) for provider_id in list(proxy.router.providers)])
+    recent = _recent(proxy)
+    return page_of([await _view(proxy, one, recent.get(one)) for one in list(proxy.router.providers)])
+
+
+@router.get("/known", summary="List the catalogue's providers")
+async def list_known(proxy: RunningProxy) -> Page[KnownProviderView]:
+    """Every provider that can be registered by its name alone."""
+    there = proxy.router.providers
+    native = [
+        KnownProviderView(
+            id=name, name=title, aliases=[], base_url="", variables=[], env=env, keyless=False, docs=docs,
+            registered=name in there,
+        )
+        for name, (title, env, docs) in NATIVE.items()
+    ]  # fmt: skip
+    listed = [
+        KnownProviderView(
+            id=row.id,
+            name=row.name or row.id,
+            aliases=list(row.aliases),
+            base_url=row.base_url,
+            variables=list(row.variables),
+            env=", ".join((*row.env, *row.shared_env)),
+            keyless=row.keyless,
+            docs=row.docs,
+            registered=row.id in there,
+        )
+        for row in rows().values()
+    ]
+    return page_of([*native, *listed])
 
 
 @router.get("/{provider_id}", summary="Show a provider")
 async def show_provider(proxy: RunningProxy, provider_id: str) -> ProviderView:
     """One provider."""
-    return await _view(proxy, provider_id)
+    return await _view(proxy, provider_id, _recent(proxy).get(provider_id))
 
 
 @router.post("", status_code=201, summary="Register a provider")
@@ -75,6 +134,19 @@ async def add_provider(proxy: RunningProxy, request: Request, body: NewProvider)
     return await _view(proxy, body.id)
 
 
+@router.post("/{provider_id}/look", summary="Look whether a provider answers")
+async def look_at_provider(proxy: RunningProxy, provider_id: str) -> LookView:
+    """Lists its models with one of its keys, which costs nothing; what that tells counts for its health."""
+    await _view(proxy, provider_id)
+    before_s = proxy.router.health.state(provider_id).looked_s
+    found = await proxy.router.health.look(provider_id)
+    if found.looked_s is None or found.looked_s == before_s or found.look_latency_s is None:
+        raise ConflictError(
+            f"Provider {provider_id!r} has no key to look with: it has none, or all are disabled, invalid or retired."
+        )
+    return LookView(answers=found.run_ok, latency_ms=round(found.look_latency_s * 1e3, 1))
+
+
 @router.delete("/{provider_id}", status_code=204, summary="Remove a provider")
 async def remove_provider(proxy: RunningProxy, request: Request, provider_id: str) -> Response:
     """Removes a provider that was added through this API and has no keys left."""
@@ -88,7 +160,12 @@ async def remove_provider(proxy: RunningProxy, request: Request, provider_id: st
     return Response(status_code=204)
 
 
-async def _view(proxy: RunningProxy, provider_id: str) -> ProviderView:
+def _recent(proxy: RunningProxy) -> dict[str, Use]:
+    journal = proxy.router.journal
+    return uses(newest_records(journal, journal.utc_s() - _RECENT_S), lambda record: (provider_of(record),))
+
+
+async def _view(proxy: RunningProxy, provider_id: str, recent: Use | None = None) -> ProviderView:
     provider = proxy.router.providers.get(provider_id)
     if provider is None:
         raise NotFoundError(f"No provider has the id {provider_id!r}. GET /api/v1/providers lists those that exist.")
@@ -105,4 +182,5 @@ async def _view(proxy: RunningProxy, provider_id: str) -> ProviderView:
         source=source,
         keys=len(keys.records(provider_id)),
         keys_usable=len(await keys.get_eligible_keys(provider_id)),
+        recent=recent.told() if recent is not None else None,
     )
