@@ -409,6 +409,20 @@ CUT = {
 }
 
 
+TOLD_INSIDE = {
+    "openai": b'data: {"error":{"message":"out of order","type":"server_error","code":null,"param":null}}\n\n',
+    "anthropic": b'event: error\ndata: {"type":"error","error":{"type":"api_error","message":"out of order"}}\n\n',
+}
+
+
+@pytest.mark.parametrize("provider_id", TOLD_INSIDE)
+def test_an_error_inside_a_stream_ends_it_once(served: Served, provider: Upstream, provider_id: str) -> None:
+    path = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages"}[provider_id]
+    provider.answers(path, CUT[provider_id] + TOLD_INSIDE[provider_id], kind="text/event-stream")
+    body = ask_stream(served, "chat", MODELS[provider_id]).body
+    assert (body.count(b"out of order"), body.count(b"data: [DONE]")) == (1, 1)
+
+
 @pytest.mark.parametrize("provider_id", MODELS)
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_stream_that_breaks_off_ends_with_an_error_in_the_clients_words(

@@ -60,14 +60,15 @@ class ReplyStream:
     async def chunks(self) -> AsyncIterator[bytes]:
         """Bytes for the caller, as they come."""
         reader = self.reader
+        out = self._first
         try:
-            if self._first:
-                yield self._first
+            if out:
+                yield out
             async for out in self._rest():
                 yield out
             failure = self._end()
             if failure is not None and not reader.done:
-                yield self._last_word(failure)
+                yield self._last_word(failure, out)
         except TransportError as error:
             if reader.done and reader.error is None:  # only what says that the connection may be used again is missing
                 self._end()
@@ -78,11 +79,11 @@ class ReplyStream:
         finally:
             self.close()
 
-    def _last_word(self, failure: Failure) -> bytes:
-        """What ends a stream that failed: the error, unless the provider's own has been passed on."""
+    def _last_word(self, failure: Failure, out: bytes) -> bytes:
+        """What ends a stream that failed, after `out`: the error, unless the provider's own has been passed on."""
         if self.reader.error is None:
             return in_band_error(failure, self._call)
-        return _DONE if self._call.operation in _ENDED_BY_DONE else b""
+        return _DONE if self._call.operation in _ENDED_BY_DONE and not out.endswith(_DONE) else b""
 
     async def _rest(self) -> AsyncIterator[bytes]:
         """What follows the first events, up to the end or an in-band error."""
