@@ -6,7 +6,7 @@ that is started for the document. A text block right behind a python block is wh
 in the text stand for the test's own.
 Fences say what is run: python and bash are. `console` is for what a test must not or cannot repeat: cloning, `make`,
 commands that install, that serve until they are stopped, or that ask a person for a secret; those are checked for
-existing verbs, options and make targets instead. `text`, `json`, `ini` and `mermaid` are output and files. `py` needs a
+existing verbs, options and make targets instead. `text`, `json`, `yaml`, `ini` and `mermaid` are output and files. `py` needs a
 library that has an environment of its own: `make test-clients` runs it there.
 """
 
@@ -39,7 +39,7 @@ from tests.support.snippets import Snippet, snippets
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "packages").glob("*/README.md"))]
 DOCUMENTS += sorted((ROOT / "docs").rglob("*.md"))
-NOT_RUN = {"console", "text", "json", "ini", "mermaid", "py"}
+NOT_RUN = {"console", "text", "json", "yaml", "ini", "mermaid", "py"}
 READERS_KEYS = ("TEAM_A_KEY", "TEAM_A_NEW_KEY", "TEAM_B_KEY", "LOCAL_KEY")
 """Variables in which the text lets readers have a secret of theirs; here, keys that the simulated provider accepts."""
 SERVERS: dict[str, type[PostgresServer] | type[RedisServer]] = {
