@@ -1,0 +1,167 @@
+"""What a prompt is about and how hard it reads, from the text alone, in any language.
+
+    read_prompt("Prove that there are infinitely many primes.").task
+
+Main entry: `read_prompt`. Signs of the text itself come first (code, formulas, numbers, structure, length), since they
+are the same in every language; word stems of a dozen languages come second. `complexity` orders prompts; it is no
+probability. Laws: deterministic, no text makes it raise; at most `LOOKED_AT` characters are read, about 150 us per KB.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["LOOKED_AT", "PromptReading", "Task", "read_prompt"]
+
+LOOKED_AT = 3_072
+"""Characters: the first half and the last half of these are read of a longer prompt. Instructions stand at its ends."""
+
+
+class Task(StrEnum):
+    """What is asked for. Chat: none of the others."""
+
+    Code = "code"
+    Maths = "maths"
+    Reasoning = "reasoning"
+    Extraction = "extraction"
+    Translation = "translation"
+    Chat = "chat"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptReading:
+    """`complexity`: 0..1, higher is harder. `signs`: what was seen, for explanations."""
+
+    task: Task
+    complexity: float
+    signs: tuple[str, ...]
+
+
+_CODE = (
+    "```", "();", ") {", "){", "=>", "->", "::", "</", "def ", "import ", "return ", "#include", "function(", "const ",
+    "SELECT ", "FROM ", "Traceback", "Error:", ".py", ".js", ".ts", ".go", ".rs", ";\n", "==", "!=", "self.", "[0]",
+)  # fmt: skip
+_FORMULA = (
+    "\\frac", "\\int", "\\sum", "\\sqrt", "\\begin", "\\math", "∑", "∫", "√", "≤", "≥", "∈", "∀", "∃", "π", "^2", "^n",
+    "^{", " = ", " + ", " * ", "%", "$", "f(x)", "sin(", "log(",
+)  # fmt: skip
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_EDGES = ".,;:!?()[]{}<>\"'`*_#«»„“”‘’¿¡-–—"
+_STEP = re.compile(r"^\s*(?:\d+[.)]|[-*•]|\([a-z\d]\))\s", re.MULTILINE)
+_WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
+"""Scripts without spaces between words, whose characters say as much as half a word each."""
+
+# Stems, so that inflected forms count. Languages: en de fr es it pt nl pl ru tr ar hi, and below zh ja ko.
+_STEMS: Mapping[Task, str] = {
+    Task.Code: (
+        "code coding program python javascript typescript kotlin sql regex script algorithm debug refactor compil "
+        "implement stacktrace api docker kubernetes quellcode fonction développ código funci codice função функци "
+        "программ код алгоритм yazılım الكود برمجة कोड"
+    ),
+    Task.Maths: (
+        "math calcul comput equation solve integral derivativ probabil theorem proof prove geometr algebra percent "
+        "berechn gleichung beweis löse wahrschein équation résou résoud démontr combien ecuaci resuelv demuestr "
+        "cuánt equazion risolv dimostr quant equaç resolv oblicz równani udowodn вычисл уравнен решит докаж доказ "
+        "сколько hesapla denklem kaç احسب معادلة हल गणना altogether"
+    ),
+    Task.Reasoning: (
+        "why explain reason analy compar evaluat tradeoff strateg argue argument implication hypothes critiq "
+        "design plan logic puzzle warum erklär begründ vergleich bewert abwäg entwirf pourquoi expliqu analys "
+        "étape évalu explica analiz evalú diseñ perché spiega confront valut progett explique avali waarom uitleg "
+        "dlaczego wyjaśn porówn почему объясн сравн проанализ обосну neden açıkla karşılaştır لماذا اشرح حلل क्यों "
+        "समझा"
+    ),
+    Task.Extraction: (
+        "extract summar classif categor label sentiment parse keyword zusammenfass extrahier klassifiz résum "
+        "extrai resum clasific riassum estra classific samenvat streszcz wypisz извлек резюм суммир классифиц "
+        "özetle çıkar لخص استخرج सारांश"
+    ),
+    Task.Translation: (
+        "translat übersetz tradui traduc traduz tradurr traduç vertaal przetłumacz перевед перевод çevir ترجم अनुवाद"
+    ),
+}
+_WIDE_STEMS: Mapping[Task, str] = {
+    Task.Code: "代码 代碼 编程 編程 函数 函數 算法 プログラム コード 関数 코드 프로그램 함수",
+    Task.Maths: "计算 計算 方程 证明 證明 多少 概率 解いて 証明 確率 계산 방정식 증명",
+    Task.Reasoning: "为什么 為什麼 分析 解释 解釋 比较 比較 推理 设计 なぜ 説明 比べ 設計 왜 설명 비교 분석",
+    Task.Extraction: "总结 總結 摘要 提取 分类 分類 要約 抽出 요약 추출 분류",
+    Task.Translation: "翻译 翻譯 訳して 翻訳 번역",
+}
+_BY_STEM: Mapping[str, Task] = {stem: task for task, stems in _STEMS.items() for stem in stems.split()}
+_STEM_LENGTHS = range(3, 1 + max(map(len, _BY_STEM)))
+_BEGINNINGS = frozenset(stem[:3] for stem in _BY_STEM)
+_EARLY_WORDS = 12
+_STEM_WORDS = 160
+_FEW_WORDS = 5
+_WEIGHT = {
+    Task.Code: 0.22,
+    Task.Maths: 0.30,
+    Task.Reasoning: 0.26,
+    Task.Extraction: 0.02,
+    Task.Translation: 0.04,
+    Task.Chat: 0.0,
+}
+"""What a task alone adds to the complexity. A judgement, not a measurement; `muxer calibrate` and feedback correct what
+follows from it."""
+
+
+def read_prompt(text: str) -> PromptReading:
+    """The task and the complexity of a prompt."""
+    shown = text if len(text) <= LOOKED_AT else f"{text[: LOOKED_AT // 2]}\n{text[-LOOKED_AT // 2 :]}"
+    code, formulas = sum(map(shown.count, _CODE)), sum(map(shown.count, _FORMULA))
+    numbers = len(_NUMBER.findall(shown))
+    steps = len(_STEP.findall(shown))
+    found = [word.strip(_EDGES) for word in shown.lower().split()]
+    wide = 0 if shown.isascii() else len(_WIDE.findall(shown))
+    words = len(found) + wide // 2
+    task = _task(shown, found, wide=wide, code=code, formulas=formulas, numbers=numbers)
+    long_words = sum(map(len, found)) / len(found) if len(found) >= _FEW_WORDS and not wide else 0.0
+    parts = {
+        "length": 0.22 * _share(math.log2(1 + max(words, len(text) // 12)), 3.0, 10.0),
+        "vocabulary": 0.14 * _share(long_words, 4.0, 7.5),
+        "structure": 0.12 * _share(steps + shown.count("?") - 1, 0.0, 6.0),
+        "numbers": 0.10 * _share(numbers, 1.0, 8.0),
+        "formulas": 0.12 * _share(formulas, 0.0, 5.0),
+        "code": 0.10 * _share(code, 0.0, 8.0),
+        task.value: _WEIGHT[task],
+    }
+    signs = tuple(sign for sign, part in sorted(parts.items(), key=lambda one: -one[1]) if part >= 0.05)
+    return PromptReading(task, min(1.0, sum(parts.values())), signs[:3])
+
+
+def _task(text: str, words: list[str], *, wide: int, code: int, formulas: int, numbers: int) -> Task:
+    """Votes: signs of the text count more than stems, stems near the beginning more than later ones."""
+    votes = dict.fromkeys(Task, 0.0)
+    for place, word in enumerate(words[:_STEM_WORDS]):
+        if word[:3] in _BEGINNINGS:
+            task = _asked_by(word)
+            if task is not None and votes[task] < 1.0:
+                votes[task] = 1.5 if place < _EARLY_WORDS else 1.0
+    if wide:
+        for task, stems in _WIDE_STEMS.items():
+            if any(stem in text for stem in stems.split()):
+                votes[task] = 1.25
+    votes[Task.Translation] *= 1.6  # what is translated may be about anything
+    votes[Task.Extraction] *= 1.2
+    votes[Task.Code] += min(2.0, 0.5 * code)
+    votes[Task.Maths] += min(1.5, 0.5 * formulas) + (0.6 if numbers >= 3 and len(words) < 150 else 0.0)
+    best = max(votes, key=lambda task: votes[task])
+    return best if votes[best] >= 0.9 else Task.Chat
+
+
+def _asked_by(word: str) -> Task | None:
+    for length in _STEM_LENGTHS:
+        if length > len(word):
+            return None
+        task = _BY_STEM.get(word[:length])
+        if task is not None:
+            return task
+    return None
+
+
+def _share(value: float, low: float, high: float) -> float:
+    return min(1.0, max(0.0, (value - low) / (high - low)))
