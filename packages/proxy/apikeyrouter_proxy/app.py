@@ -6,12 +6,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
+import signal
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from fastapi import FastAPI
@@ -83,6 +88,7 @@ def create_app(
         if settings is None:  # started by a bare ASGI server: nobody prints the banner
             for note in proxy.notes:
                 _log.warning(note)
+            _end_streams_on_signals(proxy)
         # What lives now lives as long as the process: keeping it out of collections saves 7-12 % of the CPU.
         gc.collect()
         gc.freeze()
@@ -108,6 +114,30 @@ def create_app(
     patch_fastapi(app, docs_url="/docs", redirect_from_root_to_docs=False)
     app.add_middleware(Guard, api=app)
     return app
+
+
+def _end_streams_on_signals(proxy: Proxy) -> None:
+    """A bare server waits for open connections before it tells the application that it ends, and open dashboards never
+    close theirs: so its handlers of signals are passed through here."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        theirs = signal.getsignal(number)
+        if callable(theirs):
+            signal.signal(number, partial(_end_streams, loop, proxy, theirs))
+
+
+def _end_streams(
+    loop: asyncio.AbstractEventLoop,
+    proxy: Proxy,
+    theirs: Callable[[int, FrameType | None], object],
+    number: int,
+    frame: FrameType | None,
+) -> None:
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(proxy.live.end)
+    theirs(number, frame)
 
 
 async def _drained(proxy: Proxy) -> None:

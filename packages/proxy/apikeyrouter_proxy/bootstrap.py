@@ -29,6 +29,7 @@ from apikeyrouter_proxy.access import Access, check_safe_start
 from apikeyrouter_proxy.audit import Audit
 from apikeyrouter_proxy.config.keeper import ConfigKeeper
 from apikeyrouter_proxy.dashboard.live import LiveHub
+from apikeyrouter_proxy.dashboard.relay import Relay
 from apikeyrouter_proxy.dashboard.sessions import Sessions
 from apikeyrouter_proxy.data_plane import DataPlane
 from apikeyrouter_proxy.metrics import Gauges, KeyGauge, Metrics
@@ -103,6 +104,7 @@ class Proxy:
 
     async def aclose(self) -> None:
         """Ends everything, pending writes included. Call it when no request runs any more."""
+        self.live.end()
         if self.housekeeper is not None:
             self.housekeeper.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -222,7 +224,7 @@ def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
             clock,
             router.journal.observers,
             lambda: {"in_flight": proxy.data_plane.in_flight, "open_holds": router.ledger.open_holds},
-            lambda: proxy.draining,
+            None if seat is None else Relay(seat.board.place),
         ),
         data_plane=DataPlane(
             router,
@@ -247,6 +249,7 @@ def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
     router.feed.subscribe("setting", lambda names: _settings_changed(proxy, names))
     proxy.config = ConfigKeeper(proxy)
     router.feed.subscribe("setting", proxy.config.heard)
+    proxy.live.follow(router.feed.subscribe)
     return proxy
 
 
@@ -301,6 +304,7 @@ async def _keep_house(proxy: Proxy) -> None:
         turn += 1
         proxy.request_log.flush()
         if turn % _SNAPSHOT_EVERY == 0:
+            proxy.live.look()
             proxy.metrics.share(live_gauges(proxy))
 
 

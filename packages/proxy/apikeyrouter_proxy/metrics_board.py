@@ -58,6 +58,11 @@ class MetricsBoard:
         self._name = name
         self._posted: bytes = b""
 
+    @property
+    def place(self) -> Path:
+        """The folder and this worker's name in it, for what else workers leave there for each other."""
+        return self._folder / self._name
+
     def post(self, families: Iterable[Metric]) -> None:
         """Leaves this worker's families for the others."""
         shot = _encode([_plain(family) for family in families])

@@ -21,6 +21,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
@@ -106,7 +107,11 @@ def serve(settings: ProxySettings | None = None, *, on_listening: Told | None = 
         def hang_up() -> None:
             app.state.proxy.config.hang_up()
 
+        def end_streams() -> None:
+            app.state.proxy.live.end()
+
         server = ProxyServer(uvicorn_config(startup, settings), tell, hang_up)
+        server.ends = end_streams
         startup.run(server, listener)
 
 
@@ -232,7 +237,7 @@ class Startup:
 
 class ProxyServer(uvicorn.Server):
     """uvicorn's server that says when it listens, and for which a signal to stop is no failure. `hang_up`: what SIGHUP
-    does while it serves."""
+    does while it serves. `ends`: called when it shall stop, on its event loop."""
 
     def __init__(
         self, config: uvicorn.Config, listening: Callable[[], None], hang_up: Callable[[], None] | None = None
@@ -240,6 +245,13 @@ class ProxyServer(uvicorn.Server):
         super().__init__(config)
         self.listening = listening
         self._hang_up = hang_up
+        self.ends: Callable[[], None] | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Asks to stop; `ends` is called, so that streams which never end by themselves do."""
+        super().handle_exit(sig, frame)
+        if self.started and self.ends is not None:
+            self.ends()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins to serve."""

@@ -155,7 +155,11 @@ def _serve(orders: Orders, listener: socket.socket, control: socket.socket, say:
     def hang_up() -> None:
         app.state.proxy.config.hang_up()
 
+    def end_streams() -> None:
+        app.state.proxy.live.end()
+
     server = _WorkerServer(config, ready, hang_up, control, Seats(seats_file(folder)), orders.number)
+    server.ends = end_streams
     startup.run(server, listener)
 
 

@@ -2,22 +2,31 @@
 
 Main entry: `LiveHub.stream`. Twice a second the hub writes down what came together since the last time, once for all
 listeners: a "tick" (every second), finished requests as "decisions", changes of keys as "key", edits as "changed".
-Laws: while nobody listens the hub is no observer and has no task, so that it costs nothing; a listener that reads too
-slowly misses events and is told how many ("missed"), never the other way round; however many requests end, one batch
-names at most `_ROWS_MAX` of them, and says how many more there were.
+Beside other workers it tells of theirs too: whoever has no listener sends what it counts to those that have (`Relay`).
+Laws: while nobody listens, anywhere, the hub is no observer and has no task, so that it costs nothing; a listener that
+reads too slowly misses events and is told how many ("missed"), never the other way round; however many requests end,
+one batch names at most `ROWS_MAX` of them, and says how many more there were; `end` ends all streams at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import msgspec
 
+from apikeyrouter.domain.components.deployment_keeper import SETTING as DEPLOYMENTS
+from apikeyrouter.domain.components.policy_engine import SETTING as POLICIES
+from apikeyrouter.domain.components.price_keeper import SETTING as PRICES
 from apikeyrouter.domain.interfaces.clock import Clock
-from apikeyrouter.domain.models.events import KeyMoved, Observer, RequestEnded
+from apikeyrouter.domain.models.events import Observer
+from apikeyrouter.feed import Told
+from apikeyrouter_proxy.dashboard.relay import Relay
+from apikeyrouter_proxy.dashboard.tally import Batch, Tally
+from apikeyrouter_proxy.providers import SETTING as PROVIDERS
 from apikeyrouter_proxy.wire.errors import WireError
 
 __all__ = ["LISTENERS_MAX", "LiveHub"]
@@ -27,9 +36,15 @@ LISTENERS_MAX = 32
 
 _EVERY_S = 0.5
 _TICKS = 2
-_ROWS_MAX = 50
+_LEVELS_LAST_S = 2.0
+"""What another worker said it has under way counts for so long."""
+
 _BACKLOG_MAX = 60
 """Events that a slow listener may be behind: half a minute."""
+
+_KINDS_OF_SETTINGS = {PRICES: "price", DEPLOYMENTS: "deployment", POLICIES: "policy", PROVIDERS: "provider"}
+
+_CONFIG_APPLIED = re.compile(r"config\..*\.applied")
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -57,176 +72,172 @@ class _Listener:
         return b"".join(events)
 
 
-class _Sums:
-    """What happened since the last tick."""
-
-    def __init__(self) -> None:
-        self.requests = 0
-        self.failures = 0
-        self.input_tokens = 0
-        self.output_tokens = 0
-        self.cost_nano_usd = 0
-        self.ttft_s: list[float] = []
-        self.duration_s: list[float] = []
-
-    def add(self, event: RequestEnded) -> None:
-        self.requests += 1
-        self.failures += event.outcome != "ok"
-        self.input_tokens += event.input_tokens
-        self.output_tokens += event.output_tokens
-        self.cost_nano_usd += event.cost_nano_usd
-        self.duration_s.append(event.duration_s)
-        if event.ttft_s is not None:
-            self.ttft_s.append(event.ttft_s)
-
-    def told(self) -> dict[str, Any]:
-        return {
-            "requests": self.requests,
-            "failures": self.failures,
-            "input_tokens": self.input_tokens,
-            "output_tokens": self.output_tokens,
-            "cost_usd": f"{self.cost_nano_usd / 1e9:.9f}",
-            "ttft_s": _quantiles(self.ttft_s),
-            "duration_s": _quantiles(self.duration_s),
-        }
-
-
 class LiveHub:
     """`observers`: the router's own list, joined while somebody listens. `levels`: what is under way now, by name.
-    `ending`: whether the server is going down, which ends all streams."""
+    `relay`: the way to other workers; None when there are none."""
 
     def __init__(
         self,
         clock: Clock,
         observers: list[Observer],
-        levels: Callable[[], dict[str, Any]],
-        ending: Callable[[], bool],
+        levels: Callable[[], dict[str, int]],
+        relay: Relay | None = None,
     ) -> None:
         self._clock = clock
         self._observers = observers
         self._levels = levels
-        self._ending = ending
+        self._relay = relay
+        self._tally = Tally(clock)
         self._listeners: set[_Listener] = set()
+        self._others_listen = False
         self._task: asyncio.Task[None] | None = None
-        self._sums = _Sums()
-        self._rows: list[dict[str, Any]] = []
-        self._more = 0
-        self._keys: list[dict[str, Any]] = []
+        self._second = Batch()
         self._changed: set[str] = set()
+        self._levels_of: dict[str, tuple[float, dict[str, int]]] = {}
+        self._over = False
 
     @property
     def listeners(self) -> int:
         """Open streams."""
         return len(self._listeners)
 
-    # What observers are told.
+    @property
+    def working(self) -> bool:
+        """Whether it observes: somebody listens, here or at another worker."""
+        return self._task is not None
 
-    def request_ended(self, event: RequestEnded) -> None:
-        """See `Observer`."""
-        self._sums.add(event)
-        if len(self._rows) >= _ROWS_MAX:
-            self._more += 1
-            return
-        self._rows.append(
-            {
-                "id": event.decision_id,
-                "request_id": event.request_id,
-                "at": self._clock.utc_now().isoformat(timespec="milliseconds"),
-                "operation": event.operation,
-                "model": event.model,
-                "provider_id": event.provider_id,
-                "key_label": event.key_label,
-                "caller": event.caller,
-                "outcome": event.outcome,
-                "status": event.status,
-                "stream": event.stream,
-                "duration_s": round(event.duration_s, 6),
-                "ttft_s": None if event.ttft_s is None else round(event.ttft_s, 6),
-                "input_tokens": event.input_tokens,
-                "output_tokens": event.output_tokens,
-                "cost_usd": f"{event.cost_nano_usd / 1e9:.9f}",
-                "attempts": len(event.attempts),
-            }
-        )
+    def follow(self, subscribe: Callable[[str, Told], None]) -> None:
+        """Hears by `subscribe` (of the store's feed) what other processes edit."""
 
-    def key_moved(self, event: KeyMoved) -> None:
-        """See `Observer`."""
-        self._keys.append(
-            {
-                "key_id": event.key_id,
-                "label": event.label,
-                "provider_id": event.provider_id,
-                "from": event.from_state,
-                "to": event.to_state,
-                "cause": event.cause,
-            }
-        )
+        def hears(kind: str) -> Told:
+            async def told(_ids: frozenset[str] | None) -> None:
+                self.changed(kind)
+
+            return told
+
+        async def setting(names: frozenset[str] | None) -> None:
+            for name, kind in _KINDS_OF_SETTINGS.items():
+                if names is None or name in names:
+                    self.changed(kind)
+            if names is None or any(_CONFIG_APPLIED.fullmatch(name) for name in names):
+                self.changed("config")
+
+        for kind in ("key", "budget", "virtual_key"):
+            subscribe(kind, hears(kind))
+        subscribe("setting", setting)
 
     def changed(self, what: str) -> None:
         """Something of this kind ("key", "budget", "policy" ...) was edited, here or by another process."""
         if self._listeners:
             self._changed.add(what)
 
+    def look(self) -> None:
+        """Finds out whether somebody listens at another worker. To be called about once a second."""
+        if self._relay is not None and not self._over:
+            self._others_listen = bool(self._relay.others())
+            self._work_or_rest()
+
+    def end(self) -> None:
+        """Ends all streams; none begins any more. An open dashboard must not keep a server from ending."""
+        self._over = True
+        for listener in self._listeners:
+            listener.ready.set()
+
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """Events for one listener, from now on, until it goes away or the server ends. Raises WireError 503."""
-        if len(self._listeners) >= LISTENERS_MAX:
+        if self._over or len(self._listeners) >= LISTENERS_MAX:
             raise WireError(
                 503,
-                f"{LISTENERS_MAX} dashboards listen already. Close one.",
-                code="too_many_listeners",
+                "The proxy is ending." if self._over else f"{LISTENERS_MAX} dashboards listen already. Close one.",
+                code="not_ready" if self._over else "too_many_listeners",
                 retry_after_s=5.0,
             )
         listener = _Listener()
-        self._join(listener)
+        self._listeners.add(listener)
+        self._work_or_rest()
         try:
             yield b"retry: 1000\n\n" + _event("hello", {"every_s": _EVERY_S})
-            while not self._ending():
+            while not self._over:
                 await listener.ready.wait()
                 yield listener.take()
         finally:
-            self._leave(listener)
+            self._listeners.discard(listener)
+            self._work_or_rest()
 
-    def _join(self, listener: _Listener) -> None:
-        self._listeners.add(listener)
-        if self._task is None:
-            self._observers.append(self)
+    def _work_or_rest(self) -> None:
+        """Observes while anybody listens, here or elsewhere, and no longer."""
+        if self._relay is not None:
+            (self._relay.open if self._listeners else self._relay.close)()
+        wanted = bool(self._listeners) or self._others_listen
+        if wanted and self._task is None:
+            self._observers.append(self._tally)
             self._task = asyncio.get_running_loop().create_task(self._tell(), name="apikeyrouter-live")
-
-    def _leave(self, listener: _Listener) -> None:
-        self._listeners.discard(listener)
-        if not self._listeners and self._task is not None:
+        elif not wanted and self._task is not None:
             self._task.cancel()
             self._task = None
-            self._observers.remove(self)
-            self._sums, self._rows, self._more = _Sums(), [], 0
-            self._keys.clear()
+            self._observers.remove(self._tally)
+            self._tally.take()
+        if not self._listeners:
+            self._second = Batch()
             self._changed.clear()
+            self._levels_of.clear()
 
     async def _tell(self) -> None:
         turn = 0
         while True:
             await self._clock.sleep(_EVERY_S)
             turn += 1
-            events = self._told(tick=turn % _TICKS == 0)
-            for listener in self._listeners:
-                listener.give(events)
+            batch = self._tally.take()
+            if self._others_listen and self._relay is not None:
+                batch.levels = self._levels()
+                self._relay.send(batch, self._relay.others())
+            if self._listeners:
+                events = self._told(batch, tick=turn % _TICKS == 0)
+                for listener in self._listeners:
+                    listener.give(events)
 
-    def _told(self, *, tick: bool) -> bytes:
+    def _told(self, batch: Batch, *, tick: bool) -> bytes:
         """One write for everything that came together; a comment when nothing did, so that dead peers are noticed."""
+        theirs = self._relay.received() if self._relay is not None else []
+        for who, other in theirs:
+            batch.add(other)
+            self._levels_of[who] = (self._clock.monotonic_s(), other.levels)
+        if theirs:
+            batch.rows.sort(key=lambda row: str(row["at"]))
+        self._second.add(batch)
         events = []
         if tick:
-            now = self._clock.utc_now().isoformat(timespec="milliseconds")
-            events.append(_event("tick", {"at": now, **self._sums.told(), **self._levels()}))
-            self._sums = _Sums()
-        if self._rows:
-            events.append(_event("decisions", {"items": self._rows, "more": self._more}))
-            self._rows, self._more = [], 0
-        events += [_event("key", one) for one in self._keys]
-        self._keys.clear()
+            events.append(_event("tick", self._tick(self._second)))
+            self._second = Batch()
+        if batch.rows:
+            events.append(_event("decisions", {"items": batch.rows, "more": batch.more}))
+        events += [_event("key", one) for one in batch.keys]
         if self._changed:
             events.append(_event("changed", {"what": sorted(self._changed)}))
             self._changed.clear()
         return b"".join(events) or b": \n\n"
+
+    def _tick(self, second: Batch) -> dict[str, Any]:
+        return {
+            "at": self._clock.utc_now().isoformat(timespec="milliseconds"),
+            "requests": second.requests,
+            "failures": second.failures,
+            "input_tokens": second.input_tokens,
+            "output_tokens": second.output_tokens,
+            "cost_usd": f"{second.cost_nano_usd / 1e9:.9f}",
+            "ttft_s": _quantiles(second.ttft_s),
+            "duration_s": _quantiles(second.duration_s),
+            **self._all_levels(),
+        }
+
+    def _all_levels(self) -> dict[str, int]:
+        sums = dict(self._levels())
+        since_s = self._clock.monotonic_s() - _LEVELS_LAST_S
+        for at_s, levels in self._levels_of.values():
+            if at_s >= since_s:
+                for name, value in levels.items():
+                    sums[name] = sums.get(name, 0) + value
+        return sums
 
 
 def _event(kind: str, data: dict[str, Any]) -> bytes:
