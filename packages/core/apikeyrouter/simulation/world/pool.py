@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 
 from apikeyrouter.simulation.world.limiters import Bucket, Limiter, Minute, Rolling, Slots
 from apikeyrouter.simulation.world.spec import Charge, Enforcement, PoolSpec, World
 
-__all__ = ["Foreign", "Pool", "foreign_load", "limiter_of"]
+__all__ = ["Foreign", "Needs", "Pool", "foreign_load", "foreign_rate", "limiter_of"]
 
 Foreign = Iterator[tuple[float, int, int]]
 """What others send: (time, input, output), in order of time, without end."""
+
+Needs = tuple[int, int, int, int]
+"""What a request counts: requests, input, output, all tokens."""
 
 _NEVER: tuple[float, int, int] = (math.inf, 0, 0)
 _REQUESTS, _INPUT, _OUTPUT, _TOTAL = range(4)
@@ -139,18 +142,23 @@ class Pool:
             limiter.scale(factor, now_s)
 
 
+def foreign_rate(spec: PoolSpec, ratio: float, sizes: Sequence[tuple[int, int]]) -> float:
+    """Requests a second of others who use `ratio` of a pool's tightest limit."""
+    mean_in = sum(one[0] for one in sizes) / len(sizes)
+    mean_out = sum(one[1] for one in sizes) / len(sizes)
+    pairs = ((spec.rpm, 1.0), (spec.itpm, mean_in), (spec.otpm, mean_out), (spec.tpm, mean_in + mean_out))
+    rates = [ratio * limit / 60.0 / each for limit, each in pairs if limit is not None and each > 0]
+    return max(0.0, min(rates, default=0.0))
+
+
 def foreign_load(
     spec: PoolSpec, ratio: float, sizes: list[tuple[int, int]], rng: Random, *, bursts: bool = False
 ) -> Foreign:
     """Others who use `ratio` of a pool's tightest limit with requests of the given sizes (input, output): at random
     times, or (`bursts`) all of it in one third of every 20 s on average."""
-    mean_in = sum(one[0] for one in sizes) / len(sizes)
-    mean_out = sum(one[1] for one in sizes) / len(sizes)
-    pairs = ((spec.rpm, 1.0), (spec.itpm, mean_in), (spec.otpm, mean_out), (spec.tpm, mean_in + mean_out))
-    rates = [ratio * limit / 60.0 / each for limit, each in pairs if limit is not None and each > 0]
-    if not rates or ratio <= 0:
+    rate = foreign_rate(spec, ratio, sizes)
+    if rate <= 0:
         return
-    rate = min(rates)
     now_s, quiet_until_s = 0.0, 0.0
     while True:
         if bursts and now_s >= quiet_until_s:
