@@ -248,7 +248,6 @@ def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
     router.feed.subscribe("virtual_key", lambda _: virtual_keys.refresh())
     router.feed.subscribe("setting", lambda names: _settings_changed(proxy, names))
     proxy.config = ConfigKeeper(proxy)
-    router.feed.subscribe("setting", proxy.config.heard)
     proxy.live.follow(router.feed.subscribe)
     return proxy
 

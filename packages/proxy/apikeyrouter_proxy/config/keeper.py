@@ -71,6 +71,7 @@ class ConfigKeeper:
         self._heard: bytes | None = None
         self._hung_up: asyncio.Task[None] | None = None
         self._again = False
+        proxy.router.feed.subscribe("setting", self.heard)
 
     @property
     def layered(self) -> Layered | None:
