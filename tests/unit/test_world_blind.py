@@ -70,3 +70,10 @@ def test_the_rate_it_knows_of_others_is_theirs() -> None:
     last_s = [next(load)[0] for _ in range(5_000)][-1]
     assert 5_000 / last_s == pytest.approx(rate, rel=0.05)
     assert foreign_rate(spec, 0.0, sizes) == 0.0
+
+
+def test_it_lives_by_what_replies_tell_and_knows_less_when_they_come_late() -> None:
+    world, traffic = crowded()
+    slow = replace(world, latency=replace(world.latency, ttft_s=60.0))
+    soon, late = (run_blind(one, traffic, seed=4, shares=[0.7]) for one in (world, slow))
+    assert sum(late.served) < sum(soon.served)
