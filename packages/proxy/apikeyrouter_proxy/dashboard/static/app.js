@@ -94,7 +94,8 @@ function Page({ current, route, session }) {
   return html`<h1>${current.title}</h1>${View ? html`<${View} route=${route} session=${session} />` : html`<${Loading} />`}`;
 }
 
-const THEMES = ["system", "light", "dark"];
+const THEME_NAMES = { system: "Auto", light: "Light", dark: "Dark" };
+const THEMES = Object.keys(THEME_NAMES);
 
 function Theme() {
   const [theme, setTheme] = useState(document.documentElement.dataset.theme ?? "system");
@@ -110,7 +111,7 @@ function Theme() {
     }
     dispatchEvent(new Event("akr-theme"));
   };
-  return html`<${Button} kind="small" onClick=${choose} aria-label=${`Theme: ${theme}. Switch to ${next}`}>${{ system: "Auto", light: "Light", dark: "Dark" }[theme]}</${Button}>`;
+  return html`<${Button} kind="small" onClick=${choose} aria-label=${`${THEME_NAMES[theme]} theme. Switch to ${THEME_NAMES[next].toLowerCase()}`}>${THEME_NAMES[theme]}</${Button}>`;
 }
 
 const place = document.getElementById("app");
