@@ -122,7 +122,7 @@ class Attempt:
         self._ticket = learners.keys.begin(taken.candidate.record, call.model, now_s, ahead=taken.ahead)
         self._breaker_ticket = taken.candidate.breaker.begin(now_s, taken.candidate.record.key_id)
         scored = taken.scored
-        self.fact = AttemptFact(scored.key_id, scored.label, scored.provider_id)
+        self.fact = AttemptFact(scored.key_id, scored.label, scored.provider_id, now_s)
         self.record = record
         record.attempts.append(self.fact)
         price = taken.candidate.price

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import msgspec
@@ -22,7 +22,7 @@ from apikeyrouter.domain.models.events import KeyMoved, Observer, QuotaChanged, 
 from apikeyrouter.domain.models.routing_decision import RoutingDecision
 from apikeyrouter.domain.routing.explain import AttemptFact, DecisionRecord, decode, encode, render
 from apikeyrouter.meter import Meter
-from apikeyrouter.telling import tell_all
+from apikeyrouter.telling import call_all, tell_all
 
 __all__ = ["Journal"]
 
@@ -34,6 +34,9 @@ since writing each would cost more than routing it; failures are always written.
 
 def _to_datetime(unix_s: float) -> datetime:
     return datetime.fromtimestamp(unix_s, UTC)
+
+
+Recorder = Callable[[Call, DecisionRecord, int, Usage | None], None]
 
 
 class Journal:
@@ -48,6 +51,8 @@ class Journal:
         self._pending: list[DecisionRecord] = []
         self._epoch_s = clock.utc_now().timestamp() - clock.monotonic_s()
         self.observers: list[Observer] = []
+        self.recorders: list[Recorder] = []
+        """Told of each finished request with all that is known of it; they must be quick."""
         self.dropped = 0
         self.spent_nano_usd = 0
         self.meter = Meter(store)
@@ -64,14 +69,14 @@ class Journal:
         self, call: Call, record: DecisionRecord, fact: AttemptFact, usage: Usage | None, *, outcome: str = "ok"
     ) -> None:
         """A reply was delivered, whole or in part."""
-        self._finish(call, record, outcome, usage)
+        self._finish(call, record, outcome, 200, usage)
         if self.observers:
             self._tell(call, record, fact, outcome=outcome, status=200, usage=usage)
 
     def failed(self, call: Call, record: DecisionRecord, error: SystemError) -> None:
         """The request ended in an error, which from now on carries its decision."""
         outcome = error.provider_code or error.category.value
-        self._finish(call, record, outcome)
+        self._finish(call, record, outcome, error.status)
         error.decision = render(record, _to_datetime)
         if self.observers:
             fact = record.attempts[-1] if record.attempts else None
@@ -79,14 +84,14 @@ class Journal:
 
     def unavailable(self, call: Call, record: DecisionRecord) -> None:
         """Our own store could not be asked, so nothing was sent."""
-        self._finish(call, record, "store_unavailable")
+        self._finish(call, record, "store_unavailable", 503)
         if self.observers:
             fact = record.attempts[-1] if record.attempts else None
             self._tell(call, record, fact, outcome="store_unavailable", status=503, usage=None)
 
     def cancelled(self, call: Call, record: DecisionRecord) -> None:
         """Nobody waits for the answer any more."""
-        self._finish(call, record, "cancelled")
+        self._finish(call, record, "cancelled", 499)
         if self.observers:
             fact = record.attempts[-1] if record.attempts else None
             self._tell(call, record, fact, outcome="cancelled", status=499, usage=None)
@@ -145,7 +150,9 @@ class Journal:
         if pending:
             self._store.post(StoreBatch(decisions=list(_stored(pending))))
 
-    def _finish(self, call: Call, record: DecisionRecord, outcome: str, usage: Usage | None = None) -> None:
+    def _finish(
+        self, call: Call, record: DecisionRecord, outcome: str, status: int, usage: Usage | None = None
+    ) -> None:
         record.outcome = outcome
         if call.admission is not None:
             used = usage.input_tokens + usage.output_tokens if usage is not None else None
@@ -163,6 +170,8 @@ class Journal:
             _, oldest = self._decisions.popitem(last=False)
             if self._by_request.get(oldest.request_id) == oldest.decision_id:
                 del self._by_request[oldest.request_id]
+        if self.recorders:
+            call_all(self.recorders, call, record, status, usage)
         if not self._store.persistent:
             return
         if len(self._pending) >= _PENDING_MAX and outcome == "ok":

@@ -66,6 +66,8 @@ class ProxyApp(FastAPI):
             if target is not None and scope["method"] != "OPTIONS":
                 if target.kind is not Kind.Models or scope["method"] not in target.methods:
                     proxy: Proxy = self.state.proxy
+                    if proxy.tracing is not None:
+                        proxy.tracing.enter(scope)
                     browsers = proxy.access.browsers
                     headers = browsers.cors(dict(scope["headers"])) if browsers.any_origin else []
                     await proxy.data_plane(scope, receive, with_headers(send, headers), target)

@@ -42,6 +42,7 @@ from apikeyrouter_proxy.revoked import RetiredMaterial
 from apikeyrouter_proxy.settings import ProxySettings
 from apikeyrouter_proxy.simulation import SETTING as SIMULATION
 from apikeyrouter_proxy.simulation import Simulation
+from apikeyrouter_proxy.tracing import Tracing, open_tracing
 from apikeyrouter_proxy.virtual_keys import VirtualKeys
 from apikeyrouter_proxy.webhooks import Webhooks
 
@@ -89,6 +90,7 @@ class Proxy:
     pins: Pins
     config: ConfigKeeper = field(init=False)
     webhooks: Webhooks | None = None
+    tracing: Tracing | None = None
     notes: list[str] = field(default_factory=list)
     worker: int = 0
     draining: bool = False
@@ -119,6 +121,8 @@ class Proxy:
         finally:
             self.request_log.flush()
             await self.router.aclose()
+            if self.tracing is not None:
+                await self.tracing.aclose()
 
 
 async def open_proxy(settings: ProxySettings, clock: Clock | None = None, *, seat: Seat | None = None) -> Proxy:
@@ -129,6 +133,7 @@ async def open_proxy(settings: ProxySettings, clock: Clock | None = None, *, sea
     clock = clock or SystemClock()
     proxy = _build(settings, clock, seat)
     try:
+        proxy.tracing = open_tracing(proxy)
         await proxy.router.state_store.open()
         await proxy.router.feed.start()  # before anything is loaded, so that no change falls between
         await proxy.virtual_keys.open()

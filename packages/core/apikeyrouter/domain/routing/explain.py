@@ -82,14 +82,15 @@ class Rejection:
 
 
 class AttemptFact:
-    """One send of this decision. Times in seconds."""
+    """One send of this decision. Times in seconds; `started_s`: of the router's clock."""
 
-    __slots__ = ("detail", "duration_s", "key_id", "label", "outcome", "provider_id", "status", "ttft_s")
+    __slots__ = ("detail", "duration_s", "key_id", "label", "outcome", "provider_id", "started_s", "status", "ttft_s")
 
-    def __init__(self, key_id: str, label: str, provider_id: str) -> None:
+    def __init__(self, key_id: str, label: str, provider_id: str, started_s: float = 0.0) -> None:
         self.key_id = key_id
         self.label = label
         self.provider_id = provider_id
+        self.started_s = started_s
         self.outcome = "pending"
         self.status: int | None = None
         self.duration_s = 0.0
