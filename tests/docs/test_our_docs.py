@@ -6,8 +6,8 @@ that is started for the document. A text block right behind a python block is wh
 in the text stand for the test's own.
 Fences say what is run: python and bash are. `console` is for what a test must not or cannot repeat: cloning, `make`,
 commands that install, that serve until they are stopped, or that ask a person for a secret; those are checked for
-existing verbs, options and make targets instead. `text`, `json`, `yaml`, `ini` and `mermaid` are output and files. `py` needs a
-library that has an environment of its own: `make test-clients` runs it there.
+existing verbs, options and make targets instead. `text`, `json`, `yaml`, `ini`, `mermaid` are output and files. `py`
+needs a library that has an environment of its own: `make test-clients` runs it there.
 """
 
 from __future__ import annotations
@@ -265,12 +265,16 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in found]
 
 
+OF_PROGRAMS = "TEMPERATURE|MAX_RETRY|MAX_ITERATIONS|DEBUG|DETAILED_ERROR"
+"""What `EnvSettings` reads besides."""
+
+
 def variables_of_the_code() -> set[str]:
     """Every environment variable that the packages name: as text in a module that reads them, or as a setting."""
     from apikeyrouter.infrastructure.config.settings import RouterSettings
 
     ours = "APIKEYROUTER|OPENAI|PROXY|LOG|SHUTDOWN|REQUEST|MANAGEMENT|XDG"
-    shape = re.compile(rf"({ours})_[A-Z_]+|PORT|WEB_CONCURRENCY|MODEL")
+    shape = re.compile(rf"({ours})_[A-Z_]+|PORT|WEB_CONCURRENCY|MODEL|{OF_PROGRAMS}")
     names = {f"APIKEYROUTER_{field.upper()}" for field in RouterSettings.model_fields}
     for file in (ROOT / "packages").rglob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))

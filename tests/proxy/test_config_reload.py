@@ -88,6 +88,20 @@ def test_an_added_secret_that_is_not_there_changes_nothing(running: Configured) 
     assert set(running.rows("keys")) == {"first"}
 
 
+def test_what_fails_while_it_is_applied_is_undone(running: Configured) -> None:
+    """That nobody has this virtual key is seen when the other objects are in the store already."""
+    running.write(WIDER.replace("limit: 5", "limit: 5, scope: virtual_key, scope_id: nobody"))
+    status, told = running.reload()
+    assert (status, told["error"]["code"]) == (400, "invalid_budget")
+    assert set(running.rows("keys")) == {"first"}
+    assert "rpm" not in running.rows("keys")["first"]["metadata"]
+    assert running.rows("budgets") == {}
+    assert running.rows("virtual-keys") == {}
+    assert "fast" not in running.rows("deployments")
+    running.write(WIDER)
+    assert running.reload()[0] == 200
+
+
 def test_a_new_secret_of_a_key_is_a_rotation(running: Configured) -> None:
     before = running.rows("keys")["first"]
     running.write(BASE.replace("SIM_KEY_1", "SIM_KEY_3"))
