@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Protocol
+from typing import Any, Protocol
 
 from apikeyrouter.muxer.tasks import read_prompt
 
@@ -46,9 +46,10 @@ class Complexity:
 @lru_cache(1)
 def predictor() -> DifficultyPredictor:
     """The trained predictor where it is installed, else the text's complexity."""
-    if find_spec(_TRAINED) is None:
+    trained = _trained()
+    if trained is None:
         return Complexity()
-    found: DifficultyPredictor = import_module(_TRAINED).load()
+    found: DifficultyPredictor = trained.load()
     return found
 
 
@@ -57,7 +58,17 @@ def threshold_for(share_of_strong: float) -> float:
     own traffic has been seen. Raises ValueError for a share outside 0..1."""
     if not 0.0 <= share_of_strong <= 1.0:
         raise ValueError(f"share_of_strong must be from 0 to 1, not {share_of_strong}")
-    if find_spec(_TRAINED) is None:
+    trained = _trained()
+    if trained is None:
         return 1.0 - share_of_strong
-    found: float = import_module(_TRAINED).threshold_for(share_of_strong)
+    found: float = trained.threshold_for(share_of_strong)
     return found
+
+
+@lru_cache(1)
+def _trained() -> Any:
+    """The module of the trained predictor, None where it is left out of an installation."""
+    if find_spec(_TRAINED) is None:
+        return None
+    module = import_module(_TRAINED)
+    return module if hasattr(module, "load") and hasattr(module, "threshold_for") else None

@@ -76,7 +76,7 @@ _STEMS: Mapping[Task, str] = {
         "समझा"
     ),
     Task.Extraction: (
-        "extract summar classif categor label sentiment parse keyword zusammenfass extrahier klassifiz résum "
+        "extract summar classif categor label sentiment parse keyword zusammenfass zusammen extrahier klassifiz résum "
         "extrai resum clasific riassum estra classific samenvat streszcz wypisz извлек резюм суммир классифиц "
         "özetle çıkar لخص استخرج सारांश"
     ),
@@ -95,7 +95,13 @@ _BY_STEM: Mapping[str, Task] = {stem: task for task, stems in _STEMS.items() for
 _STEM_LENGTHS = range(3, 1 + max(map(len, _BY_STEM)))
 _BEGINNINGS = frozenset(stem[:3] for stem in _BY_STEM)
 _EARLY_WORDS = 12
-_STEM_WORDS = 160
+_HARD = frozenset({
+    "complex", "complicated", "difficult", "advanced", "rigorous", "rigorously", "thorough", "komplex", "komplexe",
+    "schwierig", "schwierige", "complexe", "difficile", "compleja", "complejo", "difícil", "complesso", "complexa",
+    "сложный", "сложную", "сложная", "zor",
+})  # fmt: skip
+"""Words by which people themselves say that it is hard."""
+_STEM_WORDS = 80
 _FEW_WORDS = 5
 _WEIGHT = {
     Task.Code: 0.22,
@@ -127,6 +133,7 @@ def read_prompt(text: str) -> PromptReading:
         "numbers": 0.10 * _share(numbers, 1.0, 8.0),
         "formulas": 0.12 * _share(formulas, 0.0, 5.0),
         "code": 0.10 * _share(code, 0.0, 8.0),
+        "said to be hard": 0.0 if _HARD.isdisjoint(found) else 0.12,
         task.value: _WEIGHT[task],
     }
     signs = tuple(sign for sign, part in sorted(parts.items(), key=lambda one: -one[1]) if part >= 0.05)
@@ -136,7 +143,8 @@ def read_prompt(text: str) -> PromptReading:
 def _task(text: str, words: list[str], *, wide: int, code: int, formulas: int, numbers: int) -> Task:
     """Votes: signs of the text count more than stems, stems near the beginning more than later ones."""
     votes = dict.fromkeys(Task, 0.0)
-    for place, word in enumerate(words[:_STEM_WORDS]):
+    shown = words if len(words) <= 2 * _STEM_WORDS else words[:_STEM_WORDS] + words[-_STEM_WORDS:]
+    for place, word in enumerate(shown):
         if word[:3] in _BEGINNINGS:
             task = _asked_by(word)
             if task is not None and votes[task] < 1.0:
@@ -148,7 +156,7 @@ def _task(text: str, words: list[str], *, wide: int, code: int, formulas: int, n
     votes[Task.Translation] *= 1.6  # what is translated may be about anything
     votes[Task.Extraction] *= 1.2
     votes[Task.Code] += min(2.0, 0.5 * code)
-    votes[Task.Maths] += min(1.5, 0.5 * formulas) + (0.6 if numbers >= 3 and len(words) < 150 else 0.0)
+    votes[Task.Maths] += min(1.5, 0.5 * formulas) + (0.9 if numbers >= 3 and len(words) < 150 and "?" in text else 0.0)
     best = max(votes, key=lambda task: votes[task])
     return best if votes[best] >= 0.9 else Task.Chat
 

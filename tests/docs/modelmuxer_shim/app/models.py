@@ -1,0 +1,5 @@
+"""See `app`."""
+
+from apikeyrouter.muxer.documents import ChatMessage
+
+__all__ = ["ChatMessage"]

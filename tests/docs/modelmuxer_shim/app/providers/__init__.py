@@ -1,0 +1,5 @@
+"""See `app`."""
+
+from apikeyrouter.muxer.documents import LiteLLMProvider
+
+__all__ = ["LiteLLMProvider"]

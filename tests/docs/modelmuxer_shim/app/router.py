@@ -1,0 +1,5 @@
+"""See `app`."""
+
+from apikeyrouter.muxer.documents import HeuristicRouter
+
+__all__ = ["HeuristicRouter"]
