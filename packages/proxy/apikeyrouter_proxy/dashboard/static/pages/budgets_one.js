@@ -1,0 +1,132 @@
+// One budget: how its running period came about, where it is going, and its ledger.
+
+import { html, useEffect, useMemo, useState } from "../lib/preact.js";
+import { api } from "../lib/api.js";
+import { useAction, useApi, useLive } from "../lib/hooks.js";
+import { covers, heldShareOf, isEarly, limitReached, MODE_HINTS, modeOf, nameOf, outlookOf, outlookSentence, periodOf, shareOf, statusOf } from "../lib/budget.js";
+import { go, Link, pathOf } from "../lib/route.js";
+import { Badge, Button, Card, Empty, ErrorNote, Loaded, Meter, Stat } from "../components/ui.js";
+import { Chart } from "../components/chart.js";
+import { Table } from "../components/table.js";
+import { moment, percent, usd } from "../lib/format.js";
+import { DeleteBudget, EditBudget } from "./budgets_actions.js";
+
+const EVERY_MS = 5000;
+const ENTRIES = 20;
+
+export function Budget({ id }) {
+  const path = "/api/v1/budgets/" + encodeURIComponent(id);
+  const course = useApi(path + "/course", { every: EVERY_MS });
+  useLive("changed", ({ what }) => what.includes("budget") && course.reload());
+  return html`<p><${Link} to=${pathOf("budgets")}>All budgets</${Link}></p>
+    <${Loaded} of=${course} what="Loading the budget">${(told) => html`<${Told} told=${told} path=${path} reload=${course.reload} />`}</${Loaded}>`;
+}
+
+function Told({ told: { budget, points, exact_since: exact }, path, reload }) {
+  const [open, setOpen] = useState(null);
+  const View = { edit: EditBudget, remove: DeleteBudget }[open];
+  const [tone, word] = statusOf(budget);
+  const early = isEarly(budget);
+  const actions = html`<${Button} onClick=${() => setOpen("edit")}>Change</${Button}><${Button} kind="danger" onClick=${() => setOpen("remove")}>Delete</${Button}>`;
+  return html`
+    <${Card} title=${nameOf(budget)} actions=${actions}>
+      <p class="lead"><${Badge} tone=${tone}>${word}</${Badge}> ${outlookSentence(budget)}</p>
+      <dl class="facts">
+        <dt>Covers</dt><dd>${covers(budget)}</dd>
+        <dt>Limit</dt><dd>${usd(budget.limit_amount)} ${periodOf(budget)}${budget.reset_at && html` <span class="muted">begins anew on ${moment(budget.reset_at)}</span>`}</dd>
+        <dt>At its limit</dt><dd>${modeOf(budget)}. <span class="muted">${MODE_HINTS[budget.enforcement_mode]}</span></dd>
+        <dt>Tells at</dt><dd>${budget.thresholds.map((at) => html`<${Badge} key=${at} tone=${budget.passed.includes(at) ? (at >= 95 ? "bad" : "warn") : "plain"}>${at} %${budget.passed.includes(at) ? " passed" : ""}</${Badge}> `)}</dd>
+        <dt>Id</dt><dd><code>${budget.id}</code></dd>
+      </dl>
+    </${Card}>
+    <dl class="stats">
+      <${Stat} label="Spent" value=${usd(budget.current_spend)} note=${percent(budget.used_ratio) + " of the limit"} tone=${limitReached(budget) ? "bad" : undefined} />
+      <${Stat} label="Held" value=${usd(budget.held)} note="for requests under way" />
+      <${Stat} label="Left" value=${usd(budget.remaining)} note=${"of " + usd(budget.limit_amount)} />
+      <${Stat} label="If it goes on like this" value=${early || budget.projection.spend_at_end == null ? "–" : usd(budget.projection.spend_at_end)} note=${outlookOf(budget)} tone=${tone === "warn" ? "warn" : undefined} />
+      ${Number(budget.overrun) > 0 && html`<${Stat} label="Overrun" value=${usd(budget.overrun)} note="beyond what was held" tone="warn" />`}
+      ${Number(budget.presumed) > 0 && html`<${Stat} label="Presumed" value=${usd(budget.presumed)} note="nobody could tell if billed" />`}
+    </dl>
+    <${Card} title="This period">
+      <div class="row budget-meter"><${Meter} share=${shareOf(budget)} held=${heldShareOf(budget)} label=${`${percent(shareOf(budget))} of the limit spent`} /></div>
+      <${Burn} budget=${budget} points=${points} />
+      <p class="muted">Since ${moment(points[0].at)}.${exact && ` Before ${moment(exact)} the line follows the hourly sums of the spend report; the ledger's older lines are folded.`}</p>
+    </${Card}>
+    <${Card} title="Ledger"><${Entries} path=${path} spent=${budget.current_spend} /></${Card}>
+    ${View && html`<${View} subject=${budget} onClose=${() => setOpen(null)} done=${() => (open === "remove" ? go(pathOf("budgets")) : reload())} />`}`;
+}
+
+const at = (iso) => Date.parse(iso) / 1000;
+
+/** Spent so far as steps, the straight line to where it ends, and the limit, when it is near enough to be in the picture. */
+function Burn({ budget, points }) {
+  const shown = useMemo(() => lines(budget, points), [budget, points]);
+  const { times, spent, ahead, limit, held, max, far } = shown;
+  const series = [
+    { label: "spent", tone: "accent", fill: true, values: spent },
+    ...(ahead ? [{ label: "if it goes on like this", tone: "second", dash: true, values: ahead }] : []),
+    ...(far ? [] : [{ label: "limit", tone: "bad", values: limit }]),
+    ...(held ? [{ label: "spent and held", tone: "warn", dash: true, values: held }] : []),
+  ];
+  return html`<${Chart} times=${times} height=${240} format=${usd} max=${max} series=${series}
+      summary=${`${usd(budget.current_spend)} of ${usd(budget.limit_amount)} spent. ${outlookSentence(budget)}`} />
+    ${far && html`<p class="muted">The limit, ${usd(budget.limit_amount)}, is far above this picture.</p>`}`;
+}
+
+function lines(budget, points) {
+  const steps = [];
+  for (const point of points) {
+    const last = steps.at(-1);
+    if (last && at(point.at) - last[0] > 0.002) steps.push([at(point.at) - 0.001, last[1]]);
+    if (!last || at(point.at) > steps.at(-1)[0]) steps.push([at(point.at), Number(point.spent)]);
+    else steps.at(-1)[1] = Number(point.spent);
+  }
+  const [now, level] = steps.at(-1);
+  const { at: until, spend_at_end: end, runs_out_at: out, based_on_s: basis } = budget.projection;
+  const size = Number(budget.limit_amount);
+  const target = isEarly(budget) ? [now + basis * 0.1 + 1, level] : until ? [at(until), Number(end)] : out ? [Math.min(at(out), now + basis), level + (level * Math.min(at(out) - now, basis)) / Math.max(basis, 1)] : [now + 1, level];
+  const top = Math.max(level, target[1]);
+  const far = top < size / 8 && top > 0;
+  const past = steps.map(() => null);
+  return {
+    times: [...steps.map(([time]) => time), Math.max(target[0], now + 1)],
+    spent: [...steps.map(([, value]) => value), null],
+    ahead: !isEarly(budget) && [...past.slice(1), level, target[1]],
+    limit: [...steps.map(() => size), size],
+    held: Number(budget.held) > 0 && [...steps.map(() => level + Number(budget.held)), null],
+    max: far ? top * 1.15 : Math.min(Math.max(size * 1.1, top * 1.05), Math.max(size, level) * 2.5),
+    far,
+  };
+}
+
+const KINDS = { spent: "Spent", presumed: "Presumed", refunded: "Refunded", opening: "Older lines, folded" };
+const columns = [
+  { name: "at", title: "Time", of: (row) => html`<span class="mono">${moment(row.at)}</span>` },
+  { name: "kind", title: "Kind", of: (row) => KINDS[row.kind] ?? row.kind },
+  { name: "amount", title: "Amount", of: (row) => usd(row.amount), kind: "number", sort: (row) => Number(row.amount) },
+  { name: "window", title: "Period from", of: (row) => (row.window ? moment(row.window) : "–"), hide: "phone" },
+  { name: "worker", title: "Process", of: (row) => html`<code>${row.worker_id || "–"}</code>`, hide: "phone" },
+];
+
+const keyOf = (row) => [row.at, row.worker_id, row.window, row.kind, row.amount].join(" ");
+
+/** What was charged, newest first. The first page follows what is spent until older ones are looked at. */
+function Entries({ path, spent }) {
+  const [older, setOlder] = useState([]);
+  const [more, setMore] = useState(null);
+  const first = useApi(`${path}/entries?limit=${ENTRIES}`);
+  useEffect(() => void (older.length || first.reload()), [spent]);
+  const [load, busy, error] = useAction(async () => {
+    const shown = first.data.data.length + older.length;
+    const page = await api.get(`${path}/entries?limit=${ENTRIES * 10}&offset=${shown}`);
+    const known = new Set([...first.data.data, ...older].map(keyOf)); // newer lines move the older ones on
+    setOlder([...older, ...page.data.filter((row) => !known.has(keyOf(row)))]);
+    setMore(page.total > shown + page.data.length);
+  });
+  return html`<${Loaded} of=${first}>${({ data, total }) => (data.length
+    ? html`<p class="muted">Each line is what one process charged in a moment; newest first.</p>
+      <${Table} label="Ledger" columns=${columns} rows=${[...data, ...older]} id=${keyOf} />
+      <${ErrorNote} error=${error} retry=${load} />
+      ${(more ?? total > data.length) && html`<p class="row more"><${Button} busy=${busy} onClick=${load}>Show older</${Button}></p>`}`
+    : html`<${Empty} title="Nothing charged yet"><p>The first request that it covers writes the first line.</p></${Empty}>`)}</${Loaded}>`;
+}
