@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from apikeyrouter.domain.errors import ConfigurationError
+from apikeyrouter_proxy.config.changes import changes
 from apikeyrouter_proxy.config.faults import ConfigFileError, Faults
 from apikeyrouter_proxy.config.published import SCHEMA_FILE, reference, schema
 from apikeyrouter_proxy.config.shown import effective, objects
@@ -292,3 +293,27 @@ def test_keys_of_the_environment_can_be_left_out(file: Path) -> None:
 def test_the_whole_configuration_may_stand_in_a_variable() -> None:
     settings = ProxySettings.from_environ({"APIKEYROUTER_CONFIG_YAML": "server: {port: 8011}\n", "HOME": "/"})
     assert settings.port == 8011
+
+
+def test_secrets_in_the_clear_are_shown_nowhere(file: Path) -> None:
+    password = "pw" + "0f" * 8
+    text = f"""
+server: {{admin_key: {SECRET}1, store: "postgresql://akr:{password}@db.example/akr", encryption_key: {SECRET}2}}
+providers:
+  acme: {{base_url: https://llm.acme.example/v1, headers: {{X-Team: blue}}}}
+keys:
+  a: {{provider: acme, secret: {SECRET}4}}
+virtual_keys:
+  b: {{secret: {SECRET}5}}
+"""
+    before = load(file, "server: {}\n")
+    after = load(file, text)
+    shown = str([objects(after), effective(after), [str(one) for one in changes(before, after)]]) + repr(after)
+    assert SECRET not in shown
+    assert password not in shown
+    assert "blue" in shown
+    told = faults(file, text.replace("X-Team: blue", f"X-Api-Token: {SECRET}3"))
+    assert len(told) == 1
+    assert "header 'X-Api-Token' looks like a credential" in told[0]
+    assert SECRET not in told[0]
+    assert "postgresql://akr:********@db.example/akr" in shown

@@ -90,7 +90,7 @@ class ProxySettings:
     port: int = 8000
     log_level: str = "INFO"
     log_format: str = "auto"
-    store_url: str = "memory:"
+    store_url: str = field(default="memory:", repr=False)  # it may hold a password
     encryption_key: Secret | None = None
     admin_key: Secret | None = None
     require_auth: bool = False
@@ -135,7 +135,8 @@ class ProxySettings:
         faults += key_faults
         if layered.configuration is not None and not layered.configuration.file.server.keys_from_environment:
             keys = []
-        of_file = [EnvKey(f"keys.{one.name}", one.provider_id, one.material) for one in layered.meaning.keys]
+        file_keys = [] if layered.faults else layered.meaning.keys
+        of_file = [EnvKey(f"keys.{one.name}", one.provider_id, one.material) for one in file_keys]
         settings = cls(
             host=read("PROXY_HOST", "127.0.0.1", _host),
             port=read("PROXY_PORT", 8000, _port, also="PORT"),

@@ -15,6 +15,7 @@ from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
 from apikeyrouter.infrastructure.catalogue.providers import NATIVE, find_row, provider
 from apikeyrouter_proxy.provider_settings import Configured, read_provider
+from apikeyrouter_proxy.providers import check_headers
 
 __all__ = ["provider_of"]
 
@@ -35,6 +36,7 @@ def provider_of(
     the API, whose classes are never run. Raises ConfigurationError."""
     if not _ID.fullmatch(name):
         raise ConfigurationError(["its name may hold 1 to 64 lower-case letters, digits, dots, dashes, underscores"])
+    check_headers(given.get("headers") or {})
     if "adapter" in given:
         if folder is None:
             raise ConfigurationError(["adapter: classes are not run for texts that come over the API"])
