@@ -81,12 +81,18 @@ export function Field({ label, hint, error, value, onInput, options, rows, type 
 export function Dialog({ title, onClose, children }) {
   const element = useRef(null);
   const id = useId();
+  const gone = useRef(false);
   useEffect(() => {
-    const before = document.activeElement;
-    element.current.showModal();
-    return () => before?.focus?.();
+    const [before, shown] = [document.activeElement, element.current];
+    shown.showModal();
+    return () => {
+      gone.current = true;
+      shown.close(); // while it is open, nothing behind it can be focused
+      before?.focus?.();
+    };
   }, []);
-  return html`<dialog ref=${element} aria-labelledby=${id} onCancel=${onClose} onClose=${onClose}>
+  const closed = () => gone.current || onClose();
+  return html`<dialog ref=${element} aria-labelledby=${id} onCancel=${closed} onClose=${closed}>
     <header><h2 id=${id}>${title}</h2><button type="button" class="icon" aria-label="Close" onClick=${onClose}>×</button></header>
     ${children}
   </dialog>`;
