@@ -1,8 +1,8 @@
 """Trains the predictor on a log of outcomes, in plain Python, and says honestly how good it is.
 
 Main entries: `train` and `recalibrate`. Every figure and every calibration comes from prompts whose whole group was
-held out: each group is predicted by a fit that has not seen it. What is chosen by these predictions (whether words help,
-how much of the strong model's line to take) is a choice among ten.
+held out: each group is predicted by a fit that has not seen it. What is chosen by these predictions (whether words
+help, how much of the strong model's line to take) is a choice among ten.
 Laws: no randomness, the same log gives the same bytes; 8,700 rows take three seconds of a slow core.
 """
 
