@@ -60,7 +60,9 @@ def _name(request: Request, kind: str) -> str | None:
 
 
 async def _only_state(request: Request, kind: str, rest: str) -> bool:
-    """Whether a key's state is all that would change."""
+    """Whether a key's state is all that would change, or nothing at all."""
+    if kind == "providers":
+        return request.method == "POST" and rest.endswith("/look")
     if kind != "keys":
         return False
     if request.method == "POST":

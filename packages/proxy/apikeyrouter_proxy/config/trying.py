@@ -1,7 +1,8 @@
 """A configuration that comes over the API as text: what is wrong with it, or what would differ from what runs.
 
 Main entry: `tried`. Laws: it reads no file, runs no program and follows no reference; a reference that the running file
-has at the same member counts as the value that it has there, any other as one that is right and different.
+has at the same member counts as the value that it has there, any other as one that is right and different; so does
+what `masking` made of a running value, so that a text that was shown can be tried as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from apikeyrouter_proxy.config.faults import Fault, Faults, Path, dotted
 from apikeyrouter_proxy.config.keeper import Reloaded, needs_restart
 from apikeyrouter_proxy.config.layers import with_objects
 from apikeyrouter_proxy.config.loading import Configuration, typed, written_text
+from apikeyrouter_proxy.config.masking import MASK, masked
 from apikeyrouter_proxy.config.meaning import meaning_of
 from apikeyrouter_proxy.config.references import References
 
@@ -63,6 +65,10 @@ class _Known(References):
 
     def resolve(self, value: object, path: Path = ()) -> object:
         """See `References.resolve`."""
+        if isinstance(value, str) and MASK in value:
+            running = member(self._values, path)
+            if isinstance(running, str) and masked(running, path) == value:
+                return running
         if not isinstance(value, str) or "$" not in value:
             return super().resolve(value, path)
         if member(self._written, path) == value and (known := member(self._values, path)) is not None:
