@@ -4,7 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test test-clients test-agents check lint types format bench bench-faults simulate-ci soak mutation build clean
+.PHONY: help run test test-clients test-agents check lint types format bench bench-faults simulate-ci soak mutation docs build clean
 
 help:            ## Show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -56,6 +56,9 @@ soak: $(VENV)/.dev-ready  ## Budgets while workers and servers are killed, at fu
 
 mutation: $(VENV)/.dev-ready ## Mutation score of the ledger
 	$(BIN)/python -m bench.mutation
+
+docs: $(VENV)/.dev-ready  ## Build the documentation as a site into dist/site; every link is checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 build: $(VENV)/.dev-ready ## Build both wheels into dist/
 	$(BIN)/python -m build --outdir dist packages/core
