@@ -123,6 +123,8 @@ def traffic(served: Served, sim: Sim) -> None:
     sim.fault(sim.keys[0], "server_error", status=500)
     assert [chat() for _ in range(9)] == [200] * 9
     assert chat("no-such-model") >= 400
+    sim.fault(None, "server_error", status=500)
+    assert all(chat("gpt-4o") >= 500 for _ in range(8))  # its breaker opens, and stays so while nobody asks for it
     sim.clear_faults()
     budget = {"name": "small", "scope": "global", "limit": "0.0000001", "period": "daily", "enforcement_mode": "soft"}
     assert served.post("/api/v1/budgets", budget, AUTH).status == 201
@@ -145,7 +147,9 @@ def test_the_rules_are_sound_and_behave_as_their_tests_say() -> None:
 
 
 def test_every_metric_that_is_asked_for_is_one_of_ours(busy: Served) -> None:
-    known = families(busy.get("/metrics", AUTH).body.decode())
+    told = busy.get("/metrics", AUTH).body.decode()
+    assert 'apikeyrouter_breaker_open{model="gpt-4o",provider="openai"} 1.0' in told
+    known = families(told)
     for place, expressions in queries().items():
         for expression in expressions:
             unknown = set(NAME.findall(expression)) - known

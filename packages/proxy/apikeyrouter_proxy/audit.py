@@ -14,6 +14,7 @@ from fastapi import Request
 
 from apikeyrouter.domain.interfaces.state_store import StateQuery, StateStore, StoreBatch, StoredEvent
 from apikeyrouter.journal import Journal
+from apikeyrouter_proxy.health_alerts import HEALTH_KINDS
 from apikeyrouter_proxy.middleware.guard import principal_of
 from apikeyrouter_proxy.quota_alerts import QUOTA_KINDS
 
@@ -62,6 +63,7 @@ _CORE = (
     "deployment.removed",
     "webhook.delivery",
     *QUOTA_KINDS,
+    *(kind for kind in HEALTH_KINDS if kind.startswith("breaker.")),
 )
 KINDS = (*_ADMIN, *_CORE)
 """Every kind of event that the log holds."""

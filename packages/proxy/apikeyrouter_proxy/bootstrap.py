@@ -32,6 +32,7 @@ from apikeyrouter_proxy.dashboard.live import LiveHub
 from apikeyrouter_proxy.dashboard.relay import Relay
 from apikeyrouter_proxy.dashboard.sessions import Sessions
 from apikeyrouter_proxy.data_plane import DataPlane
+from apikeyrouter_proxy.health_alerts import HealthAlerts, breaker_gauges
 from apikeyrouter_proxy.metrics import Gauges, KeyGauge, Metrics
 from apikeyrouter_proxy.metrics_board import MetricsBoard
 from apikeyrouter_proxy.model_list import ModelList
@@ -88,6 +89,7 @@ class Proxy:
     audit: Audit
     simulation: Simulation
     pins: Pins
+    alerts: HealthAlerts
     config: ConfigKeeper = field(init=False)
     webhooks: Webhooks | None = None
     tracing: Tracing | None = None
@@ -196,12 +198,7 @@ async def _begin_beside(proxy: Proxy) -> None:
 
 def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
     metrics = Metrics(None if seat is None else seat.board)
-    request_log = logs.RequestLog(
-        enabled=settings.log_level in ("DEBUG", "INFO"),
-        json_lines=logs.configure(settings.log_level, settings.log_format),
-        utc_now_iso=lambda: clock.utc_now().isoformat(timespec="milliseconds"),
-        write=None if seat is None else logs.write_whole_lines,
-    )
+    request_log = _request_log(settings, clock, beside=seat is not None)
     store = open_store(settings.store_url)
     webhooks = Webhooks(settings.webhook, store, clock, SystemRandom()) if settings.webhook else None
     key = settings.encryption_key
@@ -211,9 +208,6 @@ def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
         observers=[metrics, request_log, *([webhooks] if webhooks else [])],
         clock=clock,
         environ={} if key is None else {"APIKEYROUTER_ENCRYPTION_KEY": key.reveal()},
-    )
-    router.journal.observers.append(
-        QuotaAlerts(clock, store.post, router.quota_awareness_engine.labels_of, webhooks.queue if webhooks else None)
     )
     virtual_keys = VirtualKeys(store, clock)
     pins = Pins(store, feed=router.feed, clock=clock)
@@ -247,6 +241,7 @@ def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
         audit=Audit(store, router.journal),
         simulation=Simulation(router, lambda: _simulation_over(proxy, seat)),
         pins=pins,
+        alerts=_alerts(router, clock, webhooks),
         webhooks=webhooks,
         worker=0 if seat is None else seat.number,
     )
@@ -255,6 +250,23 @@ def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
     proxy.config = ConfigKeeper(proxy)
     proxy.live.follow(router.feed.subscribe)
     return proxy
+
+
+def _request_log(settings: ProxySettings, clock: Clock, *, beside: bool) -> logs.RequestLog:
+    return logs.RequestLog(
+        enabled=settings.log_level in ("DEBUG", "INFO"),
+        json_lines=logs.configure(settings.log_level, settings.log_format),
+        utc_now_iso=lambda: clock.utc_now().isoformat(timespec="milliseconds"),
+        write=logs.write_whole_lines if beside else None,
+    )
+
+
+def _alerts(router: ApiKeyRouter, clock: Clock, webhooks: Webhooks | None) -> HealthAlerts:
+    """Whoever tells of trouble begins to listen."""
+    write, send = router.state_store.post, webhooks.queue if webhooks else None
+    alerts = HealthAlerts(clock, write, send)
+    router.journal.observers += [QuotaAlerts(clock, write, router.quota_awareness_engine.labels_of, send), alerts]
+    return alerts
 
 
 def _simulation_over(proxy: Proxy, seat: Seat | None) -> None:
@@ -309,6 +321,7 @@ async def _keep_house(proxy: Proxy) -> None:
         proxy.request_log.flush()
         if turn % _SNAPSHOT_EVERY == 0:
             proxy.live.look()
+            proxy.alerts.look(proxy.router.providers.values())
             proxy.metrics.share(live_gauges(proxy))
 
 
@@ -323,6 +336,7 @@ def live_gauges(proxy: Proxy) -> Gauges:
         in_flight=proxy.data_plane.in_flight,
         tasks=len(asyncio.all_tasks()),
         connections=[(o, what, getattr(one, what)) for o, one in stats.items() for what in _CONNECTIONS],
+        breakers=breaker_gauges(list(router.providers.values()), router.now_s()),
         decisions_dropped=router.journal.dropped,
     )
 

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 from apikeyrouter import __version__
 from apikeyrouter.domain.cost.budgets import BudgetThresholdReached
 from apikeyrouter.domain.models.events import KeyMoved, QuotaChanged, RequestEnded
+from apikeyrouter_proxy.health_alerts import BreakerGauge
 from apikeyrouter_proxy.metrics_board import MetricsBoard
 from apikeyrouter_proxy.metrics_quota import QuotaGauge, quota_families
 
@@ -130,6 +131,7 @@ class Gauges:
     in_flight: int = 0
     tasks: int = 0
     connections: Sequence[tuple[str, str, int]] = ()
+    breakers: Sequence[BreakerGauge] = ()
     store_up: bool = True
     decisions_dropped: int = 0
 
@@ -320,6 +322,12 @@ def _gauge_families(gauges: Gauges) -> Iterable[Family]:
     for origin, what, count in gauges.connections:
         connections.add_metric([origin, what], count)
     yield connections
+    breakers = GaugeMetricFamily(
+        "apikeyrouter_breaker_open", "Processes whose breaker holds requests back.", labels=["provider", "model"]
+    )
+    for one in gauges.breakers:
+        breakers.add_metric([one.provider_id, one.model], int(one.is_open))
+    yield breakers
     yield GaugeMetricFamily("apikeyrouter_keys_usable", "Keys that may serve now.", value=gauges.keys_usable)
     yield GaugeMetricFamily("apikeyrouter_holds_open", "Ledger holds not yet closed.", value=gauges.holds_open)
     yield GaugeMetricFamily("apikeyrouter_in_flight", "Requests on the token path.", value=gauges.in_flight)

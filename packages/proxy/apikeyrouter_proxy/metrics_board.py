@@ -19,6 +19,7 @@ __all__ = ["MetricsBoard", "fold_ended"]
 
 _SUMMED = frozenset(
     {
+        "apikeyrouter_breaker_open",
         "apikeyrouter_key_in_flight",
         "apikeyrouter_upstream_connections",
         "apikeyrouter_holds_open",

@@ -79,7 +79,7 @@ class ProxySettings:
     left out, for requests that do not say.
     `workers`: processes that serve. `stale_keys_s`: how long virtual keys hold while the store does not answer.
     `shutdown_timeout_s`: how long running requests may take to end. `metrics_public`: `/metrics` needs no key.
-    `log_format`: "json", "pretty", or "auto" for pretty on a terminal. `webhook`: where budget alerts go, None for
+    `log_format`: "json", "pretty", or "auto" for pretty on a terminal. `webhook`: where alerts go, None for
     nowhere. `router_config`: fields of `RouterSettings`.
     `providers`: who serves besides OpenAI, as the environment and APIKEYROUTER_PROVIDERS_FILE say. `warnings`: what was
     odd but did not stop the start. `config`: what the configuration file says, and `origin`, what all of this was read
@@ -160,6 +160,7 @@ class ProxySettings:
                 read("APIKEYROUTER_WEBHOOK_URL", "", str),
                 read("APIKEYROUTER_WEBHOOK_SECRET", "", str),
                 allow_private=read("APIKEYROUTER_WEBHOOK_ALLOW_PRIVATE", False, _boolean),
+                form=read("APIKEYROUTER_WEBHOOK_FORMAT", "", str),
                 faults=faults,
             ),
             env_keys=tuple(keys),

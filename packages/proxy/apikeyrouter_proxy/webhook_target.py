@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from apikeyrouter.domain.keys.secret import Secret
+from apikeyrouter_proxy.webhook_forms import Form, form_for
 
 __all__ = ["WebhookTarget", "is_reachable", "read_target"]
 
@@ -37,12 +38,13 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class WebhookTarget:
-    """A receiver. `secrets`: the decoded keys, current one first. `allow_private`: addresses of private networks are
-    meant. `local`: the URL names this machine."""
+    """A receiver. `secrets`: the decoded keys, current one first; none: nothing is signed. `allow_private`: addresses
+    of private networks are meant. `local`: the URL names this machine. `form`: how bodies look."""
 
     url: str
     secrets: tuple[Secret, ...]
     allow_private: bool = False
+    form: Form = Form.Standard
 
     def __repr__(self) -> str:
         return f"<WebhookTarget {self.origin}>"
@@ -95,8 +97,11 @@ def _inner(address: Address) -> Address:
     return address
 
 
-def read_target(url: str, secret: str, *, allow_private: bool, faults: list[str]) -> WebhookTarget | None:
-    """The receiver that the settings name; None without one. Adds what is wrong to `faults`, never a value."""
+def read_target(
+    url: str, secret: str, *, allow_private: bool, faults: list[str], form: str = ""
+) -> WebhookTarget | None:
+    """The receiver that the settings name; None without one. `form`: "standard", "slack", or "" for what the URL's host
+    expects. Adds what is wrong to `faults`, never a value."""
     if not url:
         if secret:
             faults.append("APIKEYROUTER_WEBHOOK_SECRET: nothing is sent without APIKEYROUTER_WEBHOOK_URL; set both")
@@ -104,6 +109,9 @@ def read_target(url: str, secret: str, *, allow_private: bool, faults: list[str]
     fault = _url_fault(url)
     if fault:
         faults.append(f"APIKEYROUTER_WEBHOOK_URL: {fault}")
+    shape = _form(url, form, faults)
+    if not secret and shape is Form.Slack:
+        return WebhookTarget(url, (), allow_private, shape)  # nobody there checks signatures: the URL is the secret
     if not secret:
         faults.append(
             "APIKEYROUTER_WEBHOOK_SECRET: is missing, and webhooks are always signed, so that their receiver can tell "
@@ -117,7 +125,15 @@ def read_target(url: str, secret: str, *, allow_private: bool, faults: list[str]
             f"APIKEYROUTER_WEBHOOK_SECRET: expected {_PREFIX} and {_SECRET_BYTES_MIN} to {_SECRET_BYTES_MAX} bytes in "
             f"base64 (at most {_SECRETS_MAX} such secrets, the current one first, separated by spaces); " + _MAKE_ONE
         )
-    return WebhookTarget(url, usable, allow_private)
+    return WebhookTarget(url, usable, allow_private, shape)
+
+
+def _form(url: str, wanted: str, faults: list[str]) -> Form:
+    try:
+        return form_for(url, wanted)
+    except ValueError:
+        faults.append("APIKEYROUTER_WEBHOOK_FORMAT: expected standard or slack; leave it out for what the URL expects")
+        return Form.Standard
 
 
 def _decoded(text: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Webhooks: budget alerts to a receiver of the operator's, signed, retried, and kept in the store until they arrive.
+"""Webhooks: alerts to a receiver of the operator's, signed, retried, and kept in the store until they arrive.
 
 Main entry: `Webhooks`, an observer whose `budget_alert` puts a message into a bounded queue; one task sends them, one
 at a time, over a transport of its own. Each change of a message is a line of the store's event log (kind
@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import json
 import logging
 import secrets
 from collections.abc import Iterable
@@ -33,6 +32,7 @@ from apikeyrouter.domain.interfaces.state_store import StateQuery, StateStore, S
 from apikeyrouter.domain.interfaces.transport import HttpRequest, Timeouts, Transport, TransportError
 from apikeyrouter.domain.models.events import KeyMoved, RequestEnded
 from apikeyrouter.domain.resilience.durations import retry_after_s
+from apikeyrouter_proxy.webhook_forms import body_of
 from apikeyrouter_proxy.webhook_target import WebhookTarget
 
 __all__ = ["KIND", "Message", "Timing", "Webhooks", "latest_messages"]
@@ -166,7 +166,7 @@ class Webhooks:
         """Queues an event of type `kind`; never waits. `message_id`: default a new one."""
         now_s = self._now_s()
         at = datetime.fromtimestamp(now_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        body = json.dumps({"type": kind, "timestamp": at, "data": {**data, "at": at}}, separators=(",", ":"))
+        body = body_of(self.target.form, kind, at, data)
         message_id = message_id or f"msg_{secrets.token_hex(16)}"
         message = Message(message_id, kind, body, now_s, now_s, now_s, self._owner)
         if message_id not in self._known:
@@ -265,8 +265,9 @@ class Webhooks:
             "user-agent": f"ApiKeyRouter/{__version__}",
             "webhook-id": message.id,
             "webhook-timestamp": str(timestamp_s),
-            "webhook-signature": self.target.signature(message.id, timestamp_s, body),
         }
+        if self.target.secrets:
+            headers["webhook-signature"] = self.target.signature(message.id, timestamp_s, body)
         within_s = self._timing.attempt_s
         request = HttpRequest(
             "POST",

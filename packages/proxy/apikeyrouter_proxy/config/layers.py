@@ -52,6 +52,7 @@ VARIABLES: dict[Path, tuple[str, ...]] = {
     ("webhook", "url"): ("APIKEYROUTER_WEBHOOK_URL",),
     ("webhook", "secret"): ("APIKEYROUTER_WEBHOOK_SECRET",),
     ("webhook", "allow_private"): ("APIKEYROUTER_WEBHOOK_ALLOW_PRIVATE",),
+    ("webhook", "format"): ("APIKEYROUTER_WEBHOOK_FORMAT",),
     ("providers", "openai", "base_url"): ("OPENAI_BASE_URL",),
     **{("router", name): (f"APIKEYROUTER_{name.upper()}",) for name in ROUTER_FIELDS},
     ("router", "attempts_max"): ("APIKEYROUTER_ATTEMPTS_MAX", "MAX_RETRY"),

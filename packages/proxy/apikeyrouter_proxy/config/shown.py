@@ -17,6 +17,7 @@ from apikeyrouter_proxy.config.layers import VARIABLES
 from apikeyrouter_proxy.config.masking import MASK, is_secret, masked, masked_tree
 from apikeyrouter_proxy.env_keys import unquoted
 from apikeyrouter_proxy.settings import ProxySettings
+from apikeyrouter_proxy.webhook_target import WebhookTarget
 
 __all__ = ["Shown", "as_document", "effective", "objects"]
 
@@ -126,10 +127,16 @@ def _value(settings: ProxySettings, path: Path, written: Any) -> Any:
     if section == "server":
         value = getattr(settings, _FIELDS.get(name, name))
     elif section == "webhook":
-        value = settings.webhook is not None and settings.webhook.allow_private
+        value = _of_webhook(settings.webhook, name)
     else:
         given = settings.router_config.get(name)
         value = given if given is not None else RouterSettings.model_fields[name].default
     if isinstance(value, tuple):
         return list(value)
     return masked(value, path) if isinstance(value, str) else value
+
+
+def _of_webhook(target: WebhookTarget | None, name: str) -> Any:
+    if name == "format":
+        return None if target is None else target.form.value
+    return target is not None and target.allow_private

@@ -86,6 +86,8 @@ class Webhook(Part):
     """whsec_ and 24 to 64 bytes in base64: signs each message."""
     allow_private: Switch | None = None
     """Whether it may go into a private network. Default: false."""
+    format: Text | None = None
+    """standard or slack: how bodies look. Default: what the URL's host expects."""
 
 
 ROUTER_FIELDS = tuple(

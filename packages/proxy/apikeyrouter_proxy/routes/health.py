@@ -21,6 +21,7 @@ from apikeyrouter.domain.models.health_state import HealthStatus
 from apikeyrouter.domain.resilience.breaker import Phase
 from apikeyrouter.domain.routing.provider import Provider
 from apikeyrouter.health_watch import HealthWatch
+from apikeyrouter_proxy.health_alerts import breaker_gauges
 from apikeyrouter_proxy.metrics import CONTENT_TYPE, BudgetGauge, Gauges, KeyGauge
 from apikeyrouter_proxy.metrics_quota import POOLS_READ, quota_gauges
 from apikeyrouter_proxy.names import Names
@@ -150,6 +151,7 @@ async def metrics(proxy: RunningProxy) -> Response:
         in_flight=proxy.data_plane.in_flight,
         tasks=len(asyncio.all_tasks()),
         connections=_connections(proxy),
+        breakers=breaker_gauges(list(proxy.router.providers.values()), proxy.router.now_s()),
         store_up=store.status is not HealthStatus.Down,
         decisions_dropped=proxy.router.journal.dropped + int(store.details.get("dropped_decisions", 0)),
     )
