@@ -10,8 +10,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
 INTRODUCTION = """# Metrics
 
 `GET /metrics` is in Prometheus' text format; [deploy](../how-to/deploy.md) has a configuration, alerts and dashboards.
-Whoever is on this machine may read it, others need an admin key (or `APIKEYROUTER_METRICS_PUBLIC`). With several workers
-one scrape tells of all: counters and histograms are sums, those of ended workers included.
+Whoever is on this machine may read it, others need an admin key (or `APIKEYROUTER_METRICS_PUBLIC`). With several
+workers one scrape tells of all: counters and histograms are sums, those of ended workers included.
 
 Labels are bounded: a model that would be one too many is `other`, labels of keys are the names that you gave. Nothing
 secret is in them. The same requests as traces: [traces](../how-to/traces.md).
