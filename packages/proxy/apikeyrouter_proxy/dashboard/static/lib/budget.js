@@ -80,8 +80,14 @@ export function outlookSentence(budget) {
   const line = `A straight line through the last ${seconds(basis)}`;
   const caveat = " It knows no nights and no weekends.";
   if (out) return `${line} reaches the limit on ${moment(out)}${at ? `, before the period ends on ${moment(at)}` : ""}.${caveat}`;
-  if (at) return `${line} ends at ${usd(end)} of ${usd(budget.limit_amount)} on ${moment(at)}.${caveat}`;
+  if (at) return `${line} ends at ${usd(end)} of ${limitText(budget)} on ${moment(at)}.${caveat}`;
   return budget.period === "total" ? `${line} does not reach the limit within ten years.` : `It covers any ${LAST[budget.period]}; at this rate it stays where it is.`;
+}
+
+/** A limit as it was written: $5.00, $0.08, $0.000001. */
+export function limitText(budget) {
+  const [whole, part = ""] = String(budget.limit_amount).split(".");
+  return whole.length > 6 ? usd(budget.limit_amount) : `$${Number(whole).toLocaleString("en")}.${part.padEnd(2, "0")}`;
 }
 
 export const shareOf = (budget) => Number(budget.current_spend) / Number(budget.limit_amount);

@@ -6,7 +6,7 @@ import { useApi, useLive } from "../lib/hooks.js";
 import { go, Link, pathOf } from "../lib/route.js";
 import { Badge, Button, Card, Dialog, Empty, ErrorNote, Field, Loading } from "../components/ui.js";
 import { Table } from "../components/table.js";
-import { ago, moment, plural } from "../lib/format.js";
+import { ago, clock, moment, plural, usd } from "../lib/format.js";
 
 const PAGE_ROWS = 100;
 const NEWER_MAX = 500;
@@ -104,14 +104,16 @@ function Entity({ row }) {
   return place && !gone ? html`<${Link} to=${pathOf(place[1], [row.entity_id])}>${id}</${Link}>` : id;
 }
 
-const shown = (value) => (value === null ? "none" : typeof value === "object" ? JSON.stringify(value) : String(value));
+const NANO = "_nano_usd";
+const named = (name) => name.replace(NANO, "").replaceAll("_", " ");
+const shown = (value, name) => (name.endsWith(NANO) ? usd(Number(value) / 1e9) : value === null ? "none" : typeof value === "object" ? JSON.stringify(value) : String(value));
 const told = (value, row) => value !== "" && value !== null && value !== row.entity_id && !(typeof value === "object" && !Object.keys(value).length);
 
 /** Facts that the other columns do not say; a change of state first. */
 function facts(row) {
   const { from_state: from, to_state: to, ...rest } = row.document;
   const said = Object.entries(rest).filter(([name, value]) => !WHO.includes(name) && !name.endsWith("timestamp") && told(value, row));
-  return [from && to && `${from} → ${to}`, ...said.map(([name, value]) => `${name.replaceAll("_", " ")}: ${shown(value)}`)].filter(Boolean).join(", ");
+  return [from && to && `${from} → ${to}`, ...said.map(([name, value]) => `${named(name)}: ${shown(value, name)}`)].filter(Boolean).join(", ");
 }
 
 /** One event with all that was written down. */
@@ -120,7 +122,7 @@ const One = ({ row, onClose }) => html`<${Dialog} title=${worded(row.kind.replac
     <dt>Time</dt><dd>${moment(row.at)} <span class="muted">${ago(row.at)}</span></dd>
     <dt>Kind</dt><dd><code>${row.kind}</code></dd>
     <dt>To what</dt><dd><${Entity} row=${row} /></dd>
-    ${Object.entries(row.document).map(([name, value]) => html`<dt key=${name}>${name.replaceAll("_", " ")}</dt><dd key=${name + "="}>${shown(value)}</dd>`)}
+    ${Object.entries(row.document).map(([name, value]) => html`<dt key=${name}>${named(name)}</dt><dd key=${name + "="}>${shown(value, name)}</dd>`)}
   </dl></div>
   <footer><${Link} class="button" to=${pathOf("audit", [], { entity_id: row.entity_id })} onClick=${onClose}>All about it</${Link}><${Button} onClick=${onClose}>Close</${Button}></footer>
 </${Dialog}>`;
@@ -128,10 +130,17 @@ const One = ({ row, onClose }) => html`<${Dialog} title=${worded(row.kind.replac
 const who = ({ document: said }) => (said.actor ? said.actor_name || said.actor : "the router");
 const TONES = { revoked: "bad", deleted: "bad", removed: "bad", failed: "bad", dry: "bad", overrun: "bad", disabled: "warn", threshold: "warn", runs_dry: "warn" };
 
+/** The time of today, else day and time. */
+function when(iso) {
+  const at = new Date(iso);
+  const day = at.toDateString() === new Date().toDateString() ? "" : at.toLocaleDateString([], { day: "numeric", month: "short" }) + ", ";
+  return day + clock(iso);
+}
+
 const columns = [
-  { name: "at", title: "Time", of: (row) => html`<span class="nowrap" title=${ago(row.at)}>${moment(row.at)}</span>` },
+  { name: "at", title: "Time", of: (row) => html`<span title=${`${moment(row.at)}, ${ago(row.at)}`}>${when(row.at)}</span>` },
   { name: "kind", title: "What happened", of: (row) => html`<${Badge} tone=${TONES[row.kind.split(".").at(-1)]}>${worded(row.kind.replace(/^admin\./, ""))}</${Badge}>` },
   { name: "entity", title: "To what", of: (row) => html`<${Entity} row=${row} />`, hide: "phone" },
-  { name: "who", title: "By", of: (row) => html`${who(row)}${row.document.address && html` <span class="muted">${row.document.address}</span>`}` },
-  { name: "facts", title: "Facts", of: (row) => html`<span class="clip wide">${facts(row) || "–"}</span>`, hide: "phone" },
+  { name: "who", title: "By", of: (row) => html`${who(row)}${row.document.address && html` <span class="muted hide-phone">${row.document.address}</span>`}` },
+  { name: "facts", title: "Facts", of: (row) => html`<span class="clip wide">${facts(row) || "–"}</span>`, hide: "tablet" },
 ];

@@ -2,7 +2,7 @@
 
 import { html, useMemo, useState } from "../lib/preact.js";
 import { useApi, useLive } from "../lib/hooks.js";
-import { covers, heldShareOf, modeOf, nameOf, outlookOf, periodOf, shareOf, statusOf } from "../lib/budget.js";
+import { covers, heldShareOf, limitText, modeOf, nameOf, outlookOf, periodOf, shareOf, statusOf } from "../lib/budget.js";
 import { go, Link, pathOf } from "../lib/route.js";
 import { Badge, Button, Card, Empty, Field, Loaded, Meter, Stat } from "../components/ui.js";
 import { Table } from "../components/table.js";
@@ -64,11 +64,11 @@ function Shown({ budgets, wanted, actions }) {
 }
 
 const columns = [
-  { name: "name", title: "Budget", of: (row) => html`<${Link} to=${pathOf("budgets", [row.id])}><strong>${nameOf(row)}</strong></${Link}>${row.name && row.scope !== "global" && html`<span class="muted hide-phone"> ${covers(row)}</span>`}`, sort: (row) => nameOf(row).toLowerCase() },
+  { name: "name", title: "Budget", of: (row) => html`<${Link} class="clip name" to=${pathOf("budgets", [row.id])}><strong>${nameOf(row)}</strong></${Link}>${row.name && row.scope !== "global" && html`<span class="muted hide-phone"> ${covers(row)}</span>`}`, sort: (row) => nameOf(row).toLowerCase() },
   { name: "spent", title: "Spent of limit", of: (row) => html`<${Gauge} budget=${row} />`, sort: shareOf, kind: "number" },
-  { name: "status", title: "Status", of: (row) => html`<${Status} budget=${row} />`, sort: (row) => statusOf(row)[1] },
-  { name: "outlook", title: "Outlook", of: outlookOf, sort: (row) => row.projection.runs_out_at ?? "9", hide: "phone" },
-  { name: "period", title: "Period, at the limit", of: (row) => `${periodOf(row, false)}, ${modeOf(row)}`, kind: "text", hide: "phone" },
+  { name: "status", title: "Status", of: (row) => html`<${Status} budget=${row} />`, sort: (row) => statusOf(row)[1], hide: "phone" },
+  { name: "outlook", title: "Outlook", of: outlookOf, sort: (row) => row.projection.runs_out_at ?? "9", hide: "tablet" },
+  { name: "period", title: "Period, at the limit", of: (row) => `${periodOf(row, false)}, ${modeOf(row)}`, kind: "text", hide: "tablet" },
 ];
 
 export const Status = ({ budget }) => {
@@ -79,5 +79,5 @@ export const Status = ({ budget }) => {
 function Gauge({ budget }) {
   const share = shareOf(budget);
   const label = `${percent(share)} of the limit spent${Number(budget.held) ? ", " + percent(heldShareOf(budget)) + " held" : ""}`;
-  return html`<div class="gauge"><${Meter} share=${share} held=${heldShareOf(budget)} label=${label} /><span class="muted">${usd(budget.current_spend)} of ${usd(budget.limit_amount)}</span></div>`;
+  return html`<div class="gauge"><${Meter} share=${share} held=${heldShareOf(budget)} label=${label} tone=${statusOf(budget)[0]} /><span class="muted narrow">${percent(share, 0)}</span><span class="muted hide-tablet">${usd(budget.current_spend)} of ${limitText(budget)}</span></div>`;
 }

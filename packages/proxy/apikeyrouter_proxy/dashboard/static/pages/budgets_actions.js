@@ -1,15 +1,16 @@
 // What can be done with budgets: add, change, delete, and try whether a request would fit.
 
-import { html, useState } from "../lib/preact.js";
+import { html, useEffect, useRef, useState } from "../lib/preact.js";
 import { api } from "../lib/api.js";
 import { useAction, useApi } from "../lib/hooks.js";
-import { MODE_HINTS, modeOf, nameOf, PERIOD_HINTS, periodOf, PERIODS, SCOPES } from "../lib/budget.js";
+import { limitText, MODE_HINTS, modeOf, nameOf, PERIOD_HINTS, periodOf, PERIODS, SCOPES } from "../lib/budget.js";
 import { Badge, Button, Confirm, Dialog, ErrorNote, Field, toast, useId } from "../components/ui.js";
 import { count, usd } from "../lib/format.js";
 
 const path = (budget) => "/api/v1/budgets/" + encodeURIComponent(budget.id);
 const HERE = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 const MODES = [["hard", "Refuse requests that might not fit"], ["soft", "Only tell me"]];
+const AT_FIELDS = ["limit", "scope_id", "time_zone"];
 
 export function AddBudget({ onClose, done }) {
   const [form, setForm] = useState({ name: "", scope: "global", scope_id: "", limit: "", period: "daily", rolling: "", time_zone: HERE, enforcement_mode: "hard" });
@@ -20,14 +21,16 @@ export function AddBudget({ onClose, done }) {
     const body = { ...form, rolling, name: form.name.trim(), scope_id: form.scope === "global" ? null : form.scope_id };
     if (rolling || endless) delete body.time_zone;
     const budget = await api.post("/api/v1/budgets", body);
-    toast(`${nameOf(budget)}: ${usd(budget.limit_amount)} ${periodOf(budget)}.`);
+    toast(`${nameOf(budget)}: ${limitText(budget)} ${periodOf(budget)}.`);
     onClose();
     done(budget);
   });
   const fault = (name) => (error?.param === name ? error.message : undefined);
+  const body = useRef(null);
+  useEffect(() => body.current.querySelector("[aria-invalid=true]")?.focus(), [error]);
   return html`<${Dialog} title="Add a budget" onClose=${onClose}>
     <form onSubmit=${(event) => (event.preventDefault(), submit())}>
-      <div class="body">
+      <div class="body" ref=${body}>
         <div class="pair">
           <${Field} label="Covers" value=${form.scope} onInput=${set("scope")} options=${SCOPES} />
           <${Subject} scope=${form.scope} value=${form.scope_id} onInput=${set("scope_id")} error=${fault("scope_id")} />
@@ -42,7 +45,7 @@ export function AddBudget({ onClose, done }) {
         <${Field} label="At its limit" value=${form.enforcement_mode} onInput=${set("enforcement_mode")} options=${MODES} hint=${MODE_HINTS[form.enforcement_mode]} />
         <${Field} label="Name" value=${form.name} onInput=${set("name")} maxlength="128" hint="For you. Left empty: what it covers." />
         <details><summary>Try a request</summary><${Trial} limit=${Number(form.limit.replace(/^\$/, "")) || null} /></details>
-        <${ErrorNote} error=${error} />
+        <${ErrorNote} error=${AT_FIELDS.includes(error?.param) ? null : error} />
       </div>
       <footer><${Button} onClick=${onClose}>Cancel</${Button}><button class="button primary" disabled=${busy || !form.limit.trim() || (form.scope !== "global" && !form.scope_id.trim())}>Add</button></footer>
     </form>
@@ -136,13 +139,13 @@ const METHODS = { upper_bound: "at most", q95: "hardly ever more than", expected
 
 function Verdict({ told, limit }) {
   const cost = Number(told.estimate.amount);
-  const fits = told.allowed ? ["good", "It fits"] : told.would_wait ? ["warn", "It would wait"] : ["bad", "It would be refused"];
+  const fits = told.allowed ? ["good", "fits"] : told.would_wait ? ["warn", "waits"] : ["bad", "refused"];
   return html`<div class="verdict" role="status">
     <p><${Badge} tone=${fits[0]}>${fits[1]}</${Badge}> ${told.reason}</p>
     <p>It costs ${METHODS[told.estimate.estimation_method] ?? ""} <strong>${usd(told.estimate.amount)}</strong>${told.max_output_tokens != null ? `; at most ${count(told.max_output_tokens)} tokens of answer would fit` : ""}.
       ${limit !== null && cost > 0 && html` The new budget would have room for <strong>${count(Math.floor(limit / cost))}</strong> of them in each period.`}</p>
     ${told.budgets.length
-      ? html`<ul>${told.budgets.map((one) => html`<li key=${one.id}>${nameOf(one)}: ${usd(one.remaining)} left of ${usd(one.limit_amount)} ${periodOf(one)}, ${modeOf(one)}${told.violated.includes(one.id) ? html` <${Badge} tone="bad">no room</${Badge}>` : ""}</li>`)}</ul>`
+      ? html`<ul>${told.budgets.map((one) => html`<li key=${one.id}>${nameOf(one)}: ${usd(one.remaining)} left of ${limitText(one)} ${periodOf(one)}, ${modeOf(one)}${told.violated.includes(one.id) ? html` <${Badge} tone="bad">no room</${Badge}>` : ""}</li>`)}</ul>`
       : html`<p class="muted">No budget covers it yet.</p>`}
   </div>`;
 }

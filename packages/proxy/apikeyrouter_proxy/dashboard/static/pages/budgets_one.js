@@ -3,7 +3,7 @@
 import { html, useEffect, useMemo, useState } from "../lib/preact.js";
 import { api } from "../lib/api.js";
 import { useAction, useApi, useLive } from "../lib/hooks.js";
-import { covers, heldShareOf, isEarly, limitReached, MODE_HINTS, modeOf, nameOf, outlookOf, outlookSentence, periodOf, shareOf, statusOf } from "../lib/budget.js";
+import { covers, heldShareOf, isEarly, limitReached, limitText, MODE_HINTS, modeOf, nameOf, outlookOf, outlookSentence, periodOf, shareOf, statusOf } from "../lib/budget.js";
 import { go, Link, pathOf } from "../lib/route.js";
 import { Badge, Button, Card, Empty, ErrorNote, Loaded, Meter, Stat } from "../components/ui.js";
 import { Chart } from "../components/chart.js";
@@ -33,7 +33,7 @@ function Told({ told: { budget, points, exact_since: exact }, path, reload }) {
       <p class="lead"><${Badge} tone=${tone}>${word}</${Badge}> ${outlookSentence(budget)}</p>
       <dl class="facts">
         <dt>Covers</dt><dd>${covers(budget)}</dd>
-        <dt>Limit</dt><dd>${usd(budget.limit_amount)} ${periodOf(budget)}${budget.reset_at && html` <span class="muted">begins anew on ${moment(budget.reset_at)}</span>`}</dd>
+        <dt>Limit</dt><dd>${limitText(budget)} ${periodOf(budget)}${budget.reset_at && html` <span class="muted">begins anew on ${moment(budget.reset_at)}</span>`}</dd>
         <dt>At its limit</dt><dd>${modeOf(budget)}. <span class="muted">${MODE_HINTS[budget.enforcement_mode]}</span></dd>
         <dt>Tells at</dt><dd>${budget.thresholds.map((at) => html`<${Badge} key=${at} tone=${budget.passed.includes(at) ? (at >= 95 ? "bad" : "warn") : "plain"}>${at} %${budget.passed.includes(at) ? " passed" : ""}</${Badge}> `)}</dd>
         <dt>Id</dt><dd><code>${budget.id}</code></dd>
@@ -42,7 +42,7 @@ function Told({ told: { budget, points, exact_since: exact }, path, reload }) {
     <dl class="stats">
       <${Stat} label="Spent" value=${usd(budget.current_spend)} note=${percent(budget.used_ratio) + " of the limit"} tone=${limitReached(budget) ? "bad" : undefined} />
       <${Stat} label="Held" value=${usd(budget.held)} note="for requests under way" />
-      <${Stat} label="Left" value=${usd(budget.remaining)} note=${"of " + usd(budget.limit_amount)} />
+      <${Stat} label="Left" value=${usd(budget.remaining)} note=${"of " + limitText(budget)} />
       <${Stat} label="If it goes on like this" value=${early || budget.projection.spend_at_end == null ? "–" : usd(budget.projection.spend_at_end)} note=${outlookOf(budget)} tone=${tone === "warn" ? "warn" : undefined} />
       ${Number(budget.overrun) > 0 && html`<${Stat} label="Overrun" value=${usd(budget.overrun)} note="beyond what was held" tone="warn" />`}
       ${Number(budget.presumed) > 0 && html`<${Stat} label="Presumed" value=${usd(budget.presumed)} note="nobody could tell if billed" />`}
@@ -69,8 +69,8 @@ function Burn({ budget, points }) {
     ...(held ? [{ label: "spent and held", tone: "warn", dash: true, values: held }] : []),
   ];
   return html`<${Chart} times=${times} height=${240} format=${usd} max=${max} series=${series}
-      summary=${`${usd(budget.current_spend)} of ${usd(budget.limit_amount)} spent. ${outlookSentence(budget)}`} />
-    ${far && html`<p class="muted">The limit, ${usd(budget.limit_amount)}, is far above this picture.</p>`}`;
+      summary=${`${usd(budget.current_spend)} of ${limitText(budget)} spent. ${outlookSentence(budget)}`} />
+    ${far && html`<p class="muted">The limit, ${limitText(budget)}, is far above this picture.</p>`}`;
 }
 
 function lines(budget, points) {

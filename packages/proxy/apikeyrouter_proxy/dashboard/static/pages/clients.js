@@ -5,7 +5,7 @@ import { useApi, useLive } from "../lib/hooks.js";
 import { go, Link, pathOf } from "../lib/route.js";
 import { Badge, Button, Card, Empty, Field, Loaded, Stat } from "../components/ui.js";
 import { Table } from "../components/table.js";
-import { ago, count, plural, usd } from "../lib/format.js";
+import { ago, clock, count, plural, usd } from "../lib/format.js";
 import { AddClient } from "./clients_actions.js";
 import { Client } from "./clients_one.js";
 import { Teams } from "./clients_teams.js";
@@ -62,7 +62,7 @@ function Shown({ keys, used, wanted, add }) {
     <dl class="stats">
       <${Stat} label="Active clients" value=${`${count(active.length)} of ${count(keys.length)}`} note=${plural(active.filter((key) => key.role === "admin").length, "administrator")} />
       <${Stat} label="Used in 30 days" value=${used ? count(used.length) : "–"} note=${used ? plural(used.reduce((sum, one) => sum + one.requests, 0), "request") : undefined} />
-      <${Stat} label="Without any limit" value=${count(active.filter((key) => !key.rpm && !key.tpm && !key.parallel).length)} note="rate limits, that is" />
+      <${Stat} label="Without any limit" value=${count(active.filter((key) => !key.rpm && !key.tpm && !key.parallel).length)} note="of requests, tokens or at once" />
       <${Stat} label="Expire within a week" value=${count(soon)} tone=${soon ? "warn" : undefined} />
     </dl>
     <${Card} label="Virtual keys">
@@ -83,15 +83,22 @@ function Shown({ keys, used, wanted, add }) {
 export const limitsOf = ({ rpm, tpm, parallel }) =>
   [rpm && `${count(rpm)} rpm`, tpm && `${count(tpm)} tpm`, parallel && `${count(parallel)} at once`].filter(Boolean).join(", ") || "none";
 
+/** How long ago; what is older than the memory of this process is known by the hour. */
+function lastUsed(iso) {
+  const at = new Date(iso);
+  if (at % 3600e3) return ago(iso);
+  return at.toDateString() === new Date().toDateString() ? "after " + clock(iso).slice(0, 5) : at.toLocaleDateString([], { day: "numeric", month: "short" });
+}
+
 const columns = [
   { name: "name", title: "Client", of: ({ key }) => html`<${Link} to=${pathOf("clients", [key.id])}><strong>${key.name}</strong></${Link}>${key.role === "admin" && html` <${Badge}>admin</${Badge}>`}`, sort: ({ key }) => key.name.toLowerCase() },
   { name: "team", title: "Team", of: ({ key }) => key.team ?? "–", sort: ({ key }) => key.team, hide: "phone" },
   { name: "state", title: "State", of: ({ key }) => html`<${State} of=${key} />`, sort: ({ key }) => stateOf(key)[1] },
-  { name: "models", title: "Models", of: ({ key }) => html`<span class="clip" title=${key.models?.join(", ")}>${key.models?.join(", ") ?? "all"}</span>`, sort: ({ key }) => key.models?.join(), hide: "phone" },
-  { name: "limits", title: "Limits", of: ({ key }) => limitsOf(key), hide: "phone" },
-  { name: "requests", title: "Requests", of: ({ used }) => count(used?.requests ?? 0), sort: ({ used }) => used?.requests ?? 0, kind: "number", hide: "phone" },
+  { name: "models", title: "Models", of: ({ key }) => html`<span class="clip" title=${key.models?.join(", ")}>${key.models?.join(", ") ?? "all"}</span>`, sort: ({ key }) => key.models?.join(), hide: "tablet" },
+  { name: "limits", title: "Limits", of: ({ key }) => html`<span class="clip" title=${limitsOf(key)}>${limitsOf(key)}</span>`, hide: "tablet" },
+  { name: "requests", title: "Requests", of: ({ used }) => count(used?.requests ?? 0), sort: ({ used }) => used?.requests ?? 0, kind: "number", hide: "tablet" },
   { name: "cost", title: "Spent", of: ({ used }) => usd(used?.cost ?? 0), sort: ({ used }) => Number(used?.cost ?? 0), kind: "number" },
-  { name: "last", title: "Last used", of: ({ used }) => (used ? ago(used.last_used_at) : "–"), sort: ({ used }) => used?.last_used_at ?? "" },
+  { name: "last", title: "Last used", of: ({ used }) => (used ? lastUsed(used.last_used_at) : "–"), sort: ({ used }) => used?.last_used_at ?? "" },
 ];
 
 export const State = ({ of }) => {

@@ -87,14 +87,21 @@ const plainModel = (model) => (model && !/[*?[]/.test(model) ? model : "gpt-4o-m
 const SNIPPETS = {
   Python: (key, model, base) => `from openai import OpenAI
 
-client = OpenAI(base_url="${base}/v1", api_key="${key}")
+client = OpenAI(
+    base_url="${base}/v1",
+    api_key="${key}",
+)
 reply = client.chat.completions.create(
-    model="${model}", messages=[{"role": "user", "content": "Hello!"}]
+    model="${model}",
+    messages=[{"role": "user", "content": "Hello!"}],
 )
 print(reply.choices[0].message.content)`,
   Node: (key, model, base) => `import OpenAI from "openai";
 
-const client = new OpenAI({ baseURL: "${base}/v1", apiKey: "${key}" });
+const client = new OpenAI({
+  baseURL: "${base}/v1",
+  apiKey: "${key}",
+});
 const reply = await client.chat.completions.create({
   model: "${model}",
   messages: [{ role: "user", content: "Hello!" }],

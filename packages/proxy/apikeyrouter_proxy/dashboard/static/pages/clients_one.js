@@ -4,7 +4,7 @@ import { html, useMemo, useState } from "../lib/preact.js";
 import { query } from "../lib/api.js";
 import { useApi, useLive } from "../lib/hooks.js";
 import { stacked, stepOf, ZONE } from "../lib/spend.js";
-import { covers, modeOf, periodOf } from "../lib/budget.js";
+import { covers, limitText, modeOf, periodOf } from "../lib/budget.js";
 import { go, Link, pathOf } from "../lib/route.js";
 import { Badge, Button, Card, Empty, Field, Loaded, Stat } from "../components/ui.js";
 import { Bars } from "../components/bars.js";
@@ -79,7 +79,7 @@ function Budgets({ of }) {
     (scope === "per_tag" && Object.entries(of.tags).some(([name, value]) => `${name}=${value}` === id)));
   return html`<${Card} title="Its budgets">
     ${mine.length
-      ? html`<ul class="plain">${mine.map((one) => html`<li key=${one.id}><${Link} to=${pathOf("budgets", [one.id])}>${one.name || covers(one)}</${Link}>: ${usd(one.current_spend)} of ${usd(one.limit_amount)} ${periodOf(one)}, ${modeOf(one)}</li>`)}</ul>`
+      ? html`<ul class="plain">${mine.map((one) => html`<li key=${one.id}><${Link} to=${pathOf("budgets", [one.id])}>${one.name || covers(one)}</${Link}>: ${usd(one.current_spend)} of ${limitText(one)} ${periodOf(one)}, ${modeOf(one)}</li>`)}</ul>`
       : html`<p class="muted">None is on this client, its team or its tags; budgets on everything count it, too. <${Link} to=${pathOf("budgets")}>Budgets</${Link}></p>`}
   </${Card}>`;
 }
@@ -88,7 +88,7 @@ const columns = [
   { name: "at", title: "Time", of: (row) => html`<span class="mono" title=${moment(row.at)}>${Date.now() - Date.parse(row.at) < 12 * 3600e3 ? clock(row.at) : ago(row.at)}</span>` },
   { name: "outcome", title: "Outcome", of: (row) => html`<${Badge} tone=${row.outcome === "ok" ? "good" : "bad"}>${row.outcome}</${Badge}>` },
   { name: "model", title: "Model", of: (row) => row.model },
-  { name: "key", title: "Key", of: (row) => row.key_label || "nobody", hide: "phone" },
+  { name: "key", title: "Key", of: (row) => row.key_label || "nobody", hide: "tablet" },
   { name: "took", title: "Took", of: (row) => seconds(row.duration_s), kind: "number", sort: (row) => row.duration_s },
   { name: "cost", title: "Cost", of: (row) => usd(row.cost_usd), kind: "number", sort: (row) => Number(row.cost_usd) },
 ];

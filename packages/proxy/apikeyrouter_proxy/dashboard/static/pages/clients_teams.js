@@ -2,11 +2,11 @@
 
 import { html, useMemo } from "../lib/preact.js";
 import { useApi, useLive } from "../lib/hooks.js";
-import { heldShareOf, periodOf, shareOf } from "../lib/budget.js";
+import { heldShareOf, limitText, periodOf, shareOf } from "../lib/budget.js";
 import { go, Link, pathOf } from "../lib/route.js";
 import { Card, Empty, Loaded, Meter } from "../components/ui.js";
 import { Table } from "../components/table.js";
-import { count, percent, plural, usd } from "../lib/format.js";
+import { count, percent, usd } from "../lib/format.js";
 
 const EVERY_MS = 10000;
 
@@ -40,7 +40,7 @@ function together(keys, spend, budgets) {
 
 const columns = [
   { name: "team", title: "Team", of: (row) => html`<${Link} to=${pathOf("clients", [], { team: row.team })}><strong>${row.team}</strong></${Link}>`, sort: (row) => row.team },
-  { name: "clients", title: "Clients", of: (row) => plural(row.active, "active", "active"), sort: (row) => row.active, kind: "number" },
+  { name: "clients", title: "Clients", of: (row) => count(row.active), sort: (row) => row.active, kind: "number" },
   { name: "requests", title: "Requests, 30 d", of: (row) => count(row.spent?.requests ?? 0), sort: (row) => row.spent?.requests ?? 0, kind: "number", hide: "phone" },
   { name: "tokens", title: "Tokens, 30 d", of: (row) => count((row.spent?.input_tokens ?? 0) + (row.spent?.output_tokens ?? 0)), sort: (row) => row.spent?.output_tokens ?? 0, kind: "number", hide: "phone" },
   { name: "cost", title: "Spent, 30 d", of: (row) => usd(row.spent?.cost ?? 0), sort: (row) => Number(row.spent?.cost ?? 0), kind: "number" },
@@ -50,5 +50,5 @@ const columns = [
 function Tightest({ budgets }) {
   const worst = budgets.toSorted((a, b) => shareOf(b) - shareOf(a))[0];
   if (!worst) return html`<span class="muted">none</span>`;
-  return html`<${Link} to=${pathOf("budgets", [worst.id])} class="gauge"><${Meter} share=${shareOf(worst)} held=${heldShareOf(worst)} label=${percent(shareOf(worst)) + " spent"} /><span>${usd(worst.current_spend)} of ${usd(worst.limit_amount)} ${periodOf(worst, false)}</span></${Link}>`;
+  return html`<${Link} to=${pathOf("budgets", [worst.id])} class="gauge"><${Meter} share=${shareOf(worst)} held=${heldShareOf(worst)} label=${percent(shareOf(worst)) + " spent"} /><span class="narrow">${percent(shareOf(worst), 0)}</span><span class="hide-tablet">${usd(worst.current_spend)} of ${limitText(worst)} ${periodOf(worst, false)}</span></${Link}>`;
 }

@@ -93,9 +93,9 @@ function Rows({ told, by, title }) {
     { name: "cost", title: "Cost", of: (row) => usd(row.cost), sort: (row) => Number(row.cost), kind: "number" },
     { name: "share", title: "Share", of: (row) => (total ? percent(Number(row.cost) / total) : "–"), sort: (row) => Number(row.cost), kind: "number" },
     { name: "requests", title: "Requests", of: (row) => count(row.requests), sort: (row) => row.requests, kind: "number" },
-    { name: "failures", title: "Failed sends", of: (row) => count(row.failures), sort: (row) => row.failures, kind: "number", hide: "phone" },
-    { name: "input", title: "Input tokens", of: (row) => count(row.input_tokens), sort: (row) => row.input_tokens, kind: "number", hide: "phone" },
-    { name: "output", title: "Output tokens", of: (row) => count(row.output_tokens), sort: (row) => row.output_tokens, kind: "number", hide: "phone" },
+    { name: "failures", title: "Failed sends", of: (row) => count(row.failures), sort: (row) => row.failures, kind: "number", hide: "tablet" },
+    { name: "input", title: "Input tokens", of: (row) => count(row.input_tokens), sort: (row) => row.input_tokens, kind: "number", hide: "tablet" },
+    { name: "output", title: "Output tokens", of: (row) => count(row.output_tokens), sort: (row) => row.output_tokens, kind: "number", hide: "tablet" },
   ], [by, title, total]);
   return html`<${Table} label=${"Spend by " + title.toLowerCase()} columns=${columns} rows=${told.data} id=${(row) => [row.provider, row.key, row.model, row.virtual_key, row.team, row.tag].join(" ")} />`;
 }
@@ -110,11 +110,11 @@ function Reconciliation() {
   useTraffic(found.reload);
   const columns = [
     { name: "model", title: "Model", of: (row) => html`${row.model} <span class="muted">${row.provider_id}</span>`, sort: (row) => row.model },
-    { name: "requests", title: "Requests", of: (row) => count(row.requests), sort: (row) => row.requests, kind: "number" },
+    { name: "requests", title: "Requests", of: (row) => count(row.requests), sort: (row) => row.requests, kind: "number", hide: "tablet" },
     { name: "estimated", title: "Estimated", of: (row) => usd(row.estimated), sort: (row) => Number(row.estimated), kind: "number" },
     { name: "actual", title: "Charged", of: (row) => usd(row.actual), sort: (row) => Number(row.actual), kind: "number" },
-    { name: "error", title: "Mean error", of: (row) => percent(row.mean_absolute_error, 0), sort: (row) => row.mean_absolute_error, kind: "number", hide: "phone" },
-    { name: "q95", title: "Above the 95 % estimate", of: (row) => percent(row.above_q95), sort: (row) => row.above_q95, kind: "number", hide: "phone" },
+    { name: "error", title: "Mean error", of: (row) => percent(row.mean_absolute_error, 0), sort: (row) => row.mean_absolute_error, kind: "number", hide: "tablet" },
+    { name: "q95", title: "Above the 95 % estimate", of: (row) => percent(row.above_q95), sort: (row) => row.above_q95, kind: "number", hide: "tablet" },
     { name: "bound", title: "Above the bound", of: (row) => html`<${Badge} tone=${row.above_bound ? "bad" : "good"}>${count(row.above_bound)}</${Badge}>`, sort: (row) => row.above_bound, kind: "number" },
   ];
   return html`<${Card} title="Estimates against charges">
