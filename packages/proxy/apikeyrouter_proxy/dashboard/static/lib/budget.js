@@ -39,10 +39,10 @@ export const MODE_HINTS = {
 
 export const limitReached = (budget) => Number(budget.current_spend) >= Number(budget.limit_amount);
 
-/** Whether too little of the period has passed for a projection to say anything. */
-export function isEarly(budget) {
-  const length = periodLength(budget);
-  return budget.projection.based_on_s < (length ? Math.max(length / 50, 60) : 600);
+/** Whether the straight line would have to look much further ahead than it looks back to say anything. */
+export function isEarly({ projection: { at, runs_out_at: out, based_on_s: basis } }) {
+  const ahead = ((out ?? at) ? Date.parse(out ?? at) - Date.now() : 0) / 1000;
+  return basis < 60 || ahead > 50 * basis;
 }
 
 /** [tone, word]: how a budget stands. */
@@ -50,11 +50,6 @@ export function statusOf(budget) {
   if (limitReached(budget)) return budget.enforcement_mode === "hard" ? ["bad", "used up"] : ["bad", "over its limit"];
   if (budget.projection.runs_out_at && !isEarly(budget)) return ["warn", "will run out"];
   return budget.passed.length && Math.max(...budget.passed) >= 80 ? ["warn", "nearly used"] : ["good", isEarly(budget) ? "within limit" : "on track"];
-}
-
-/** How long its period is, seconds; null without an end. */
-export function periodLength({ period_start: start, projection }) {
-  return projection.at ? (Date.parse(projection.at) - Date.parse(start)) / 1000 : null;
 }
 
 /** Where it is going, short. */
@@ -79,7 +74,7 @@ export function outlookSentence(budget) {
   if (isEarly(budget)) return `Too early to tell where it goes: there are only ${seconds(basis)} to look back on.`;
   const line = `A straight line through the last ${seconds(basis)}`;
   const caveat = " It knows no nights and no weekends.";
-  if (out) return `${line} reaches the limit on ${moment(out)}${at ? `, before the period ends on ${moment(at)}` : ""}.${caveat}`;
+  if (out) return `${line} reaches the limit on ${moment(out)}${budget.reset_at ? `, before the period ends on ${moment(budget.reset_at)}` : ""}.${caveat}`;
   if (at) return `${line} ends at ${usd(end)} of ${limitText(budget)} on ${moment(at)}.${caveat}`;
   return budget.period === "total" ? `${line} does not reach the limit within ten years.` : `It covers any ${LAST[budget.period]}; at this rate it stays where it is.`;
 }

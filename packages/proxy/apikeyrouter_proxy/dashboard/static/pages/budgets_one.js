@@ -8,7 +8,7 @@ import { go, Link, pathOf } from "../lib/route.js";
 import { Badge, Button, Card, Empty, ErrorNote, Loaded, Meter, Stat } from "../components/ui.js";
 import { Chart } from "../components/chart.js";
 import { Table } from "../components/table.js";
-import { moment, percent, usd } from "../lib/format.js";
+import { ago, moment, percent, usd } from "../lib/format.js";
 import { DeleteBudget, EditBudget } from "./budgets_actions.js";
 
 const EVERY_MS = 5000;
@@ -26,7 +26,6 @@ function Told({ told: { budget, points, exact_since: exact }, path, reload }) {
   const [open, setOpen] = useState(null);
   const View = { edit: EditBudget, remove: DeleteBudget }[open];
   const [tone, word] = statusOf(budget);
-  const early = isEarly(budget);
   const actions = html`<${Button} onClick=${() => setOpen("edit")}>Change</${Button}><${Button} kind="danger" onClick=${() => setOpen("remove")}>Delete</${Button}>`;
   return html`
     <${Card} title=${nameOf(budget)} actions=${actions}>
@@ -43,7 +42,7 @@ function Told({ told: { budget, points, exact_since: exact }, path, reload }) {
       <${Stat} label="Spent" value=${usd(budget.current_spend)} note=${percent(budget.used_ratio) + " of the limit"} tone=${limitReached(budget) ? "bad" : undefined} />
       <${Stat} label="Held" value=${usd(budget.held)} note="for requests under way" />
       <${Stat} label="Left" value=${usd(budget.remaining)} note=${"of " + limitText(budget)} />
-      <${Stat} label="If it goes on like this" value=${early || budget.projection.spend_at_end == null ? "–" : usd(budget.projection.spend_at_end)} note=${outlookOf(budget)} tone=${tone === "warn" ? "warn" : undefined} />
+      <${Outlook} budget=${budget} tone=${tone} />
       ${Number(budget.overrun) > 0 && html`<${Stat} label="Overrun" value=${usd(budget.overrun)} note="beyond what was held" tone="warn" />`}
       ${Number(budget.presumed) > 0 && html`<${Stat} label="Presumed" value=${usd(budget.presumed)} note="nobody could tell if billed" />`}
     </dl>
@@ -54,6 +53,14 @@ function Told({ told: { budget, points, exact_since: exact }, path, reload }) {
     </${Card}>
     <${Card} title="Ledger"><${Entries} path=${path} spent=${budget.current_spend} /></${Card}>
     ${View && html`<${View} subject=${budget} onClose=${() => setOpen(null)} done=${() => (open === "remove" ? go(pathOf("budgets")) : reload())} />`}`;
+}
+
+/** When the limit is reached if it goes on like this, else how much is spent by the end. */
+function Outlook({ budget, tone }) {
+  const { spend_at_end: end, runs_out_at: out } = budget.projection;
+  const label = "If it goes on like this";
+  if (tone === "warn" && out) return html`<${Stat} label=${label} value=${ago(out)} note="the limit is reached" tone="warn" />`;
+  return html`<${Stat} label=${label} value=${isEarly(budget) || end == null ? "–" : usd(end)} note=${outlookOf(budget)} />`;
 }
 
 const at = (iso) => Date.parse(iso) / 1000;
@@ -73,6 +80,14 @@ function Burn({ budget, points }) {
     ${far && html`<p class="muted">The limit, ${limitText(budget)}, is far above this picture.</p>`}`;
 }
 
+/** [time, spent] where the straight line ends: with the period, or where it would leave the picture too small. */
+function ahead({ at: until, spend_at_end: end, runs_out_at: out, based_on_s: basis }, now, level) {
+  const last = until ? at(until) : Infinity;
+  const far = now + Math.max(2 * basis, out ? 1.25 * (at(out) - now) : 0);
+  const time = last - now <= 4 * basis ? last : Math.min(last, far);
+  return [time, !until && !out ? level : time === last ? Number(end) : level + (level * (time - now)) / basis];
+}
+
 function lines(budget, points) {
   const steps = [];
   for (const point of points) {
@@ -82,9 +97,8 @@ function lines(budget, points) {
     else steps.at(-1)[1] = Number(point.spent);
   }
   const [now, level] = steps.at(-1);
-  const { at: until, spend_at_end: end, runs_out_at: out, based_on_s: basis } = budget.projection;
   const size = Number(budget.limit_amount);
-  const target = isEarly(budget) ? [now + basis * 0.1 + 1, level] : until ? [at(until), Number(end)] : out ? [Math.min(at(out), now + basis), level + (level * Math.min(at(out) - now, basis)) / Math.max(basis, 1)] : [now + 1, level];
+  const target = isEarly(budget) ? [now + budget.projection.based_on_s * 0.1 + 1, level] : ahead(budget.projection, now, level);
   const top = Math.max(level, target[1]);
   const far = top < size / 8 && top > 0;
   const past = steps.map(() => null);

@@ -92,7 +92,7 @@ function lastUsed(iso) {
 
 const columns = [
   { name: "name", title: "Client", of: ({ key }) => html`<${Link} to=${pathOf("clients", [key.id])}><strong>${key.name}</strong></${Link}>${key.role === "admin" && html` <${Badge}>admin</${Badge}>`}`, sort: ({ key }) => key.name.toLowerCase() },
-  { name: "team", title: "Team", of: ({ key }) => key.team ?? "–", sort: ({ key }) => key.team, hide: "phone" },
+  { name: "team", title: "Team", of: ({ key }) => key.team ?? "–", sort: ({ key }) => key.team, hide: "tablet" },
   { name: "state", title: "State", of: ({ key }) => html`<${State} of=${key} />`, sort: ({ key }) => stateOf(key)[1] },
   { name: "models", title: "Models", of: ({ key }) => html`<span class="clip" title=${key.models?.join(", ")}>${key.models?.join(", ") ?? "all"}</span>`, sort: ({ key }) => key.models?.join(), hide: "tablet" },
   { name: "limits", title: "Limits", of: ({ key }) => html`<span class="clip" title=${limitsOf(key)}>${limitsOf(key)}</span>`, hide: "tablet" },

@@ -40,11 +40,11 @@ function together(keys, spend, budgets) {
 
 const columns = [
   { name: "team", title: "Team", of: (row) => html`<${Link} to=${pathOf("clients", [], { team: row.team })}><strong>${row.team}</strong></${Link}>`, sort: (row) => row.team },
-  { name: "clients", title: "Clients", of: (row) => count(row.active), sort: (row) => row.active, kind: "number" },
+  { name: "clients", title: "Clients", of: (row) => count(row.active), sort: (row) => row.active, kind: "number", hide: "phone" },
   { name: "requests", title: "Requests, 30 d", of: (row) => count(row.spent?.requests ?? 0), sort: (row) => row.spent?.requests ?? 0, kind: "number", hide: "phone" },
   { name: "tokens", title: "Tokens, 30 d", of: (row) => count((row.spent?.input_tokens ?? 0) + (row.spent?.output_tokens ?? 0)), sort: (row) => row.spent?.output_tokens ?? 0, kind: "number", hide: "phone" },
   { name: "cost", title: "Spent, 30 d", of: (row) => usd(row.spent?.cost ?? 0), sort: (row) => Number(row.spent?.cost ?? 0), kind: "number" },
-  { name: "budget", title: "Tightest budget", of: (row) => html`<${Tightest} budgets=${row.budgets} />`, sort: (row) => Math.max(-1, ...row.budgets.map(shareOf)), kind: "number" },
+  { name: "budget", title: "Budget", of: (row) => html`<${Tightest} budgets=${row.budgets} />`, sort: (row) => Math.max(-1, ...row.budgets.map(shareOf)), kind: "number" },
 ];
 
 function Tightest({ budgets }) {
