@@ -1,7 +1,9 @@
 // A chart of series over time, by uPlot, which is loaded when the first chart is shown.
 //
 // `series`: [{ label, values, tone, fill?, dash?, format? }], `times`: Unix seconds, `bands`: [[upper, lower] indices of
-// series, from 0]. The same numbers are read to screen readers as one sentence: `summary`.
+// series, from 0]. `span`: how many seconds up to the newest are shown, however few are known yet; `floor`: the least that
+// the vertical axis reaches, so that nothing is drawn as nothing. The same numbers are read to screen readers as one
+// sentence: `summary`.
 
 import { html, useEffect, useRef } from "../lib/preact.js";
 
@@ -30,10 +32,10 @@ function trusted(url) {
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 const faded = (name) => `color-mix(in srgb, ${color(name)} 18%, transparent)`;
 
-export function Chart({ times, series, bands = [], height = 180, format, summary, max }) {
+export function Chart({ times, series, bands = [], height = 180, format, summary, max, span, floor }) {
   const place = useRef(null);
   const chart = useRef(null);
-  const shape = JSON.stringify([series.map(({ label, tone, fill, dash }) => [label, tone, fill, dash]), bands, height, max]);
+  const shape = JSON.stringify([series.map(({ label, tone, fill, dash }) => [label, tone, fill, dash]), bands, height, max, span, floor]);
   const data = [times, ...series.map((one) => one.values)];
   const latest = useRef(data);
   latest.current = data;
@@ -44,7 +46,7 @@ export function Chart({ times, series, bands = [], height = 180, format, summary
       const uPlot = await load();
       if (gone) return;
       chart.current?.destroy();
-      chart.current = new uPlot(options(uPlot, element, series, bands, height, format, max), latest.current, element);
+      chart.current = new uPlot(options(element, { series, bands, height, format, max, span, floor }), latest.current, element);
     };
     draw();
     const resized = new ResizeObserver(() => chart.current?.setSize({ width: element.clientWidth, height }));
@@ -65,7 +67,15 @@ export function Chart({ times, series, bands = [], height = 180, format, summary
   return html`<figure class="chart" role="img" aria-label=${summary}><div ref=${place} style=${{ minHeight: height + "px" }}></div></figure>`;
 }
 
-function options(uPlot, element, series, bands, height, format, max) {
+const clock = (at) => new Date(at * 1000).toLocaleTimeString([], { hour12: false });
+
+/** Times of day under an axis, with seconds where the ticks are closer than minutes. */
+const clocks = (_, ticks) => ticks.map((at) => (ticks.length > 1 && ticks[1] - ticks[0] < 60 ? clock(at) : clock(at).slice(0, 5)));
+
+/** What ticks show; a text that repeats itself is shown once. */
+const once = (texts) => texts.map((text, index) => (texts.indexOf(text) === index ? text : ""));
+
+function options(element, { series, bands, height, format, max, span, floor }) {
   const axis = { stroke: color("muted"), grid: { stroke: color("line"), width: 1 }, ticks: { stroke: color("line"), width: 1 }, font: "11px system-ui" };
   const shown = format ?? ((value) => String(value));
   return {
@@ -73,10 +83,17 @@ function options(uPlot, element, series, bands, height, format, max) {
     height,
     legend: { live: true },
     cursor: { y: false, points: { size: 6 } },
-    scales: { y: { range: (_, low, high) => [0, max ?? Math.max(high * 1.1, 1e-9)] } },
-    axes: [axis, { ...axis, size: 64, values: (_, ticks) => ticks.map(shown) }],
+    padding: [8, 12, 0, 0],
+    scales: {
+      x: span ? { range: (_, low, high) => [(high ?? 0) - span, high ?? 0] } : {},
+      y: { range: (_, low, high) => [0, max ?? Math.max((high ?? 0) * 1.1, floor ?? 1e-9)] },
+    },
+    axes: [
+      { ...axis, size: 28, space: 80, values: clocks },
+      { ...axis, size: 58, values: (_, ticks) => once(ticks.map(shown)) },
+    ],
     series: [
-      { value: (_, at) => (at == null ? "–" : new Date(at * 1000).toLocaleTimeString([], { hour12: false })) },
+      { label: "at", value: (_, at) => (at == null ? "" : clock(at)) },
       ...series.map((one) => ({
         label: one.label,
         stroke: color(one.tone ?? "accent"),
