@@ -7,11 +7,20 @@ Whatever happens, cancellation too, the attempt is closed, or handed to the stre
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 from apikeyrouter.attempt import Attempt, Learners
 from apikeyrouter.domain.cost.usage import Usage
-from apikeyrouter.domain.interfaces.transport import HttpReply, HttpRequest, Timeouts, Transport, TransportError
-from apikeyrouter.domain.models.call import Call, Operation
+from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter, StreamReader
+from apikeyrouter.domain.interfaces.transport import (
+    Headers,
+    HttpReply,
+    HttpRequest,
+    Timeouts,
+    Transport,
+    TransportError,
+)
+from apikeyrouter.domain.models.call import CONVERSATIONS, Call, Operation
 from apikeyrouter.domain.resilience.classify import classify_event, classify_reply, classify_transport
 from apikeyrouter.domain.resilience.failures import Failure, bad_reply, of_raw_path, unsupported
 from apikeyrouter.domain.routing.candidates import Group
@@ -23,6 +32,7 @@ from apikeyrouter.journal import Journal
 from apikeyrouter.streaming import ReplyStream
 from apikeyrouter.wire.codec import MalformedError
 from apikeyrouter.wire.losses import UntranslatableError
+from apikeyrouter.wire.whole import EitherReader, WholeReader
 
 __all__ = ["Failed", "Limits", "Order", "Reply", "Sender"]
 
@@ -109,8 +119,8 @@ class Sender:
             if 200 <= reply.status < 300:
                 attempt.heard(reply.headers)
                 attempt.accepted()
-                if call.streams and _is_event_stream(reply):
-                    return await self._begin_stream(order, call, attempt, reply, request.dropped)
+                if call.streams and (reader := _reader_of(adapter, call, reply)) is not None:
+                    return await self._begin_stream(order, reader, attempt, reply, request.dropped)
                 raw = await reply.read()
                 body, usage = adapter.read_reply(call, raw)
                 charged = attempt.succeed(Usage() if call.free else usage)
@@ -152,11 +162,10 @@ class Sender:
             return await self._transport.send(request)
 
     async def _begin_stream(
-        self, order: Order, call: Call, attempt: Attempt, reply: HttpReply, dropped: tuple[str, ...]
+        self, order: Order, reader: StreamReader, attempt: Attempt, reply: HttpReply, dropped: tuple[str, ...]
     ) -> Reply | Failed:
         """Waits for the first event: until then another key may still take over."""
         adapter = attempt.taken.candidate.provider.adapter
-        reader = adapter.open_stream(call)
         chunks = reply.chunks()
         first = b""
         try:
@@ -164,7 +173,7 @@ class Sender:
                 first = reader.feed(await anext(chunks))
         except StopAsyncIteration:
             first += reader.finish()
-            if not reader.done:
+            if not reader.done and reader.error is None:
                 return _failed(order, attempt, _bad_reply("the stream ended before its first event", reply))
         if reader.error is not None and not reader.deltas:
             failure = classify_event(adapter.dialect, reader.error, utc_now=self._clock.utc_now())
@@ -174,7 +183,8 @@ class Sender:
         stream = ReplyStream(
             order.call, attempt, reply, chunks, reader, first=first, demand=order.demand, journal=self._journal
         )
-        return Reply(order.record, attempt.taken, 200, reply.headers, fact=attempt.fact, stream=stream, dropped=dropped)
+        headers = _as_events(reply.headers) if order.call.operation in CONVERSATIONS else reply.headers
+        return Reply(order.record, attempt.taken, 200, headers, fact=attempt.fact, stream=stream, dropped=dropped)
 
     def _unusable(self, order: Order, attempt: Attempt, reply: HttpReply | None, raw: bytes, why: str) -> Failed:
         """A success that is none: an error inside (Azure's content filter answers 200 so), or no reply at all."""
@@ -203,12 +213,27 @@ def _failed(order: Order, attempt: Attempt, failure: Failure, body: tuple[bytes,
     return Failed(failure, attempt.fact, body)
 
 
-_EVENT_STREAMS = (b"text/event-stream", b"application/vnd.amazon.eventstream")
+_TYPE, _EVENTS = b"content-type", b"text/event-stream"
+_EVENT_STREAMS = (_EVENTS, b"application/vnd.amazon.eventstream")
 
 
-def _is_event_stream(reply: HttpReply) -> bool:
-    kind = reply.header(b"content-type")
-    return kind is not None and kind.lower().startswith(_EVENT_STREAMS)
+def _reader_of(adapter: ProviderAdapter, call: Call, reply: HttpReply) -> StreamReader | None:
+    """What reads a reply to a call for a stream; None for one that is no reply to it, which is read whole. Servers that
+    do not stream answer with JSON: clients get it as the events that they wait for. Some name their events wrongly."""
+    kind = (reply.header(_TYPE) or b"").lower()
+    if kind.startswith(_EVENT_STREAMS):
+        return adapter.open_stream(call)
+    if call.operation not in CONVERSATIONS or kind.startswith(b"text/html"):
+        return None
+    whole = WholeReader(call, partial(adapter.read_reply, call))
+    return whole if kind.startswith(b"application/json") else EitherReader(adapter.open_stream(call), whole)
+
+
+def _as_events(headers: Headers) -> Headers:
+    """With the content type that clients expect of a conversation, whatever the provider called its stream."""
+    if any(name == _TYPE and value.lower().startswith(_EVENTS) for name, value in headers):
+        return headers
+    return [*((name, value) for name, value in headers if name != _TYPE), (_TYPE, _EVENTS)]
 
 
 def _bad_reply(why: str, reply: HttpReply | None) -> Failure:
