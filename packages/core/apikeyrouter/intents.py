@@ -16,6 +16,7 @@ from apikeyrouter.domain.routing.candidates import Group
 from apikeyrouter.domain.routing.demand import demand_of
 from apikeyrouter.domain.routing.explain import DecisionRecord
 from apikeyrouter.domain.routing.objectives import Objective
+from apikeyrouter.opening import leaves_model
 
 if TYPE_CHECKING:
     from apikeyrouter.router import ApiKeyRouter
@@ -78,11 +79,15 @@ def _encoded(wire: Mapping[str, Any]) -> tuple[bytes, Peek]:
 def dry_run(router: ApiKeyRouter, intent: RequestIntent, objective: Objective) -> RoutingDecision:
     """What would be decided now. The turn and the hold that choosing takes are given back."""
     call = call_of(router, intent, stream=False)
+    if leaves_model(router, call):
+        plan = router.muxer.plan(call, objective, counted=False)
+        call, objective = plan.call, plan.objective
     objective = router.policy_engine.apply(objective, call)
     record = DecisionRecord(
         "dry_run", call.request_id, call.model, objective, at_utc_s=router.journal.utc_s(), stream=False
     )
     record.outcome = "dry_run"
+    record.choice = None if call.chosen is None else call.chosen.note
     costs = router.cost_controller
     demand = demand_of(call, costs.lengths, costs.ratios)
     for group in _plan(router, call, objective):
@@ -102,3 +107,5 @@ def _plan(router: ApiKeyRouter, call: Call, objective: Objective) -> Iterator[Gr
     yield router.directory.group_for(call.provider_id, call.model)
     if objective.ruling is None or objective.ruling.fallbacks:
         yield from router.directory.fallbacks_for(call.provider_id, call.model)
+        if call.chosen is not None:
+            yield from router.directory.groups_of(call.chosen.stand_ins)

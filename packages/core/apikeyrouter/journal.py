@@ -82,6 +82,11 @@ class Journal:
             fact = record.attempts[-1] if record.attempts else None
             self._tell(call, record, fact, outcome=outcome, status=error.status, usage=None)
 
+    def amended(self, record: DecisionRecord) -> None:
+        """More became known of a finished request: its decision is written again."""
+        if self._store.persistent and all(record is not other for other in self._pending):
+            self._pending.append(record)
+
     def unavailable(self, call: Call, record: DecisionRecord) -> None:
         """Our own store could not be asked, so nothing was sent."""
         self._finish(call, record, "store_unavailable", 503)

@@ -18,6 +18,7 @@ from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.sealer import Sealer
 from apikeyrouter.domain.interfaces.state_store import StateStore
 from apikeyrouter.domain.interfaces.transport import Transport
+from apikeyrouter.domain.models.call import Call
 from apikeyrouter.funding import Funding, FundingRules
 from apikeyrouter.infrastructure.config.settings import RouterSettings
 from apikeyrouter.infrastructure.state_store.keyring import ENVIRONMENT_NAME, Keyring
@@ -29,9 +30,11 @@ from apikeyrouter.sending import Limits
 from apikeyrouter.waiting_room import WaitingRoom, WaitingRules
 
 if TYPE_CHECKING:
+    from apikeyrouter.muxer.front import ModelRouting
+    from apikeyrouter.muxer.shadow import ShadowedPipeline
     from apikeyrouter.router import ApiKeyRouter
 
-__all__ = ["learners_of", "open_pipeline", "open_room", "open_sealer"]
+__all__ = ["learners_of", "leaves_model", "open_muxer", "open_pipeline", "open_room", "open_sealer"]
 
 _DOUBT = 0.5
 """On the bursty code trace at 80 % load 1.1 served 76.2 % of the requests, 0.5 77.4 %, 0 77.4 %, at the price of more
@@ -53,8 +56,36 @@ def open_room(settings: RouterSettings, clock: Clock) -> WaitingRoom:
     return WaitingRoom(clock, rules)
 
 
-def open_pipeline(router: ApiKeyRouter, transport: Transport, learners: Learners, clock: Clock) -> Pipeline:
-    """The path of requests through the router's parts."""
+def leaves_model(router: ApiKeyRouter, call: Call) -> bool:
+    """Whether a call asks for `auto`, and not for a provider's model or a deployment of that name."""
+    name = call.model
+    if not name.startswith("auto") or (len(name) > 4 and name[4] not in ":/") or call.provider_id is not None:
+        return False
+    return name not in router.deployments.book.names
+
+
+def open_muxer(router: ApiKeyRouter) -> ModelRouting:
+    """Model routing of a router."""
+    from apikeyrouter.muxer.front import ModelRouting
+
+    made = ModelRouting(router)
+    router.feed.subscribe("setting", made.feedback.changed)
+    return made
+
+
+def open_pipeline(
+    router: ApiKeyRouter, transport: Transport, learners: Learners, clock: Clock
+) -> Pipeline | ShadowedPipeline:
+    """The path of requests through the router's parts, watched where a group of models asks for it."""
+    pipeline = _pipeline(router, transport, learners, clock)
+    if not any(group.shadow for group in router.settings.model_groups):
+        return pipeline
+    from apikeyrouter.muxer.shadow import ShadowedPipeline
+
+    return ShadowedPipeline(pipeline, router.muxer)
+
+
+def _pipeline(router: ApiKeyRouter, transport: Transport, learners: Learners, clock: Clock) -> Pipeline:
     chosen = router.settings
     return Pipeline(
         router.directory,

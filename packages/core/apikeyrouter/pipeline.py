@@ -95,6 +95,8 @@ class Pipeline:
             at_utc_s=self._journal.utc_s(),
             stream=call.streams,
         )
+        if call.chosen is not None:
+            record.choice = call.chosen.note
         try:
             group = self._directory.group_for(call.provider_id, call.model)
             demand = self._demand(call)
@@ -219,6 +221,8 @@ class Pipeline:
         if flow.fallbacks is None:
             call = flow.call
             flow.fallbacks = list(self._directory.fallbacks_for(call.provider_id, call.model, reason))
+            if call.chosen is not None:
+                flow.fallbacks += self._directory.groups_of(call.chosen.stand_ins)
         if not flow.fallbacks or flow.sends >= SENDS_MAX or flow.call.deadline_s <= self._clock.monotonic_s():
             return False
         flow.record.fallbacks = [*flow.record.fallbacks, flow.group.model]
@@ -243,6 +247,9 @@ class Pipeline:
         tried, spared = flow.tried, self._patience.spared(flow.waiting)
         if spared and len(spared) + len(tried) < len(flow.group.candidates):
             tried = tried.union(spared)
+        chosen = flow.call.chosen
+        if chosen is not None and chosen.reserve is not None:
+            chosen.reserve.free()  # in the same step in which it is taken again
         taken = self._chooser.choose(
             flow.group,
             flow.money.demand,
@@ -252,6 +259,8 @@ class Pipeline:
             now_s=now_s,
             tags=flow.call.tags,
         )
+        if taken is None and chosen is not None and chosen.reserve is not None:
+            chosen.reserve.retake()
         if taken is None:
             flow.context_max = max(flow.context_max, largest_context(flow.group.candidates, flow.record.rejections))
         if taken is None and tried is not flow.tried:

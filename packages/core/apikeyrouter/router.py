@@ -37,7 +37,7 @@ from apikeyrouter.health_watch import HealthWatch, look_at
 from apikeyrouter.infrastructure.config.settings import RESTART_FIELDS, RouterSettings
 from apikeyrouter.inspection import KeyCheck, StateSummary, check_key, list_models, summarize
 from apikeyrouter.intents import call_of, dry_run, embedding_call
-from apikeyrouter.opening import open_pipeline, open_sealer
+from apikeyrouter.opening import leaves_model, open_muxer, open_pipeline, open_sealer
 from apikeyrouter.parts import RouterParts
 from apikeyrouter.pipeline import Pipeline
 from apikeyrouter.responses import build_response
@@ -47,6 +47,9 @@ from apikeyrouter.sending import Reply
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from openai import AsyncOpenAI
+
+    from apikeyrouter.muxer.front import ModelRouting
+    from apikeyrouter.muxer.shadow import ShadowedPipeline
 
 __all__ = ["ApiKeyRouter"]
 
@@ -88,7 +91,8 @@ class ApiKeyRouter(RouterParts):
             self._learners.hedger = Hedger(self.settings.values.latency_usd_per_s)
         self._given_transport = transport
         self._transport: Transport | None = None
-        self._pipeline: Pipeline | None = None
+        self._pipeline: Pipeline | ShadowedPipeline | None = None
+        self._muxer: ModelRouting | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def __aenter__(self) -> ApiKeyRouter:
@@ -156,6 +160,8 @@ class ApiKeyRouter(RouterParts):
         self.prices.configure(settings.price_overrides)
         self.deployments.configure(settings.deployments)
         self.policy_engine.configure(settings.policies)
+        if self._muxer is not None:
+            self._muxer.configure(self.settings.model_groups)
         if self._transport is not None and self._pipeline is not None:
             self._pipeline = open_pipeline(self, self._transport, self._learners, self._clock)
 
@@ -294,10 +300,19 @@ class ApiKeyRouter(RouterParts):
 
     async def serve(self, call: Call, objective: Objective, policy: Given | None = None) -> Reply:
         """The pipeline itself, under the operator's policies, for callers that speak the wire format. The router must
-        be started."""
+        be started. A call for the model `auto` is given one first: see `muxer`."""
         if self._pipeline is None:
             raise RuntimeError("The router is not started: call `await router.start()` first.")
+        if call.model.startswith("auto") and leaves_model(self, call):
+            return await self.muxer.serve(call, objective, policy)
         return await self._pipeline.serve(call, self.policy_engine.apply(objective, call, policy))
+
+    @property
+    def muxer(self) -> ModelRouting:
+        """Model routing: groups, feedback, and what a request for `auto` becomes. Made when it is first needed."""
+        if self._muxer is None:
+            self._muxer = open_muxer(self)
+        return self._muxer
 
     def new_call(self, operation: Operation, body: bytes, peeked: Any, **fields: Any) -> Call:
         """A `Call` with ids and deadline filled in; `fields` go to `Call` and may override them."""

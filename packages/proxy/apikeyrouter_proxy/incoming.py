@@ -12,8 +12,10 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from apikeyrouter.domain.models.call import Call, Operation, Peek
+from apikeyrouter.domain.models.model_choice import ModelWish
 from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.meter import RESERVED_TAGS
+from apikeyrouter.opening import leaves_model
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter_proxy.principal import Principal
 from apikeyrouter_proxy.wire.endpoints import Target
@@ -90,12 +92,15 @@ class Intake:
             drop_params=self._drops(headers),
             **fields,
         )
-        principal.check_model(call.model)
+        if call.model.startswith("auto") and leaves_model(self._router, call):
+            call.wish = _wish(headers, principal, call.model)
+        else:
+            principal.check_model(call.model)
         return call
 
     def objective(self, headers: Mapping[bytes, bytes], principal: Principal) -> Objective:
-        """`x-akr-objective` names one; `x-akr-keys` (ids or labels, comma-separated) and the caller's own scope narrow
-        who may serve."""
+        """`x-akr-objective` names one; `x-akr-keys` (ids or labels, comma-separated), `x-akr-max-cost` (US dollars for
+        the request at the most) and the caller's own scope narrow who may serve."""
         name = headers.get(b"x-akr-objective")
         objective = self._router.objective(name.decode("latin-1") if name else None)
         keys = headers.get(b"x-akr-keys")
@@ -104,6 +109,9 @@ class Intake:
             objective = dataclasses.replace(objective, allowed_keys=allowed)
         if principal.providers is not None:
             objective = dataclasses.replace(objective, allowed_providers=principal.providers)
+        most = headers.get(b"x-akr-max-cost")
+        if most is not None:
+            objective = dataclasses.replace(objective, max_cost_usd=_dollars(most))
         return objective
 
     def _drops(self, headers: Mapping[bytes, bytes]) -> bool:
@@ -128,6 +136,25 @@ def _tags(headers: Mapping[bytes, bytes], principal: Principal) -> Mapping[str, 
     for name in RESERVED_TAGS:
         tags.pop(name, None)
     return {**dict(list(tags.items())[:_TAGS_MAX]), **principal.tags}
+
+
+def _wish(headers: Mapping[bytes, bytes], principal: Principal, asked: str) -> ModelWish:
+    """How a model is to be chosen. A key that may use the name `auto` may use what its group chooses; any other one
+    only the models that it may name itself."""
+    name = headers.get(b"x-akr-strategy")
+    models = None if principal.may_use(asked) else principal.models
+    return ModelWish(strategy=name.decode("latin-1").strip() or None if name else None, models=models)
+
+
+def _dollars(given: bytes) -> float:
+    """Raises WireError 400."""
+    try:
+        amount = float(given)
+    except ValueError:
+        amount = -1.0
+    if not 0.0 <= amount < float("inf"):
+        raise WireError(400, "The header x-akr-max-cost must be US dollars, such as 0.01.", code="invalid_header")
+    return amount
 
 
 def policy_of(headers: Mapping[bytes, bytes]) -> str | None:

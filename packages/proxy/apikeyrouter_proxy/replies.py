@@ -89,6 +89,8 @@ def explaining(call: Call, reply: Reply, budgets: BudgetBook, wire: Wire) -> Hea
         headers.append((b"request-id", request_id))
     if record.cost_nano_usd is not None:
         headers.append((b"x-akr-cost", b"%.9f" % (record.cost_nano_usd / 1e9)))
+    if record.choice is not None:
+        headers += _of_choice(reply)
     if record.clamp is not None:
         headers.append((b"x-akr-max-tokens", str(record.clamp[1]).encode()))
     if reply.dropped or call.dropped:
@@ -96,6 +98,22 @@ def explaining(call: Call, reply: Reply, budgets: BudgetBook, wire: Wire) -> Hea
         headers.append((b"x-akr-dropped", names.encode("latin-1", "replace")))
     if reply.taken.money_lines:
         headers += _budget_headers(budgets, reply)
+    return headers
+
+
+def _of_choice(reply: Reply) -> Headers:
+    """Which model answers and by what strategy; of a cascade, how many answers it took. The decision tells the rest."""
+    choice, candidate = reply.record.choice or {}, reply.taken.candidate
+    model = f"{candidate.provider.provider_id}/{candidate.model}"
+    headers = [(b"x-akr-model", model.encode("latin-1", "replace")), (b"x-akr-strategy", choice["strategy"].encode())]
+    if choice.get("would"):
+        headers.append((b"x-akr-would-choose", choice["would"].encode("latin-1", "replace")))
+    legs = choice.get("legs")
+    if legs:
+        others = [leg for leg in legs if not leg["accepted"]]
+        spent = sum(float(leg["cost_usd"] or 0.0) for leg in others)
+        headers.append((b"x-akr-answers", str(len(others) + 1).encode()))
+        headers.append((b"x-akr-cost-of-others", b"%.9f" % spent))
     return headers
 
 

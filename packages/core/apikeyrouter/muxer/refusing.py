@@ -16,15 +16,16 @@ _NANO = Decimal("1e-9")
 
 
 def too_dear(
-    max_cost_usd: float, cheapest: str, cheapest_usd: float, *, fits_tokens: int | None = None, what: str = "it"
+    max_cost_usd: float, cheapest: str, cheapest_usd: float, *, fits_tokens: int | None = None
 ) -> BudgetExceededError:
     """Every model may cost more than `max_cost_usd`. `cheapest`: the model that may cost least, `cheapest_usd`: how
     much at the most. `fits_tokens`: the longest reply with which that one would fit, None when none would."""
     advice = f"Allow at least ${cheapest_usd:.6f}"
     advice += f", or ask for {fits_tokens} output tokens at the most." if fits_tokens else ", or send less."
+    most = _shown(max_cost_usd)
     error = BudgetExceededError(
-        f"No model can answer for at most ${max_cost_usd:g}: the cheapest alternative is {cheapest}, and {what} may "
-        f"cost ${cheapest_usd:.6f}. Nothing was sent. {advice}",
+        f"No model can answer for at most ${most}: the cheapest alternative is {cheapest}, and it may cost "
+        f"${cheapest_usd:.6f}. Nothing was sent. {advice}",
         remaining_budget=_usd(max_cost_usd),
         violated_budgets=["max_cost"],
         cost_estimate=_usd(cheapest_usd),
@@ -51,6 +52,10 @@ def nobody(group: str, reasons: Mapping[str, str]) -> SystemError:
         details={"reasons": dict(reasons), "param": "model"},
         status=400,
     )
+
+
+def _shown(amount: float) -> str:
+    return f"{amount:.9f}".rstrip("0").rstrip(".")
 
 
 def _usd(amount: float) -> Decimal:

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
+
+if TYPE_CHECKING:
+    from apikeyrouter.domain.models.model_choice import Chosen, ModelWish
 
 __all__ = ["CONVERSATIONS", "WITHOUT_MODEL_MEMBER", "Admission", "Call", "Operation", "Peek", "Tenant", "Wire", "peek"]
 
@@ -171,7 +174,8 @@ class Call:
     for it (reading, deleting and counting): it counts as a request, with no tokens and no money. `started_s` and
     `deadline_s`: monotonic seconds. `headers`: the caller's headers that may travel upstream, lower case. `tags`: free
     labels for policies and metrics. `session`: the caller's name for a conversation, whose prompt is best cached where
-    it was before. `tenant`: whose limits and place in line it has; `admission`: what those limits hold for it.
+    it was before. `tenant`: whose limits and place in line it has; `admission`: what those limits hold for it. `wish`:
+    how a model is to be chosen where the request asks for `auto`; `chosen`: how one was.
     """
 
     request_id: str
@@ -194,6 +198,8 @@ class Call:
     drop_params: bool = False
     dropped: tuple[str, ...] = ()
     free: bool = False
+    wish: ModelWish | None = None
+    chosen: Chosen | None = None
 
     @property
     def streams(self) -> bool:

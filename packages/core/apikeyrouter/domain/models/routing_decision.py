@@ -12,6 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from apikeyrouter.domain.models.model_choice import ModelChoice
+
 __all__ = [
     "AlternativeRoute",
     "AttemptRecord",
@@ -201,7 +203,8 @@ class RoutingDecision(BaseModel):
     `billed_usd`: that bill; `list_price_usd`: usage x price. `price_source`: where the price came from.
     `presumed_usd`: charged because nobody could tell whether the provider did. `waited_ms`: for budget that running
     requests held. `output_limit`: set when a budget shortened the reply. `policies`: those that applied; `fallbacks`:
-    models given up before this one; `hedges`: keys that were asked beside the first.
+    models given up before this one; `hedges`: keys that were asked beside the first. `model_choice`: how the model was
+    chosen, for requests that ask for `auto` (or are watched in shadow mode).
     """
 
     id: str
@@ -241,6 +244,7 @@ class RoutingDecision(BaseModel):
     policies: list[str] = Field(default_factory=list)
     fallbacks: list[str] = Field(default_factory=list)
     hedges: list[str] = Field(default_factory=list)
+    model_choice: ModelChoice | None = None
     explanation: str
 
     @property

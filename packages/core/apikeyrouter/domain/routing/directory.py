@@ -170,6 +170,11 @@ class Directory:
         if deployment is None:
             return ()
         names = deployment.fallbacks if reason is FallbackReason.Unavailable else deployment.context_fallbacks
+        return self.groups_of(names, provider_id)
+
+    def groups_of(self, names: Sequence[str], provider_id: str | None = None) -> list[Group]:
+        """The groups of models or deployments by name, without those that no provider could serve. `provider_id`:
+        only of this one."""
         groups: list[Group] = []
         for name in names:
             named, bare = self.split_model(name)

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from apikeyrouter.domain.cost.billing import CostSource
+from apikeyrouter.domain.models.model_choice import ModelChoice
 from apikeyrouter.domain.models.routing_decision import (
     AlternativeRoute,
     AttemptRecord,
@@ -106,11 +107,12 @@ class DecisionRecord:
 
     `policies`: names of those that applied. `fallbacks`: models that were given up before, in order. `hedges`: labels
     of keys that were asked beside the first one. `caller`: a virtual key, empty when nobody says.
-    `pool`: what the chosen pool was like; `shadow`: what another objective would have chosen.
+    `pool`: what the chosen pool was like; `shadow`: what another objective would have chosen. `choice`: how the model
+    was chosen (`model_choice.Chosen.note`), None for requests that name one.
     """
 
     __slots__ = (
-        "at_utc_s", "attempts", "billed_nano_usd", "caller", "candidates", "chosen", "clamp", "considered",
+        "at_utc_s", "attempts", "billed_nano_usd", "caller", "candidates", "choice", "chosen", "clamp", "considered",
         "cost_nano_usd", "cost_source", "decision_id", "duration_s", "fallbacks", "hedges", "input_tokens", "kept",
         "listed_nano_usd", "model", "objective", "outcome", "output_tokens",
         "policies", "pool", "presumed_nano_usd", "price_source", "priced", "rejections", "request_id", "shadow",
@@ -151,6 +153,7 @@ class DecisionRecord:
         self.hedges: Sequence[str] = ()
         self.pool: tuple[Any, ...] | None = None
         self.shadow: tuple[Any, ...] | None = None
+        self.choice: dict[str, Any] | None = None
 
     @property
     def rehearsal(self) -> bool:
@@ -207,6 +210,7 @@ def encode(record: DecisionRecord) -> dict[str, Any]:
         "pol": list(record.policies),
         "fall": list(record.fallbacks),
         "hedge": list(record.hedges),
+        "choice": record.choice,
     }
 
 
@@ -269,8 +273,16 @@ def decode(stored: dict[str, Any], to_datetime: Any) -> RoutingDecision:
         policies=stored.get("pol", []),
         fallbacks=stored.get("fall", []),
         hedges=stored.get("hedge", []),
+        model_choice=_choice(stored),
         explanation=sentence(stored, chosen, kept),
     )
+
+
+def _choice(stored: dict[str, Any]) -> ModelChoice | None:
+    note = stored.get("choice")
+    if note is None:
+        return None
+    return ModelChoice.of(note, stored["in"], stored["outtok"], stored["cost"], stored.get("fall", []))
 
 
 def _usd(nano: int | None) -> Decimal | None:

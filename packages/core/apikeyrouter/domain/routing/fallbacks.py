@@ -22,7 +22,7 @@ from apikeyrouter.domain.routing.preflight import CONTEXT
 if TYPE_CHECKING:
     from apikeyrouter.domain.routing.candidates import Candidate
 
-__all__ = ["FallbackReason", "call_for", "reason_of", "reason_of_refusals"]
+__all__ = ["FallbackReason", "call_for", "reason_of", "reason_of_refusals", "with_model"]
 
 
 class FallbackReason(StrEnum):
@@ -74,11 +74,18 @@ def call_for(call: Call, candidate: Candidate) -> Call:
     6 us for 1 KB.
     """
     model = candidate.model
-    if model == call.model:
-        return call
-    if call.operation in WITHOUT_MODEL_MEMBER:
+    return call if model == call.model else with_model(call, model)
+
+
+def with_model(call: Call, model: str, *, without: str = "") -> Call:
+    """The call for another model. `without`: a member of the body that is left out, since it is ours."""
+    plain = call.operation in WITHOUT_MODEL_MEMBER
+    if plain and (not without or f'"{without}"'.encode() not in call.body):
         return replace(call, model=model)
     members = msgspec.json.decode(call.body, type=dict[str, msgspec.Raw])
+    members.pop(without, None)
+    if plain:
+        return replace(call, model=model, body=msgspec.json.encode(members))
     members["model"] = msgspec.Raw(msgspec.json.encode(model))
     body = msgspec.json.encode(members)
     return replace(call, model=model, body=body, peek=msgspec.structs.replace(call.peek, model=model))

@@ -1,7 +1,7 @@
-"""Policies and deployments in settings: JSON text, or the name of a JSON or TOML file with them.
+"""Policies, deployments and groups of models in settings: JSON text, or the name of a JSON or TOML file with them.
 
-Main entries: `policies_given`, `deployments_given`, validators of `RouterSettings`. Law: every fault of a document is
-told, with its place.
+Main entries: `policies_given`, `deployments_given`, `groups_given`, validators of `RouterSettings`. Law: every fault of
+a document is told, with its place.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pathlib import Path
 
 from apikeyrouter.domain.routing.deployments import Deployment, read_deployments
 from apikeyrouter.domain.routing.policy import Policy, read_policies
+from apikeyrouter.muxer.groups import ModelGroup, read_groups
 
-__all__ = ["deployments_given", "policies_given"]
+__all__ = ["deployments_given", "groups_given", "policies_given"]
 
 
 def policies_given(given: object) -> tuple[Policy, ...]:
@@ -28,6 +29,13 @@ def deployments_given(given: object) -> tuple[Deployment, ...]:
     if isinstance(given, tuple) and all(isinstance(one, Deployment) for one in given):
         return given
     return read_deployments(_written(given, "deployments"))
+
+
+def groups_given(given: object) -> tuple[ModelGroup, ...]:
+    """Groups of models from objects, JSON text or a file. Raises ValueError with every fault."""
+    if isinstance(given, tuple) and all(isinstance(one, ModelGroup) for one in given):
+        return given
+    return read_groups(_written(given, "model_groups"))
 
 
 def _written(given: object, table: str) -> object:

@@ -25,14 +25,20 @@ from apikeyrouter.domain.models.routing_decision import ObjectiveType
 from apikeyrouter.domain.routing.deployments import Deployment
 from apikeyrouter.domain.routing.objectives import Values
 from apikeyrouter.domain.routing.policy import Policy
-from apikeyrouter.infrastructure.config.documents import deployments_given, policies_given
+from apikeyrouter.infrastructure.config.documents import deployments_given, groups_given, policies_given
+from apikeyrouter.muxer.groups import ModelGroup, Strategy
 
 __all__ = ["RESTART_FIELDS", "RouterSettings"]
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 _PREFIX = "APIKEYROUTER_"
-_BARE_NAMES = {"log_level": "LOG_LEVEL", "request_timeout_s": "REQUEST_TIMEOUT"}
+_BARE_NAMES = {
+    "log_level": "LOG_LEVEL",
+    "request_timeout_s": "REQUEST_TIMEOUT",
+    "default_routing_strategy": "DEFAULT_ROUTING_STRATEGY",
+    "cascade_routing_enabled": "CASCADE_ROUTING_ENABLED",
+}
 RESTART_FIELDS = (
     "log_level", "health_check_s", "hedge", "tokenizer_downloads", "soft_budgets_without_store", "decision_log_max",
     "quota_wait_s", "waiting_max", "considered_max", "shadow_objective", "response_max_bytes",
@@ -67,6 +73,12 @@ def _prices_in(path: Path) -> tuple[PriceOverride, ...]:
         return read_overrides(tomllib.loads(text).get("prices", []))
     except tomllib.TOMLDecodeError as fault:
         raise ValueError(f"{path} is not TOML: {fault}") from None
+
+
+def _strategy_given(given: object) -> Strategy:
+    if not isinstance(given, str):
+        raise ValueError("expected the name of a strategy")  # noqa: TRY004 - pydantic reads ValueErrors
+    return Strategy.named(given)
 
 
 class _BareNames(PydanticBaseSettingsSource):
@@ -191,6 +203,18 @@ class RouterSettings(BaseSettings):
 
     deployments: Annotated[tuple[Deployment, ...], NoDecode, PlainValidator(deployments_given)] = ()
     """Names that stand for several models, and fallbacks, see `domain.routing.deployments`; given as `policies`."""
+
+    model_groups: Annotated[tuple[ModelGroup, ...], NoDecode, PlainValidator(groups_given)] = ()
+    """Groups of models among which `auto` chooses, see `muxer.groups`; given as `policies`. The group `default` is what
+    `auto` means; without it, a weak and a strong model of every known provider that has keys."""
+
+    default_routing_strategy: Annotated[Strategy, PlainValidator(_strategy_given)] = Strategy.Hybrid
+    """How `auto` chooses where neither the request nor its group says: heuristic, cost_optimized, quality, balanced,
+    latency, hybrid or cascade. Also read from `DEFAULT_ROUTING_STRATEGY`."""
+
+    cascade_routing_enabled: bool = True
+    """Whether requests may ask for a cascade, which may pay for several answers. Also read from
+    `CASCADE_ROUTING_ENABLED`."""
 
     _prices_of_file: tuple[PriceOverride, ...] = PrivateAttr(())
 

@@ -1,0 +1,379 @@
+"""Requests for `auto`: what they become, and how they are served.
+
+    auto            the default group by its strategy          auto:cost        by another strategy
+    auto/support    another group                              auto/support:quality
+
+Main entry: `ModelRouting`, one per router, made when the first request asks for it. `plan` chooses a model; `serve`
+also sends. Laws: a request that names a model never comes here; nothing is sent where nothing fits; the decision says
+which model, why, and what it saved against the reference model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from apikeyrouter.domain.errors import ErrorCategory, SystemError
+from apikeyrouter.domain.models.call import CONVERSATIONS, Call, Operation
+from apikeyrouter.domain.models.model_choice import Chosen, ModelWish
+from apikeyrouter.domain.routing.explain import DecisionRecord
+from apikeyrouter.domain.routing.fallbacks import with_model
+from apikeyrouter.domain.routing.objectives import Objective
+from apikeyrouter.muxer.difficulty import DifficultyPredictor, predictor, threshold_for
+from apikeyrouter.muxer.groups import DEFAULT, LADDERS, Member, ModelGroup, Role, Strategy
+from apikeyrouter.muxer.guard import RouteBook
+from apikeyrouter.muxer.options import Able, Seen, Survey
+from apikeyrouter.muxer.prompts import Prompt, prompt_of
+from apikeyrouter.muxer.strategies import HEURISTIC_TOLERANCE, Pick, Signals, choose
+from apikeyrouter.muxer.tasks import read_prompt
+
+if TYPE_CHECKING:
+    from apikeyrouter.domain.components.policy_engine import Given
+    from apikeyrouter.router import ApiKeyRouter
+    from apikeyrouter.sending import Reply
+
+__all__ = ["MEMBER", "ModelRouting", "Plan"]
+
+MEMBER = "routing"
+"""A member of the body that is ours: `{"strategy": "cost", "max_cost": 0.01}`. It never travels upstream."""
+
+_NO_WISH = ModelWish()
+_SERVED = frozenset({*CONVERSATIONS, Operation.Completions})
+_SHARES = {Strategy.Cost: 0.2}
+"""Share of prompts that goes to the strong model without a target of the group's: a fifth for `cost_optimized`, half
+for the others."""
+_HALF = 0.5
+_LEANS = 0.3
+"""How much the text's complexity moves the predictor's odds in `hybrid`, per unit above or below the complexity at
+which `heuristic` is indifferent: it sees languages and tasks that the predictor was not trained on. A judgement, which
+feedback corrects."""
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a request becomes. `call`: for the chosen model. `able`: those that may answer, in order of preference."""
+
+    call: Call
+    objective: Objective
+    group: ModelGroup
+    strategy: Strategy
+    prompt: Prompt
+    able: tuple[Able, ...]
+    note: dict[str, Any]
+    max_cost_usd: float | None
+    asked: Call
+
+
+class ModelRouting:
+    """Model routing of one router. `verifier`: see `cascade.Verifier`; `predictor`: what foresees the gain of a strong
+    model, default `difficulty.predictor()`."""
+
+    def __init__(self, router: ApiKeyRouter) -> None:
+        from apikeyrouter.muxer.cascade import Cascade, Verifier
+        from apikeyrouter.muxer.feedback import FeedbackKeeper
+
+        self._router = router
+        costs = router.cost_controller
+        self._survey = Survey(router.directory, costs.lengths, costs.ratios, router.now_s)
+        self._groups: dict[str, ModelGroup] = {}
+        self._ladder: tuple[tuple[str, ...], ModelGroup] | None = None
+        self.books: dict[str, RouteBook] = {}
+        self.feedback = FeedbackKeeper(router.state_store, self.books)
+        self.predictor: DifficultyPredictor = predictor()
+        self.verifier: Verifier | None = None
+        self._cascade = Cascade(router, self)
+        self.configure(router.settings.model_groups)
+
+    def configure(self, groups: Iterable[ModelGroup]) -> None:
+        """The groups are these now."""
+        self._groups = {one.name: one for one in groups}
+        for name, group in self._groups.items():
+            book = self.books.get(name)
+            if book is not None:
+                book.strong_share, book.target_quality = group.strong_share, group.target_quality
+
+    def book(self, group: ModelGroup) -> RouteBook:
+        """What is known of a group's traffic."""
+        found = self.books.get(group.name)
+        if found is None:
+            found = self.books[group.name] = RouteBook(
+                group.name, strong_share=group.strong_share, target_quality=group.target_quality
+            )
+            self.feedback.fill(found)
+        return found
+
+    @property
+    def groups(self) -> Mapping[str, ModelGroup]:
+        """Configured groups by name."""
+        return self._groups
+
+    # -- serving ----------------------------------------------------------------------------------------------------
+
+    async def serve(self, call: Call, objective: Objective, policy: Given | None) -> Reply:
+        """Chooses and serves. Raises what a request for the chosen model raises, and what `plan` raises."""
+        await self.feedback.opened()
+        plan = self.plan(call, objective)
+        if plan.strategy is Strategy.Cascade and len(plan.able) > 1:
+            return await self._cascade.serve(plan, policy)
+        return await self._router.serve(plan.call, plan.objective, policy)
+
+    def plan(self, call: Call, objective: Objective, *, counted: bool = True) -> Plan:
+        """Chooses a model. `counted`: whether it is real traffic, that thresholds follow.
+
+        Raises SystemError for an unknown group or strategy, and when no model can answer; BudgetExceededError when
+        every one may cost too much.
+        """
+        if call.operation not in _SERVED:
+            raise _refused("auto chooses models for conversations only; name a model for this endpoint.", "model")
+        group, named = self._asked(call.model)
+        wish = _wish(call)
+        strategy = self._strategy(wish.strategy or named, group)
+        prompt = prompt_of(call.body)
+        limits = [one for one in (wish.max_cost_usd, group.max_cost_usd, objective.max_cost_usd) if one is not None]
+        most = min(limits) if limits else None
+        bounded = strategy is Strategy.Cascade
+        seen = self._survey.look(group, call, objective, prompt, wish=wish, max_cost_usd=most, bounded=bounded)
+        if most is not None:
+            objective = replace(objective, max_cost_usd=most)
+        book = self.book(group)
+        signals, raw = self._signals(strategy, prompt, book)
+        tolerance = book.tolerance(threshold_for(_SHARES.get(strategy, _HALF)))
+        pick = choose(strategy, [one.option for one in seen.able], signals, tolerance)
+        ordered = _in_order(seen, pick)
+        told = ""
+        if strategy is not Strategy.Cascade and len(ordered) > 1:
+            ordered, told = self._within_budgets(call, ordered, objective)
+        note = _note(call, group, strategy, pick, ordered, seen, signals, raw, tolerance)
+        note |= {"predictor": self.predictor.name, "max_cost_usd": most, "note": told}
+        if counted:
+            self._count(book, ordered[0], note, signals)
+        return self._planned(call, objective, group, strategy, prompt, ordered, note, most)
+
+    def again(self, plan: Plan, strategy: Strategy, told: str) -> Plan:
+        """The plan by another strategy, among the same models. `told`: why."""
+        book = self.book(plan.group)
+        signals, raw = self._signals(strategy, plan.prompt, book)
+        tolerance = book.tolerance(threshold_for(_SHARES.get(strategy, _HALF)))
+        pick = choose(strategy, [one.option for one in plan.able], signals, tolerance)
+        by_name = {one.option.name: one for one in plan.able}
+        ordered = tuple(by_name[one.name] for one in pick.order)
+        note = {**plan.note, "strategy": strategy.value, "model": pick.option.name, "why": pick.why, "note": told}
+        note |= {"order": [one.option.name for one in ordered], "quality": pick.option.quality, "raw_gain": raw}
+        note |= {"expected_usd": pick.option.expected_usd, "gain": signals.gain, "tolerance": tolerance}
+        return self._planned(
+            plan.asked, plan.objective, plan.group, strategy, plan.prompt, ordered, note, plan.max_cost_usd
+        )
+
+    def _planned(
+        self,
+        call: Call,
+        objective: Objective,
+        group: ModelGroup,
+        strategy: Strategy,
+        prompt: Prompt,
+        ordered: tuple[Able, ...],
+        note: dict[str, Any],
+        most: float | None,
+    ) -> Plan:
+        stand_ins = tuple(one.option.name for one in ordered[1:])
+        chosen = self.call_of(call, ordered[0], Chosen(note, stand_ins))
+        return Plan(chosen, objective, group, strategy, prompt, ordered, note, most, call)
+
+    def call_of(self, call: Call, able: Able, chosen: Chosen) -> Call:
+        """The call for one model, without what is ours."""
+        made = with_model(call, able.model, without=MEMBER)
+        made.peek = msgspec.structs.replace(call.peek, model=able.model)
+        made.provider_id, made.chosen, made.wish = able.provider_id, chosen, None
+        return made
+
+    def shadow(self, call: Call, name: str, objective: Objective) -> dict[str, Any]:
+        """What `auto` would have made of a request that names its model, as its decision keeps it."""
+        plan = self.plan(replace(call, model=name, provider_id=None, chosen=None), objective, counted=False)
+        rates = None if plan.able[0].price is None else (plan.able[0].price.input, plan.able[0].price.output)
+        note = {**plan.note, "asked": call.model, "mode": "shadow", "model": call.model, "would": plan.note["model"]}
+        return {**note, "rates": rates, "reference": call.model}
+
+    def shadowed(self, group: ModelGroup, note: Mapping[str, Any]) -> None:
+        """A request was looked at in shadow mode."""
+        reference_usd, expected = note.get("reference_expected_usd"), note.get("expected_usd")
+        saved = reference_usd - expected if reference_usd is not None and expected is not None else 0.0
+        self.book(group).saw(note["gain"], strong=note["quality"] > _HALF, saved_usd=saved)
+
+    # -- choosing ---------------------------------------------------------------------------------------------------
+
+    def _asked(self, name: str) -> tuple[ModelGroup, str | None]:
+        """The group, and the strategy that the model's name asks for."""
+        rest, _, strategy = name[4:].partition(":")
+        wanted = rest.removeprefix("/") or DEFAULT
+        group = self._groups.get(wanted)
+        if group is None and wanted == DEFAULT:
+            group = self._served()
+        if group is None:
+            known = ", ".join(f"auto/{one}" for one in sorted(self._groups)) or "none is configured"
+            raise _refused(f"There is no group of models {wanted!r}; known are: {known}.", "model")
+        return group, strategy or None
+
+    def _served(self) -> ModelGroup:
+        """A group of nobody's making: the weak and the strong model of every provider with keys."""
+        keys, providers = self._router.key_manager, self._router.providers
+        rows: dict[str, Role | None] = {}
+        for provider_id in providers:
+            records = keys.records(provider_id)
+            ladder = LADDERS.get(provider_id)
+            if records and ladder is not None:
+                rows[f"{provider_id}/{ladder[0]}"], rows[f"{provider_id}/{ladder[1]}"] = None, None
+            for record in records if ladder is None else ():
+                for model in record.models or ():
+                    if "*" not in model and "?" not in model:
+                        rows[f"{provider_id}/{model}"] = None
+        names = tuple(rows)
+        if self._ladder is None or self._ladder[0] != names:
+            self._ladder = (names, ModelGroup(DEFAULT, tuple(Member(name) for name in names)))
+        return self._ladder[1]
+
+    def _strategy(self, name: str | None, group: ModelGroup) -> Strategy:
+        settings = self._router.settings
+        try:
+            strategy = Strategy.named(name) if name else group.strategy or settings.default_routing_strategy
+        except ValueError as fault:
+            raise _refused(f"{fault}.".capitalize(), "strategy") from None
+        if strategy is Strategy.Cascade and not settings.cascade_routing_enabled:
+            raise _refused("Cascades are turned off here (CASCADE_ROUTING_ENABLED=false).", "strategy")
+        return strategy
+
+    def _signals(self, strategy: Strategy, prompt: Prompt, book: RouteBook) -> tuple[Signals, float | None]:
+        """What the strategy looks at, and the odds before feedback corrected them."""
+        reading = read_prompt(prompt.text)
+        if strategy in (Strategy.Heuristic, Strategy.Quality):
+            return Signals(reading.complexity, reading.complexity, reading.task), None
+        raw = min(1.0, max(0.0, self.predictor.strong_gain(prompt.text)))
+        if strategy in (Strategy.Hybrid, Strategy.Cascade):
+            raw = min(1.0, max(0.0, raw + _LEANS * (reading.complexity - HEURISTIC_TOLERANCE)))
+        return Signals(book.calibrated(raw), reading.complexity, reading.task), raw
+
+    def _within_budgets(
+        self, call: Call, ordered: tuple[Able, ...], objective: Objective
+    ) -> tuple[tuple[Able, ...], str]:
+        """Models that a budget has no room for come last; what that changed, in words."""
+        router = self._router
+        if not router.cost_controller.book.any:
+            return ordered, ""
+        short: list[Able] = []
+        for place, one in enumerate(ordered):
+            if self.affords(call, one, objective):
+                if not place:
+                    return ordered, ""
+                told = f"budgets have no room for {', '.join(one.option.name for one in short)}"
+                return (one, *ordered[place + 1 :], *short), told
+            short.append(one)
+        return ordered, ""
+
+    def affords(self, call: Call, able: Able, objective: Objective) -> bool:
+        """Whether budgets have room for a model now."""
+        router = self._router
+        group = router.directory.group_for(able.provider_id, able.model)
+        record = DecisionRecord("dry_run", call.request_id, able.model, objective, at_utc_s=0.0, stream=False)
+        record.outcome = "dry_run"
+        taken = router.chooser.choose(
+            group, able.demand, objective, record, tried=set(), now_s=router.now_s(), tags=call.tags
+        )
+        if taken is None:
+            return not router.chooser.money
+        taken.hold.release()
+        group.gave_back(taken.candidate)
+        return True
+
+    def _count(self, book: RouteBook, able: Able, note: Mapping[str, Any], signals: Signals) -> None:
+        reference_usd, expected = note.get("reference_expected_usd"), able.option.expected_usd
+        saved = reference_usd - expected if reference_usd is not None and expected is not None else 0.0
+        book.saw(signals.gain, strong=able.option.quality > _HALF, saved_usd=saved)
+
+
+def _in_order(seen: Seen, pick: Pick) -> tuple[Able, ...]:
+    by_name = {one.option.name: one for one in seen.able}
+    return tuple(by_name[option.name] for option in pick.order)
+
+
+def _note(
+    call: Call,
+    group: ModelGroup,
+    strategy: Strategy,
+    pick: Pick,
+    ordered: tuple[Able, ...],
+    seen: Seen,
+    signals: Signals,
+    raw: float | None,
+    tolerance: float,
+) -> dict[str, Any]:
+    """See `ModelChoice`: what the decision keeps."""
+    first = ordered[0].option
+    reference = seen.reference
+    expected = None
+    if reference is not None:
+        demand = ordered[0].demand.of(reference[0].rpartition("/")[2])
+        expected = demand.expected_nano_usd(reference[1]) / 1e9
+    return {
+        "asked": call.model,
+        "mode": "auto",
+        "group": group.name,
+        "strategy": strategy.value,
+        "model": first.name,
+        "why": pick.why if first is pick.option else "it is the next best of those that fit",
+        "task": signals.task.value,
+        "gain": round(signals.gain, 4),
+        "raw_gain": raw,
+        "complexity": round(signals.complexity, 4),
+        "tolerance": round(tolerance, 4),
+        "expected_usd": first.expected_usd,
+        "quality": first.quality,
+        "reference": None if reference is None else reference[0],
+        "reference_expected_usd": expected,
+        "rates": None if reference is None else (reference[1].input, reference[1].output),
+        "options": [
+            {
+                "model": one.option.name,
+                "expected_usd": one.option.expected_usd,
+                "quality": round(one.option.quality, 4),
+                "loss": round(one.option.loss(signals.gain), 4),
+            }
+            for one in ordered
+        ],
+        "rejected": dict(seen.reasons),
+        "order": [one.option.name for one in ordered],
+    }
+
+
+def _wish(call: Call) -> ModelWish:
+    """Headers (already in `call.wish`) go before the body's member."""
+    given = call.wish or _NO_WISH
+    if b'"routing"' not in call.body:
+        return given
+    try:
+        members = msgspec.json.decode(call.body, type=dict[str, msgspec.Raw])
+        written = msgspec.json.decode(members[MEMBER], type=_Routing) if MEMBER in members else _Routing()
+    except msgspec.MsgspecError as fault:
+        raise _refused(
+            f'The member \'routing\' is not usable ({fault}); write {{"strategy": "cost", "max_cost": 0.01}}.', MEMBER
+        ) from None
+    most = given.max_cost_usd if given.max_cost_usd is not None else written.max_cost
+    if most is not None and not 0.0 <= most < float("inf"):
+        raise _refused("max_cost must be a number of US dollars from 0 on.", MEMBER)
+    return ModelWish(given.strategy or written.strategy, most, given.models)
+
+
+class _Routing(msgspec.Struct, forbid_unknown_fields=True):
+    strategy: str | None = None
+    max_cost: float | None = None
+
+
+def _refused(message: str, param: str) -> SystemError:
+    return SystemError(
+        ErrorCategory.ValidationError,
+        message,
+        status=400,
+        provider_code="invalid_model_routing",
+        details={"param": param},
+    )
