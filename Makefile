@@ -4,7 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help run test test-clients test-agents check lint types format bench bench-faults simulate-ci soak mutation docs build clean
+.PHONY: help run test test-clients test-agents check lint types format bench bench-faults simulate-ci soak mutation docs screenshots build clean
 
 help:            ## Show this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -53,6 +53,9 @@ simulate-ci: $(VENV)/.dev-ready ## Two million simulated requests in 2,000 rando
 
 soak: $(VENV)/.dev-ready  ## Budgets while workers and servers are killed, at full size (about half an hour)
 	$(BIN)/python -m bench soak
+
+screenshots: $(VENV)/.dev-ready ## Take the documentation's pictures of the dashboard anew (4 minutes; look at them)
+	scripts/screenshots
 
 mutation: $(VENV)/.dev-ready ## Mutation score of the ledger
 	$(BIN)/python -m bench.mutation

@@ -45,7 +45,8 @@ function SignIn({ done }) {
   </form></main>`;
 }
 
-const LIVE = { live: ["good", "Live"], waiting: ["bad", "Reconnecting"], off: ["plain", "Paused"] };
+/** Pages that show nothing live ("off") say nothing. */
+const LIVE = { live: ["good", "Live"], waiting: ["bad", "Reconnecting"], off: ["plain", ""] };
 
 function Frame({ session, leave }) {
   const route = useRoute();
@@ -64,7 +65,7 @@ function Frame({ session, leave }) {
       <button type="button" class="icon menu" aria-expanded=${open} aria-controls="nav" aria-label="Menu" onClick=${() => setOpen(!open)}>☰</button>
       <${Link} to=${pathOf("")} class="brand">ApiKeyRouter</${Link}>
       <span class="grow"></span>
-      <span class=${"badge " + tone} role="status">${text}</span>
+      <span role="status">${text && html`<span class=${"badge " + tone}>${text}</span>`}</span>
       <${Theme} />
       ${!session.open_mode && html`<${Button} kind="small" onClick=${leave}>Sign out</${Button}>`}
     </header>
