@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 from urllib.parse import urlencode
 
@@ -165,10 +166,10 @@ def test_an_open_dashboard_hears_of_edits(running: tuple[Served, Proxy]) -> None
         connection.request("GET", "/api/v1/live")
         stream = connection.getresponse()
         assert stream.readline() == b"retry: 1000\n"
-        made(served)
-        kind = b""
-        while not (line := stream.readline()).startswith(b"data:") or kind != b"event: changed\n":
-            kind = line if line.startswith(b"event:") else kind
-        assert json.loads(line[5:]) == {"what": ["budget"]}
+        price = {"unit": "per_1m", "input": "1", "output": "2"}
+        assert served.ask("PUT", "/api/v1/prices/openai/some-model", price).status == 200
+        lines = [stream.readline() for _ in range(40)]
+        told = [json.loads(after[5:]) for line, after in pairwise(lines) if line == b"event: changed\n"]
+        assert "price" in [what for one in told for what in one["what"]]
     finally:
         connection.close()

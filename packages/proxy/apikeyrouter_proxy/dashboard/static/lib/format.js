@@ -43,7 +43,10 @@ export function ago(iso, now = Date.now()) {
   return s > 0 ? seconds(s) + " ago" : "in " + seconds(-s);
 }
 
-export const clock = (iso) => (iso ? new Date(iso).toLocaleTimeString([], { hour12: false }) : "–");
-export const moment = (iso) => (iso ? new Date(iso).toLocaleString([], { hour12: false }) : "–");
+const TIME = { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false };
+const times = new Intl.DateTimeFormat([], TIME); // made once: making one takes longer than drawing a row
+const moments = new Intl.DateTimeFormat([], { year: "numeric", month: "numeric", day: "numeric", ...TIME });
+export const clock = (iso) => (iso ? times.format(new Date(iso)) : "–");
+export const moment = (iso) => (iso ? moments.format(new Date(iso)) : "–");
 
 export const plural = (n, one, more = one + "s") => `${count(n)} ${n === 1 ? one : more}`;

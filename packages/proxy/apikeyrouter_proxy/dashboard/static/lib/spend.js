@@ -29,18 +29,19 @@ export function slots(report, step) {
   const [since, until] = [Date.parse(report.since), Math.min(Date.parse(report.until), Date.now())];
   const found = [];
   if (step === "hour") {
+    const short = new Intl.DateTimeFormat([], { hour: "2-digit", minute: "2-digit", hour12: false });
+    const long = new Intl.DateTimeFormat([], { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hour12: false });
     for (let ms = since; ms < until; ms += HOUR_MS) {
-      const time = new Date(ms);
-      const label = time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
-      found.push({ at: ms, label, title: time.toLocaleString([], { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hour12: false }) });
+      found.push({ at: ms, label: short.format(ms), title: long.format(ms) });
     }
     return found;
   }
   const [first, last] = [report.since.slice(0, 10), new Date(until).toLocaleDateString("sv-SE", { timeZone: report.time_zone })];
+  const short = new Intl.DateTimeFormat([], { day: "numeric", month: "short", timeZone: "UTC" });
+  const long = new Intl.DateTimeFormat([], { weekday: "long", day: "numeric", month: "long", timeZone: "UTC" });
   for (let ms = Date.parse(first); ms <= Date.parse(last); ms += DAY_MS) {
     const at = new Date(ms).toISOString().slice(0, 10);
-    const shown = (options) => new Date(ms).toLocaleDateString([], { ...options, timeZone: "UTC" });
-    found.push({ at, label: shown({ day: "numeric", month: "short" }), title: shown({ weekday: "long", day: "numeric", month: "long" }) });
+    found.push({ at, label: short.format(ms), title: long.format(ms) });
   }
   return found;
 }

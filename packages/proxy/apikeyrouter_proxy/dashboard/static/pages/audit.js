@@ -130,12 +130,10 @@ const One = ({ row, onClose }) => html`<${Dialog} title=${worded(row.kind.replac
 const who = ({ document: said }) => (said.actor ? said.actor_name || said.actor : "the router");
 const TONES = { revoked: "bad", deleted: "bad", removed: "bad", failed: "bad", dry: "bad", overrun: "bad", disabled: "warn", threshold: "warn", runs_dry: "warn" };
 
+const days = new Intl.DateTimeFormat([], { day: "numeric", month: "short" });
+
 /** The time of today, else day and time. */
-function when(iso) {
-  const at = new Date(iso);
-  const day = at.toDateString() === new Date().toDateString() ? "" : at.toLocaleDateString([], { day: "numeric", month: "short" }) + ", ";
-  return day + clock(iso);
-}
+const when = (iso) => (new Date(iso).toDateString() === new Date().toDateString() ? "" : days.format(new Date(iso)) + ", ") + clock(iso);
 
 const columns = [
   { name: "at", title: "Time", of: (row) => html`<span title=${`${moment(row.at)}, ${ago(row.at)}`}>${when(row.at)}</span>` },

@@ -10,7 +10,7 @@ import { count, percent, usd } from "../lib/format.js";
 import { AddBudget, TryRequest } from "./budgets_actions.js";
 import { Budget } from "./budgets_one.js";
 
-const EVERY_MS = 5000;
+const EVERY_MS = 10000;
 
 export default function Budgets({ route }) {
   return route.rest[0] ? html`<${Budget} key=${route.rest[0]} id=${route.rest[0]} />` : html`<${List} wanted=${route.query} />`;
