@@ -286,6 +286,10 @@ def _router_config(env: Mapping[str, str], faults: list[str]) -> dict[str, str]:
     timeout = unquoted(env.get("REQUEST_TIMEOUT", ""))
     if timeout:
         config.setdefault("request_timeout_s", timeout)
+    for bare in ("DEFAULT_ROUTING_STRATEGY", "CASCADE_ROUTING_ENABLED"):
+        text = unquoted(env.get(bare, ""))
+        if text:
+            config.setdefault(bare.lower(), text)
     retries = unquoted(env.get("MAX_RETRY", ""))
     if retries:
         config.setdefault("attempts_max", str(int(retries) + 1) if retries.isdecimal() else retries)

@@ -73,8 +73,8 @@ class FeedbackKeeper:
         if document is not None:
             book.load(document)
 
-    async def add(self, request_id: str, group: str, gain: float, quality: float, score: float) -> None:
-        """Takes one mark, in place of an earlier one of the same request. Raises StateStoreError."""
+    async def add(self, request_id: str, group: str, gain: float, quality: float, score: float) -> bool:
+        """Takes one mark, in place of an earlier one of the same request (then True). Raises StateStoreError."""
         before = self.marks.put(request_id, score)
         for _ in range(_TRIES):
             blob = await self._store.get_setting(SETTING)
@@ -93,7 +93,10 @@ class FeedbackKeeper:
                 stored = await self._store.put_setting(SETTING, wanted, only_if=blob)
             if stored == wanted:
                 self._take_in(kept)
-                return
+                live = self._books.get(group)
+                if live is not None:
+                    live.marked(score)
+                return before is not None
         raise StateStoreError("Feedback could not be kept: other processes changed it all the time. Send it again.")
 
     def _take_in(self, kept: dict[str, Any]) -> None:

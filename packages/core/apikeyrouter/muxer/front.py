@@ -10,15 +10,15 @@ which model, why, and what it saved against the reference model.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from apikeyrouter.domain.errors import ErrorCategory, SystemError
 from apikeyrouter.domain.models.call import CONVERSATIONS, Call, Operation
-from apikeyrouter.domain.models.model_choice import Chosen, ModelWish
+from apikeyrouter.domain.models.model_choice import Chosen
 from apikeyrouter.domain.routing.explain import DecisionRecord
 from apikeyrouter.domain.routing.fallbacks import with_model
 from apikeyrouter.domain.routing.objectives import Objective
@@ -29,18 +29,19 @@ from apikeyrouter.muxer.options import Able, Seen, Survey
 from apikeyrouter.muxer.prompts import Prompt, prompt_of
 from apikeyrouter.muxer.strategies import HEURISTIC_TOLERANCE, Pick, Signals, choose
 from apikeyrouter.muxer.tasks import read_prompt
+from apikeyrouter.muxer.wishes import MEMBER, no_lesson, note_of, refused, wish_of
+from apikeyrouter.telling import tell_all
 
 if TYPE_CHECKING:
     from apikeyrouter.domain.components.policy_engine import Given
     from apikeyrouter.router import ApiKeyRouter
     from apikeyrouter.sending import Reply
 
-__all__ = ["MEMBER", "ModelRouting", "Plan"]
+__all__ = ["MEMBER", "ModelRouting", "Plan", "Taken"]
 
-MEMBER = "routing"
-"""A member of the body that is ours: `{"strategy": "cost", "max_cost": 0.01}`. It never travels upstream."""
+_log = logging.getLogger("apikeyrouter")
+_WATCH_EVERY = 100
 
-_NO_WISH = ModelWish()
 _SERVED = frozenset({*CONVERSATIONS, Operation.Completions})
 _SHARES = {Strategy.Cost: 0.2}
 """Share of prompts that goes to the strong model without a target of the group's: a fifth for `cost_optimized`, half
@@ -50,6 +51,15 @@ _LEANS = 0.3
 """How much the text's complexity moves the predictor's odds in `hybrid`, per unit above or below the complexity at
 which `heuristic` is indifferent: it sees languages and tasks that the predictor was not trained on. A judgement, which
 feedback corrects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Feedback that was taken in. `replaced`: an earlier mark of the same request."""
+
+    group: str
+    model: str
+    replaced: bool
 
 
 @dataclass(slots=True)
@@ -127,9 +137,9 @@ class ModelRouting:
         every one may cost too much.
         """
         if call.operation not in _SERVED:
-            raise _refused("auto chooses models for conversations only; name a model for this endpoint.", "model")
+            raise refused("auto chooses models for conversations only; name a model for this endpoint.", "model")
         group, named = self._asked(call.model)
-        wish = _wish(call)
+        wish = wish_of(call)
         strategy = self._strategy(wish.strategy or named, group)
         prompt = prompt_of(call.body)
         limits = [one for one in (wish.max_cost_usd, group.max_cost_usd, objective.max_cost_usd) if one is not None]
@@ -146,7 +156,7 @@ class ModelRouting:
         told = ""
         if strategy is not Strategy.Cascade and len(ordered) > 1:
             ordered, told = self._within_budgets(call, ordered, objective)
-        note = _note(call, group, strategy, pick, ordered, seen, signals, raw, tolerance)
+        note = note_of(call, group, strategy, pick, ordered, seen, signals, raw, tolerance)
         note |= {"predictor": self.predictor.name, "max_cost_usd": most, "note": told}
         if counted:
             self._count(book, ordered[0], note, signals)
@@ -202,6 +212,35 @@ class ModelRouting:
         saved = reference_usd - expected if reference_usd is not None and expected is not None else 0.0
         self.book(group).saw(note["gain"], strong=note["quality"] > _HALF, saved_usd=saved)
 
+    def tolerance(self, group: ModelGroup) -> float:
+        """The loss that a group puts up with now, by its own strategy, 0..1."""
+        strategy = group.strategy or self._router.settings.default_routing_strategy
+        return self.book(group).tolerance(threshold_for(_SHARES.get(strategy, _HALF)))
+
+    async def take_feedback(self, request_id: str, score: float) -> Taken:
+        """Takes a mark (0 bad .. 1 good) for a request that left its model to us; a second one replaces the first.
+
+        Raises SystemError for an unknown request, one that named its model, or a score outside 0..1; StateStoreError.
+        """
+        if not 0.0 <= score <= 1.0:
+            raise refused("score must be from 0 to 1.", "score")
+        decision = await self._router.get_decision(request_id)
+        choice = None if decision is None else decision.model_choice
+        if decision is None or choice is None or choice.mode != "auto":
+            raise no_lesson(request_id, known=decision is not None)
+        await self.feedback.opened()
+        quality = next((one.quality for one in choice.options if one.model == choice.model), 1.0)
+        gain = choice.raw_gain if choice.raw_gain is not None else choice.gain or 0.0
+        replaced = await self.feedback.add(decision.request_id, choice.group, gain, quality, score)
+        self.watch(self.books.get(choice.group))
+        return Taken(choice.group, choice.model, replaced)
+
+    def watch(self, book: RouteBook | None) -> None:
+        """Tells observers (`model_routing_alert`) and the log of drift and of lost quality."""
+        for alert in book.alerts() if book is not None else ():
+            _log.warning("Model routing: %s.", alert.message)
+            tell_all(self._router.journal.observers, "model_routing_alert", alert)
+
     # -- choosing ---------------------------------------------------------------------------------------------------
 
     def _asked(self, name: str) -> tuple[ModelGroup, str | None]:
@@ -210,13 +249,13 @@ class ModelRouting:
         wanted = rest.removeprefix("/") or DEFAULT
         group = self._groups.get(wanted)
         if group is None and wanted == DEFAULT:
-            group = self._served()
+            group = self.served()
         if group is None:
             known = ", ".join(f"auto/{one}" for one in sorted(self._groups)) or "none is configured"
-            raise _refused(f"There is no group of models {wanted!r}; known are: {known}.", "model")
+            raise refused(f"There is no group of models {wanted!r}; known are: {known}.", "model")
         return group, strategy or None
 
-    def _served(self) -> ModelGroup:
+    def served(self) -> ModelGroup:
         """A group of nobody's making: the weak and the strong model of every provider with keys."""
         keys, providers = self._router.key_manager, self._router.providers
         rows: dict[str, Role | None] = {}
@@ -239,9 +278,9 @@ class ModelRouting:
         try:
             strategy = Strategy.named(name) if name else group.strategy or settings.default_routing_strategy
         except ValueError as fault:
-            raise _refused(f"{fault}.".capitalize(), "strategy") from None
+            raise refused(f"{fault}.".capitalize(), "strategy") from None
         if strategy is Strategy.Cascade and not settings.cascade_routing_enabled:
-            raise _refused("Cascades are turned off here (CASCADE_ROUTING_ENABLED=false).", "strategy")
+            raise refused("Cascades are turned off here (CASCADE_ROUTING_ENABLED=false).", "strategy")
         return strategy
 
     def _signals(self, strategy: Strategy, prompt: Prompt, book: RouteBook) -> tuple[Signals, float | None]:
@@ -289,91 +328,12 @@ class ModelRouting:
     def _count(self, book: RouteBook, able: Able, note: Mapping[str, Any], signals: Signals) -> None:
         reference_usd, expected = note.get("reference_expected_usd"), able.option.expected_usd
         saved = reference_usd - expected if reference_usd is not None and expected is not None else 0.0
-        book.saw(signals.gain, strong=able.option.quality > _HALF, saved_usd=saved)
+        gain = None if note["raw_gain"] is None else signals.gain
+        book.saw(gain, strong=able.option.quality > _HALF, saved_usd=saved)
+        if book.routed % _WATCH_EVERY == 0:
+            self.watch(book)
 
 
 def _in_order(seen: Seen, pick: Pick) -> tuple[Able, ...]:
     by_name = {one.option.name: one for one in seen.able}
     return tuple(by_name[option.name] for option in pick.order)
-
-
-def _note(
-    call: Call,
-    group: ModelGroup,
-    strategy: Strategy,
-    pick: Pick,
-    ordered: tuple[Able, ...],
-    seen: Seen,
-    signals: Signals,
-    raw: float | None,
-    tolerance: float,
-) -> dict[str, Any]:
-    """See `ModelChoice`: what the decision keeps."""
-    first = ordered[0].option
-    reference = seen.reference
-    expected = None
-    if reference is not None:
-        demand = ordered[0].demand.of(reference[0].rpartition("/")[2])
-        expected = demand.expected_nano_usd(reference[1]) / 1e9
-    return {
-        "asked": call.model,
-        "mode": "auto",
-        "group": group.name,
-        "strategy": strategy.value,
-        "model": first.name,
-        "why": pick.why if first is pick.option else "it is the next best of those that fit",
-        "task": signals.task.value,
-        "gain": round(signals.gain, 4),
-        "raw_gain": raw,
-        "complexity": round(signals.complexity, 4),
-        "tolerance": round(tolerance, 4),
-        "expected_usd": first.expected_usd,
-        "quality": first.quality,
-        "reference": None if reference is None else reference[0],
-        "reference_expected_usd": expected,
-        "rates": None if reference is None else (reference[1].input, reference[1].output),
-        "options": [
-            {
-                "model": one.option.name,
-                "expected_usd": one.option.expected_usd,
-                "quality": round(one.option.quality, 4),
-                "loss": round(one.option.loss(signals.gain), 4),
-            }
-            for one in ordered
-        ],
-        "rejected": dict(seen.reasons),
-        "order": [one.option.name for one in ordered],
-    }
-
-
-def _wish(call: Call) -> ModelWish:
-    """Headers (already in `call.wish`) go before the body's member."""
-    given = call.wish or _NO_WISH
-    if b'"routing"' not in call.body:
-        return given
-    try:
-        members = msgspec.json.decode(call.body, type=dict[str, msgspec.Raw])
-        written = msgspec.json.decode(members[MEMBER], type=_Routing) if MEMBER in members else _Routing()
-    except msgspec.MsgspecError as fault:
-        raise _refused(
-            f'The member \'routing\' is not usable ({fault}); write {{"strategy": "cost", "max_cost": 0.01}}.', MEMBER
-        ) from None
-    most = given.max_cost_usd if given.max_cost_usd is not None else written.max_cost
-    if most is not None and not 0.0 <= most < float("inf"):
-        raise _refused("max_cost must be a number of US dollars from 0 on.", MEMBER)
-    return ModelWish(given.strategy or written.strategy, most, given.models)
-
-
-class _Routing(msgspec.Struct, forbid_unknown_fields=True):
-    strategy: str | None = None
-    max_cost: float | None = None
-
-
-def _refused(message: str, param: str) -> SystemError:
-    return SystemError(
-        ErrorCategory.ValidationError,
-        message,
-        status=400,
-        provider_code="invalid_model_routing",
-        details={"param": param},
-    )

@@ -92,9 +92,16 @@ class RouteBook:
         row[0], row[1] = max(0.0, row[0] + weak), max(0.0, row[1] + weak * bad)
         self.strong[0] = max(0.0, self.strong[0] + weight * quality)
         self.strong[1] = max(0.0, self.strong[1] + weight * quality * bad)
-        if weight > 0.0:
-            self._marks.append(score)
         self._calibrate()
+
+    def marked(self, score: float) -> None:
+        """A mark came, for the alert of lost quality."""
+        self._marks.append(score)
+
+    @property
+    def marks(self) -> float:
+        """How many marks were taken in."""
+        return sum(cases for cases, _ in self.weak) + self.strong[0]
 
     def _calibrate(self) -> None:
         """Means of real and imagined cases, made to rise with the odds (pool adjacent violators)."""
@@ -113,11 +120,14 @@ class RouteBook:
 
     # -- threshold --------------------------------------------------------------------------------------------------
 
-    def saw(self, gain: float, *, strong: bool, saved_usd: float = 0.0) -> None:
-        """One prompt was routed. `gain`: calibrated. `saved_usd`: expected against the reference."""
+    def saw(self, gain: float | None, *, strong: bool, saved_usd: float = 0.0) -> None:
+        """One prompt was routed. `gain`: calibrated, None where a strategy did not ask for it. `saved_usd`: expected
+        against the reference."""
         self.routed += 1
         self.strong_calls += strong
         self.expected_saved_usd += saved_usd
+        if gain is None:
+            return
         self._gains.append(gain)
         self._since += 1
         if self._since >= _RENEW_EVERY:

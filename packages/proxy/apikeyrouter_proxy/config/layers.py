@@ -57,6 +57,11 @@ VARIABLES: dict[Path, tuple[str, ...]] = {
     **{("router", name): (f"APIKEYROUTER_{name.upper()}",) for name in ROUTER_FIELDS},
     ("router", "attempts_max"): ("APIKEYROUTER_ATTEMPTS_MAX", "MAX_RETRY"),
     ("objective",): ("APIKEYROUTER_DEFAULT_OBJECTIVE",),
+    ("router", "default_routing_strategy"): (
+        "APIKEYROUTER_DEFAULT_ROUTING_STRATEGY",
+        "DEFAULT_ROUTING_STRATEGY",
+    ),
+    ("router", "cascade_routing_enabled"): ("APIKEYROUTER_CASCADE_ROUTING_ENABLED", "CASCADE_ROUTING_ENABLED"),
     ("router", "request_timeout_s"): ("APIKEYROUTER_REQUEST_TIMEOUT_S", "REQUEST_TIMEOUT"),
 }
 """Members that have a variable as well, the variable's usual name first."""
@@ -133,14 +138,16 @@ def lay_under(environ: Mapping[str, str], *, look: bool) -> Layered:
 
 
 def with_objects(config: Mapping[str, Any], meaning: Meaning, *, valid: bool) -> dict[str, Any]:
-    """Fields of `RouterSettings` with the file's prices, deployments and policies below those of the environment.
-    `valid`: whether `config` is known to be."""
+    """Fields of `RouterSettings` with the file's prices, deployments, groups and policies below those of the
+    environment. `valid`: whether `config` is known to be."""
     found = dict(config)
-    if not valid or not (meaning.prices or meaning.deployments or meaning.policies):
+    if not valid or not (meaning.prices or meaning.deployments or meaning.groups or meaning.policies):
         return found
     given = RouterSettings(**config)
     named = {one.name for one in given.deployments}
     found["deployments"] = (*given.deployments, *(one for one in meaning.deployments if one.name not in named))
+    named = {one.name for one in given.model_groups}
+    found["model_groups"] = (*given.model_groups, *(one for one in meaning.groups if one.name not in named))
     named = {one.policy_id for one in given.policies}
     found["policies"] = (*given.policies, *(one for one in meaning.policies if one.policy_id not in named))
     dated = {(one.key, one.effective_from) for one in given.prices}

@@ -27,6 +27,7 @@ from apikeyrouter.infrastructure.catalogue.provider_row import KEYLESS
 from apikeyrouter.infrastructure.catalogue.providers import NATIVE, find_row, unknown_provider
 from apikeyrouter.infrastructure.config.settings import RouterSettings
 from apikeyrouter.meter import RESERVED_TAGS
+from apikeyrouter.muxer.groups import ModelGroup, read_group
 from apikeyrouter_proxy import budget_forms
 from apikeyrouter_proxy.config.faults import Faults, Path, nearest
 from apikeyrouter_proxy.config.loading import Configuration
@@ -74,6 +75,7 @@ class Meaning:
     prices: list[PriceOverride] = field(default_factory=list)
     budgets: list[FileBudget] = field(default_factory=list)
     deployments: list[Deployment] = field(default_factory=list)
+    groups: list[ModelGroup] = field(default_factory=list)
     policies: list[Policy] = field(default_factory=list)
     virtual_keys: list[DeclaredKey] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -116,6 +118,8 @@ class _Reader:
             self._try(("prices", name), partial(read_override, {**named, **said(price)}), self._found.prices)
         for name, document in self._deployments().items():
             self._try(self._home(name), partial(read_deployment, document), self._found.deployments)
+        for name, group in self._file.model_groups.items():
+            self._try(("model_groups", name), partial(read_group, {"name": name, **said(group)}), self._found.groups)
         for path, document in self._policies():
             self._try(path, partial(read_policy, document), self._found.policies)
         for name, budget in self._file.budgets.items():

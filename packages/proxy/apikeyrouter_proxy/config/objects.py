@@ -20,6 +20,7 @@ __all__ = [
     "Deployment",
     "Key",
     "Limits",
+    "ModelGroup",
     "Money",
     "Names",
     "Number",
@@ -269,6 +270,30 @@ class Deployment(Part):
     """Models or deployments, in the order in which they are tried when nobody can serve it."""
     context_fallbacks: Names | None = None
     """The same, for requests that are too long."""
+    note: Text | None = None
+    """For people."""
+
+
+class ModelGroup(Part):
+    """Models among which `auto` chooses. The group `default` is what `auto` means; any other is asked for as
+    auto/NAME."""
+
+    models: Targets | None = None
+    """Names of models, or objects: model, role (weak or strong), quality, tasks, context_window, without."""
+    strategy: Text | None = None
+    """heuristic, cost_optimized, quality, balanced, latency, hybrid or cascade. Default: the router's."""
+    reference: Text | None = None
+    """The model that savings are told against. Default: the strongest."""
+    max_cost: Amount | None = None
+    """The most that one request may cost, in US dollars, all of its answers together."""
+    strong_share: Number | None = None
+    """The share of requests that goes to the strong model, 0 to 1."""
+    target_quality: Number | None = None
+    """The share of answers that must be as good as the strongest model's, 0 to 1, in place of strong_share."""
+    cascade: dict[str, Any] | None = None
+    """When a cheap answer is accepted: accept (consistency, logprobs or verifier), samples, agreement, confidence."""
+    shadow: Switch | None = None
+    """Whether requests for the reference model are told what auto would have done. Default: false."""
     note: Text | None = None
     """For people."""
 

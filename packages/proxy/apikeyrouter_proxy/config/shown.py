@@ -22,8 +22,8 @@ from apikeyrouter_proxy.webhook_target import WebhookTarget
 __all__ = ["Shown", "as_document", "effective", "objects"]
 
 _SECTIONS = (
-    "providers", "pools", "keys", "prices", "budgets", "deployments", "aliases", "fallbacks", "policies",
-    "virtual_keys", "teams",
+    "providers", "pools", "keys", "prices", "budgets", "deployments", "aliases", "fallbacks",
+    "model_groups", "policies", "virtual_keys", "teams",
 )  # fmt: skip
 _FIELDS = {"store": "store_url", "log_level": "log_level"}
 

@@ -16,6 +16,7 @@ from apikeyrouter_proxy.config.objects import (
     Budget,
     Deployment,
     Key,
+    ModelGroup,
     Names,
     Number,
     Part,
@@ -93,7 +94,7 @@ class Webhook(Part):
 ROUTER_FIELDS = tuple(
     name
     for name in RouterSettings.model_fields
-    if name not in ("log_level", "prices", "prices_file", "policies", "deployments")
+    if name not in ("log_level", "prices", "prices_file", "policies", "deployments", "model_groups")
 )
 _RouterFields = create_model(  # type: ignore[call-overload] # names are known at run time only
     "_RouterFields", __base__=Part, **dict.fromkeys(ROUTER_FIELDS, (Any, None))
@@ -137,6 +138,8 @@ class ConfigFile(Part):
     """Other names of models: provider/model, or a deployment."""
     fallbacks: dict[str, Names] = Field(default_factory=dict)
     """What is tried when nobody can serve a model; the same as `fallbacks` of a deployment of that name."""
+    model_groups: dict[str, ModelGroup] = Field(default_factory=dict)
+    """Models among which auto chooses, by group."""
     policies: dict[str, Policy] = Field(default_factory=dict)
     """Who may serve whom, by id."""
     virtual_keys: dict[str, VirtualKey] = Field(default_factory=dict)

@@ -21,7 +21,8 @@ _PLAIN = re.compile(r"[A-Za-z_./$][A-Za-z0-9_./${}*@+ -]*(:[A-Za-z0-9_./-]+)*")
 _WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n", "~"})
 _ORDER = (
     "version", "include", "name", "server", "webhook", "objective", "router", "providers", "pools", "keys", "prices",
-    "budgets", "deployments", "aliases", "fallbacks", "policies", "virtual_keys", "teams",
+    "budgets", "deployments", "aliases", "fallbacks", "model_groups", "policies", "virtual_keys",
+    "teams",
 )  # fmt: skip
 
 

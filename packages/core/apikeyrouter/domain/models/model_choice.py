@@ -80,9 +80,10 @@ class ModelChoice(BaseModel):
 
     `asked`: the model as the request named it. `mode`: "auto", or "shadow" where the request named `model` itself and
     `would` is what `auto` would have chosen. `gain`: probability that a strong model wins, as the strategy saw it;
-    `predictor`: who said so. `tolerance`: the loss that was put up with. `reference`: the model that savings are told
-    against, `reference_usd`: what the same tokens would have cost there; `saved_usd`: that, minus all that was charged
-    (below zero: more was spent); None until both are known. `legs`: answers of a cascade, in order.
+    `raw_gain`: before feedback corrected it; `predictor`: who said so. `tolerance`: the loss that was put up with.
+    `reference`: the model that savings are told against, `reference_usd`: what the same tokens would have cost there;
+    `saved_usd`: that, minus all that was charged (below zero: more was spent); None until both are known. `legs`:
+    answers of a cascade, in order.
     `note`: what the strategy could not do, and why.
     """
 
@@ -95,6 +96,7 @@ class ModelChoice(BaseModel):
     why: str
     task: str | None = None
     gain: float | None = None
+    raw_gain: float | None = None
     complexity: float | None = None
     predictor: str = ""
     tolerance: float | None = None
