@@ -111,7 +111,8 @@ class Chooser:
             self.shadow.compare(record, sieve, demand, rows, now_s)
         for place, row in enumerate(rows):
             candidate = row[4]
-            taken = self._hold(candidate, row, demand.of(candidate.model), asked, tags, now_s=now_s)
+            of_model = demand.of(candidate.model)
+            taken = self._hold(candidate, row, of_model, asked, tags, now_s=now_s, trial=record.rehearsal)
             if isinstance(taken, Taken):
                 taken.ahead = ahead
                 group.took(candidate)
@@ -124,7 +125,7 @@ class Chooser:
                     if prefix is not None:
                         self._affinity.sent(prefix, candidate, now_s)
                 return taken
-            rejections.append(_refusal(candidate, taken))
+            rejections.append(self._refusal(candidate, taken))
             if rejections[-1].code == HEADROOM:  # a share of this worker: the filters do not know of them
                 group.park(candidate, Block(HEADROOM, rejections[-1].reason, now_s + PARKED_S))
         record.kept = ()
@@ -159,9 +160,17 @@ class Chooser:
         return bool(sieve.kept)
 
     def _hold(
-        self, candidate: Candidate, row: Row, demand: Demand, asked: str, tags: Mapping[str, object], *, now_s: float
+        self,
+        candidate: Candidate,
+        row: Row,
+        demand: Demand,
+        asked: str,
+        tags: Mapping[str, object],
+        *,
+        now_s: float,
+        trial: bool,
     ) -> Taken | Refused:
-        """`asked`: the model as the request names it: budgets go by that."""
+        """`asked`: the model as the request names it: budgets go by that. `trial`: nothing will be sent."""
         quota = candidate.quota
         windows = quota.held
         lines = quota.lines(demand.needs(quota.dialect.charges))
@@ -178,11 +187,34 @@ class Chooser:
                 else:
                     lines += _needs(accounts, demand, price, provider_id)
         held = self._ledger.try_hold(lines)
+        while trial and isinstance(held, Refused) and self._left(held) >= held.need:
+            # A request asks the store for what this process's slice of the budget lacks; a rehearsal takes nothing.
+            full = held.account
+            lines = [line for line in lines if line[0] is not full]
+            held = self._ledger.try_hold(lines)
         if isinstance(held, Refused):
             if held.account.unit == "nano_usd" and candidate.price is not None:
                 self.money.append(MoneyRefusal(demand, candidate.price, held.need, accounts, held))
             return held
         return Taken(candidate, held, Scored(row), windows, len(accounts))
+
+    def _left(self, refused: Refused) -> int:
+        """What is free for whoever asks: of a budget all that is left, not only what this process holds of it."""
+        lease = self._costs.book.lease_of(refused.account)
+        return refused.free if lease is None else max(refused.free, lease.left)
+
+    def _refusal(self, candidate: Candidate, refused: Refused) -> Rejection:
+        record, account = candidate.record, refused.account
+        code = "budget" if account.unit == "nano_usd" else HEADROOM
+        if code == "budget":
+            left, need = self._left(refused) / 1e9, refused.need / 1e9
+            named = account.id if account.id.startswith("budget") else f"budget {account.id}"
+            reason = f"{named} has ${left:.6f} left, ${need:.6f} needed"
+        else:
+            reason = f"{refused.free} {account.unit} free < {refused.need} needed ({account.id})"
+        return Rejection(
+            record.key_id, record.label, record.provider_id, code, reason, refused.available_at_s, candidate.model
+        )
 
 
 def _needs(
@@ -231,15 +263,3 @@ def _pass_over(group: Group, rows: Sequence[Row]) -> None:
         for row in rows[1:]:
             if row[0] > late and row[2] <= turn:
                 group.took(row[4])
-
-
-def _refusal(candidate: Candidate, refused: Refused) -> Rejection:
-    record = candidate.record
-    code = "budget" if refused.account.unit == "nano_usd" else HEADROOM
-    if code == "budget":
-        reason = f"budget {refused.account.id} has ${refused.free / 1e9:.6f} left, ${refused.need / 1e9:.6f} needed"
-    else:
-        reason = f"{refused.free} {refused.account.unit} free < {refused.need} needed ({refused.account.id})"
-    return Rejection(
-        record.key_id, record.label, record.provider_id, code, reason, refused.available_at_s, candidate.model
-    )

@@ -120,9 +120,10 @@ def flip_words(chosen: Kept | None, found: Margins | None, *, turns: bool) -> st
     if runner.late > chosen.late:
         return f"{runner.label} comes after the others: {_LATE[runner.late]}"
     if turns or gap is None:
-        return (
-            f"{runner.label} would be next after {max(0.0, runner.turn - chosen.turn):g} more turns of {chosen.label}"
-        )
+        ahead = runner.turn - chosen.turn
+        if ahead <= 0:
+            return f"{runner.label} has had as many turns and comes next"
+        return f"{runner.label} would be next after {ahead:g} more turn{'' if ahead == 1 else 's'} of {chosen.label}"
     if gap <= 0:
         return f"{runner.label} scores the same; turn and registration order decided"
     shrinkable = [(t, n) for n, t in runner.named_terms.items() if n in _FLIP_TERMS and t > gap]
