@@ -1,7 +1,7 @@
 """Who changed what through the management API: one line per write in the store's event log.
 
-Main entry: `Audit.write`. Open dashboards hear of it, too. Law: a line holds ids and facts, never material; it is
-posted, so it costs the request no wait, and what was posted before an awaited write is durable with it.
+Main entry: `Audit.write`. Law: a line holds ids and facts, never material; it is posted, so it costs the request no
+wait, and what was posted before an awaited write is durable with it.
 """
 
 from __future__ import annotations
@@ -99,7 +99,6 @@ class Audit:
         address = request.client.host if request.client else ""
         document = {"actor": actor.id, "actor_name": actor.name, "address": address, **facts}
         self._store.post(StoreBatch(events=[StoredEvent(self._journal.utc_s(), kind, entity_id, document)]))
-        request.app.state.proxy.live.changed(verb.rpartition(".")[0])
 
     async def newest(
         self,
