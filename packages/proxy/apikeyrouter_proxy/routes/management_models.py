@@ -20,6 +20,7 @@ from apikeyrouter.domain.cost.prices import to_decimal_usd
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
 from apikeyrouter.domain.resilience.breaker import Phase
 from apikeyrouter.infrastructure.catalogue.models import ModelCatalogue, ModelFacts
+from apikeyrouter.infrastructure.catalogue.names import makers_of
 from apikeyrouter.infrastructure.pricing.catalogue import GenaiPriceSource
 from apikeyrouter_proxy.bootstrap import Proxy
 from apikeyrouter_proxy.budget_forms import Dollars
@@ -46,6 +47,7 @@ class SellerView(BaseModel):
     output: Dollars | None
     own_price: bool = Field(description="The price was set by the operator, not taken from a list.")
     price_source: str
+    context_tokens: int | None = Field(description="The context window that the price list tells of.")
     breaker: str = Field(description="closed, open, half_open or ramping.")
     recent: RecentUse | None = Field(description="None without a request.")
 
@@ -157,13 +159,14 @@ def _view(proxy: Proxy, known: _Known, name: str) -> ModelView:
         if provider_id in proxy.router.providers
     ]
     recent = known.used.get(name)
+    context_tokens = facts.context_tokens if facts else None
     return ModelView(
         id=name,
-        maker=facts.maker if facts else None,
+        maker=facts.maker if facts else makers_of(name),
         deployment=grouped,
         listed=name in known.listed,
         providers=providers,
-        context_tokens=facts.context_tokens if facts else None,
+        context_tokens=context_tokens or max((one.context_tokens or 0 for one in providers), default=0) or None,
         output_tokens_max=facts.output_tokens_max if facts else None,
         tools=facts.tools if facts else None,
         vision=facts.vision if facts else None,
@@ -191,6 +194,7 @@ def _seller(proxy: Proxy, known: _Known, provider_id: str, name: str, target: st
         output=_dollars(price, "output") if by_tokens else None,
         own_price=own,
         price_source=price.source if price is not None else "",
+        context_tokens=price.context_window if price is not None else None,
         breaker=(breaker.phase if breaker is not None else Phase.Closed).value,
         recent=recent.told() if recent is not None else None,
     )
@@ -212,5 +216,5 @@ def _catalogue(source: GenaiPriceSource | None) -> ModelCatalogue:
 
 @lru_cache(maxsize=_FACTS_MAX)
 def _facts(catalogue: ModelCatalogue, name: str) -> ModelFacts | None:
-    """Kept, since one look takes a millisecond and rows do not change while the process runs."""
-    return catalogue.find(name)
+    """Kept, since rows do not change while the process runs."""
+    return catalogue.find(name, selling=False)

@@ -119,11 +119,13 @@ class ModelCatalogue:
 
     # -- facts ------------------------------------------------------------------------------------------------------
 
-    def find(self, model: str) -> ModelFacts | None:
-        """What is known about a model, named with or without a provider; None when nobody is known to have it."""
+    def find(self, model: str, *, selling: bool = True) -> ModelFacts | None:
+        """What is known about a model, named with or without a provider; None when nobody is known to have it.
+        `selling`: also who sells it, for which the price list is searched, some milliseconds long; without, a model
+        that only the price list has is not known."""
         provider_id, bare = self.split(model)
         row = _row_of(bare)
-        sellers = self._sellers(bare)
+        sellers = self._sellers(bare) if selling else []
         if row is None and not sellers:
             return None
         price = self._prices.price(provider_id or (sellers[0] if sellers else ""), bare)
