@@ -27,10 +27,10 @@ const shown = (value) => {
 };
 
 const columns = [
-  { name: "where", title: "Setting", of: (row) => html`<strong>${row.where}</strong>`, sort: (row) => row.where },
-  { name: "value", title: "Value", of: (row) => html`<span title=${typeof row.value === "object" ? JSON.stringify(row.value) : String(row.value)}>${shown(row.value)}</span>` },
+  { name: "where", title: "Setting", of: (row) => html`<strong class="short" title=${row.where}>${row.where}</strong>`, sort: (row) => row.where },
+  { name: "value", title: "Value", of: (row) => html`<span class="clip wide" title=${typeof row.value === "object" ? JSON.stringify(row.value) : String(row.value)}>${shown(row.value)}</span>` },
   { name: "source", title: "From", of: (row) => html`<${Badge} tone=${SOURCES[row.source]}>${row.source}</${Badge}>`, sort: (row) => row.source },
-  { name: "at", title: "Where", of: (row) => row.at || "–", sort: (row) => row.at, hide: "phone" },
+  { name: "at", title: "Where", of: (row) => row.at || "–", sort: (row) => row.at, hide: "tablet" },
 ];
 const SHADOWED = { name: "shadowed", title: "Without effect", of: (row) => row.shadowed || "", hide: "phone" };
 const columnsOf = (rows) => (rows.some((row) => row.shadowed) ? [...columns, SHADOWED] : columns);

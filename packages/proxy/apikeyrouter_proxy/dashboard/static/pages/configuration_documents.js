@@ -20,7 +20,7 @@ const KINDS = {
     columns: [
       { name: "id", title: "Policy", of: (row) => html`<strong>${row.id}</strong>`, sort: (row) => row.id },
       { name: "scope", title: "For", of: (row) => (row.scope_id ? `${row.scope.replace("per_", "")} ${row.scope_id}` : "everybody"), sort: (row) => row.scope },
-      { name: "priority", title: "Priority", of: (row) => count(row.priority), sort: (row) => row.priority, kind: "number", hide: "phone" },
+      { name: "priority", title: "Priority", of: (row) => count(row.priority), sort: (row) => row.priority, kind: "number", hide: "tablet" },
       { name: "says", title: "Says", of: (row) => says(row.document), hide: "phone" },
       { name: "enabled", title: "State", of: (row) => html`<${Badge} tone=${row.enabled ? "good" : "plain"}>${row.enabled ? "in force" : "off"}</${Badge}>` },
     ],
@@ -56,7 +56,7 @@ export function Documents({ kind }) {
   useLive("changed", ({ what }) => what.some((one) => known.one.startsWith(one) || one === "setting") && list.reload());
   const columns = [
     ...known.columns,
-    { name: "origin", title: "From", of: (row) => (row.origin === "configuration" ? html`<${Badge}>file</${Badge}>` : "here"), sort: (row) => row.origin, hide: "phone" },
+    { name: "origin", title: "From", of: (row) => (row.origin === "configuration" ? html`<${Badge}>file</${Badge}>` : "here"), sort: (row) => row.origin, hide: "tablet" },
     { name: "notes", title: "Notes", of: (row) => (row.notes.length ? html`<${Badge} tone="warn">${row.notes.join("; ")}</${Badge}>` : ""), hide: "phone" },
   ];
   const add = html`<${Button} kind="primary" onClick=${() => setOpen({})}>${`Add a ${known.one}`}</${Button}>`;

@@ -5,7 +5,7 @@ import { html, useEffect, useRef, useState } from "../lib/preact.js";
 import { api } from "../lib/api.js";
 import { useAction, useApi } from "../lib/hooks.js";
 import { Badge, Button, Card, Copy, ErrorNote, Field, Loaded, toast } from "../components/ui.js";
-import { count, plural } from "../lib/format.js";
+import { plural } from "../lib/format.js";
 
 const WAIT_MS = 500;
 const EXAMPLE = `# Try a configuration here before you start with one: apikeyrouter serve --config apikeyrouter.yaml
@@ -90,7 +90,7 @@ const TONES = { added: "good", removed: "bad", changed: "warn" };
 
 function Changes({ told, nothing, title }) {
   return html`
-    ${told.changes.length ? html`<p>${count(told.changes.length)} ${title}:</p>` : html`<p class="muted">${nothing}</p>`}
+    ${told.changes.length ? html`<p>${plural(told.changes.length, "member")} ${title}:</p>` : html`<p class="muted">${nothing}</p>`}
     <ul class="changes" id="config-changes">${told.changes.map((one) => html`<li key=${one.where + one.what}>
       <${Badge} tone=${TONES[one.what]}>${one.what}</${Badge}> <code>${one.where}</code>
       ${one.what === "changed" ? html` <span class="muted">${one.before || "nothing"} → ${one.after || "nothing"}</span>` : one.after && html` <span class="muted">${one.after}</span>`}

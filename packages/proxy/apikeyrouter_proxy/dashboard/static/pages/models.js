@@ -44,15 +44,15 @@ export function Ending({ row, brief = false }) {
 }
 
 const columns = [
-  { name: "id", title: "Model", of: (row) => html`<strong>${row.id}</strong>${row.deployment && html` <${Badge}>group</${Badge}>`}<${Ending} row=${row} brief />`, sort: (row) => row.id },
-  { name: "providers", title: "Served by", of: (row) => html`<${Served} row=${row} />`, sort: (row) => row.providers.length, hide: "phone" },
+  { name: "id", title: "Model", of: (row) => html`<strong class="short" title=${row.id}>${row.id}</strong>${row.deployment && html` <${Badge}>group</${Badge}>`}<${Ending} row=${row} brief />`, sort: (row) => row.id },
+  { name: "providers", title: "Served by", of: (row) => html`<${Served} row=${row} />`, sort: (row) => row.providers.length, hide: "tablet" },
   { name: "input", title: "In / 1M", of: (row) => price(row, "input"), sort: (row) => least(row, "input"), kind: "number" },
   { name: "output", title: "Out / 1M", of: (row) => price(row, "output"), sort: (row) => least(row, "output"), kind: "number" },
   { name: "context", title: "Context", of: (row) => count(row.context_tokens), sort: (row) => row.context_tokens, kind: "number", hide: "phone" },
-  { name: "can", title: "Can", of: (row) => html`<small>${abilities(row).join(", ") || "–"}</small>`, hide: "phone" },
-  { name: "requests", title: "Requests", of: (row) => count(row.recent?.requests ?? 0), sort: (row) => row.recent?.requests ?? 0, kind: "number", hide: "phone" },
-  { name: "success", title: "Served", of: (row) => percent(row.recent?.success), sort: (row) => row.recent?.success, kind: "number" },
-  { name: "ttft", title: "First byte", of: (row) => (row.recent?.ttft_p50_s == null ? "–" : html`${seconds(row.recent.ttft_p50_s)}<span class="hide-narrow muted"> · ${seconds(row.recent.ttft_p95_s)}</span>`), sort: (row) => row.recent?.ttft_p50_s, kind: "number", hide: "phone" },
+  { name: "can", title: "Can", of: (row) => html`<small>${abilities(row).join(", ") || "–"}</small>`, hide: "tablet" },
+  { name: "requests", title: "Requests", of: (row) => count(row.recent?.requests ?? 0), sort: (row) => row.recent?.requests ?? 0, kind: "number", hide: "tablet" },
+  { name: "success", title: "Served", of: (row) => percent(row.recent?.success), sort: (row) => row.recent?.success, kind: "number", hide: "phone" },
+  { name: "ttft", title: "First byte", of: (row) => (row.recent?.ttft_p50_s == null ? "–" : html`${seconds(row.recent.ttft_p50_s)}<span class="hide-narrow muted"> · ${seconds(row.recent.ttft_p95_s)}</span>`), sort: (row) => row.recent?.ttft_p50_s, kind: "number", hide: "tablet" },
   { name: "cost", title: "Cost", of: (row) => (row.recent ? usd(row.recent.cost) : "–"), sort: (row) => (row.recent ? Number(row.recent.cost) : null), kind: "number", hide: "narrow" },
 ];
 
@@ -74,7 +74,7 @@ function List({ wanted }) {
     <p class="muted">Prices are US dollars per million tokens. Requests, success, first byte (median · 95 of 100) and cost are of the last 24 hours, as far as memory goes.</p>
     <div class="filters" role="search">
       <${Field} label="Find" value=${filters.contains} onInput=${choose("find")} placeholder="part of a name" />
-      <${Field} label="Provider" value=${filters.provider_id} onInput=${choose("provider")} options=${[["", "All"], ...ids]} />
+      <${Field} label="Served by" value=${filters.provider_id} onInput=${choose("provider")} options=${[["", "All"], ...ids]} />
       <${Field} label="Only those in use" type="checkbox" value=${filters.used === "true"} onInput=${(on) => choose("used")(on ? "true" : "")} />
     </div>
     <${ErrorNote} error=${error} retry=${() => load(0)} />

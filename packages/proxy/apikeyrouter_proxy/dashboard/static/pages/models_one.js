@@ -57,10 +57,10 @@ function Sellers({ rows, reload }) {
   const [open, setOpen] = useState(null);
   const columns = [
     { name: "provider", title: "Provider", of: (row) => html`<${Link} to=${pathOf("models", ["provider", row.provider_id])}>${row.provider_id}</${Link}>`, sort: (row) => row.provider_id },
-    { name: "model", title: "Its name there", of: (row) => row.model, hide: "phone" },
+    { name: "model", title: "Its name there", of: (row) => row.model, hide: "tablet" },
     { name: "input", title: "In / 1M", of: (row) => usd(row.input), sort: (row) => row.input && Number(row.input), kind: "number" },
     { name: "output", title: "Out / 1M", of: (row) => usd(row.output), sort: (row) => row.output && Number(row.output), kind: "number" },
-    { name: "source", title: "Price from", of: (row) => (row.own_price ? html`<${Badge}>own price</${Badge}>` : row.price_source || html`<span class="muted">not known</span>`), hide: "phone" },
+    { name: "source", title: "Price from", of: (row) => (row.own_price ? html`<${Badge}>own price</${Badge}>` : row.price_source || html`<span class="muted">not known</span>`), hide: "tablet" },
     { name: "breaker", title: "Breaker", of: (row) => html`<${Badge} tone=${row.breaker === "closed" ? "good" : "bad"}>${row.breaker.replace("_", " ")}</${Badge}>`, hide: "phone" },
     { name: "served", title: "Served", of: (row) => percent(row.recent?.success), sort: (row) => row.recent?.success, kind: "number" },
     { name: "ttft", title: "First byte", of: (row) => seconds(row.recent?.ttft_p50_s), sort: (row) => row.recent?.ttft_p50_s, kind: "number", hide: "phone" },

@@ -94,7 +94,7 @@ function Soonest() {
 
 const ERROR_COLUMNS = [
   { name: "reason", title: "Reason", of: (row) => html`<${Badge} tone=${row.outcome === "cancelled" ? "plain" : "bad"}>${row.outcome}</${Badge}>` },
-  { name: "requests", title: "Requests", of: (row) => count(row.requests), kind: "number" },
+  { name: "requests", title: "Requests", of: (row) => count(row.requests), sort: (row) => row.requests, kind: "number" },
   { name: "models", title: "Models", of: (row) => html`<span title=${row.models.join(", ")}>${row.models.slice(0, 2).join(", ")}${row.models.length > 2 && ` and ${row.models.length - 2} more`}</span>`, hide: "phone" },
   { name: "last", title: "Last", of: (row) => ago(row.last_at) },
 ];
@@ -111,12 +111,12 @@ function Errors() {
 const ROW_COLUMNS = [
   { name: "at", title: "Time", of: (row) => html`<span class="mono">${clock(row.at)}</span>` },
   { name: "outcome", title: "Outcome", of: (row) => html`<${Badge} tone=${row.outcome === "ok" ? "good" : "bad"}>${row.outcome}</${Badge}>` },
-  { name: "model", title: "Model", of: (row) => row.model },
+  { name: "model", title: "Model", of: (row) => html`<span class="short" title=${row.model}>${row.model}</span>` },
   { name: "key", title: "Key", of: (row) => (row.key_label ? `${row.provider_id} · ${row.key_label}` : "nobody"), hide: "phone" },
-  { name: "caller", title: "Caller", of: (row) => row.caller || "–", hide: "phone" },
-  { name: "ttft", title: "First byte", of: (row) => html`<span class="number">${seconds(row.ttft_s)}</span>`, hide: "phone" },
-  { name: "duration", title: "Took", of: (row) => seconds(row.duration_s), hide: "phone" },
-  { name: "cost", title: "Cost", of: (row) => usd(row.cost_usd) },
+  { name: "caller", title: "Caller", of: (row) => row.caller || "–", hide: "tablet" },
+  { name: "ttft", title: "First byte", of: (row) => seconds(row.ttft_s), sort: (row) => row.ttft_s, kind: "number", hide: "tablet" },
+  { name: "duration", title: "Took", of: (row) => seconds(row.duration_s), sort: (row) => row.duration_s, kind: "number", hide: "tablet" },
+  { name: "cost", title: "Cost", of: (row) => usd(row.cost_usd), sort: (row) => Number(row.cost_usd), kind: "number", hide: "tablet" },
 ];
 
 /** The newest requests, as they end. */

@@ -63,7 +63,7 @@ export function Would({ told, labels }) {
   return html`<${Card} title="Dry run: nothing was sent">
     <div id="playground-would">
       <p class="lead">${told.explanation}</p>
-      ${told.compared && html`<p><strong>${told.compared.same ? "Your wishes change nothing." : `Without them ${told.compared.selected_key_id ? named(told.compared.selected_key_id) : "nobody"} would serve.`}</strong> ${told.compared.explanation}</p>`}
+      ${told.compared && html`<p>${!told.compared.same && html`<strong>Without these wishes ${told.compared.selected_key_id ? named(told.compared.selected_key_id) : "nobody"} would serve.</strong> `}${told.compared.explanation}</p>`}
       ${told.flip && html`<p class="muted">What would change it: ${told.flip}</p>`}
       <p class="muted">${count(told.considered)} of ${plural(told.candidates, "key")} looked at, objective ${told.objective}.</p>
     </div>

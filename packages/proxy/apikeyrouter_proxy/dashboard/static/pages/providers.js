@@ -16,12 +16,12 @@ const columns = [
   { name: "id", title: "Provider", of: ({ one }) => html`<strong>${one.id}</strong>`, sort: ({ one }) => one.id },
   { name: "health", title: "Health", of: ({ health }) => html`<${Health} health=${health} />`, sort: ({ health }) => health?.status ?? "" },
   { name: "keys", title: "Keys usable", of: ({ one }) => (one.keys ? `${count(one.keys_usable)} of ${count(one.keys)}` : html`<span class="muted">none</span>`), sort: ({ one }) => one.keys_usable, kind: "number" },
-  { name: "latency", title: "Last look", of: ({ health }) => (health?.last_look ? `${milliseconds(health.latency_ms)}, ${ago(health.last_look)}` : "–"), sort: ({ health }) => health?.latency_ms, kind: "number", hide: "phone" },
+  { name: "latency", title: "Last look", of: ({ health }) => (health?.last_look ? `${milliseconds(health.latency_ms)}, ${ago(health.last_look)}` : "–"), sort: ({ health }) => health?.latency_ms, kind: "number", hide: "tablet" },
   { name: "requests", title: "Requests, 24 h", of: ({ one }) => count(one.recent?.requests ?? 0), sort: ({ one }) => one.recent?.requests ?? 0, kind: "number", hide: "phone" },
   { name: "success", title: "Served", of: ({ one }) => percent(one.recent?.success), sort: ({ one }) => one.recent?.success, kind: "number" },
-  { name: "ttft", title: "First byte", of: ({ one }) => (one.recent?.ttft_p50_s == null ? "–" : `${seconds(one.recent.ttft_p50_s)} · ${seconds(one.recent.ttft_p95_s)}`), sort: ({ one }) => one.recent?.ttft_p50_s, kind: "number", hide: "phone" },
-  { name: "cost", title: "Cost", of: ({ one }) => (one.recent ? usd(one.recent.cost) : "–"), sort: ({ one }) => (one.recent ? Number(one.recent.cost) : null), kind: "number", hide: "phone" },
-  { name: "source", title: "Source", of: ({ one }) => one.source, sort: ({ one }) => one.source, hide: "phone" },
+  { name: "ttft", title: "First byte", of: ({ one }) => (one.recent?.ttft_p50_s == null ? "–" : `${seconds(one.recent.ttft_p50_s)} · ${seconds(one.recent.ttft_p95_s)}`), sort: ({ one }) => one.recent?.ttft_p50_s, kind: "number", hide: "tablet" },
+  { name: "cost", title: "Cost", of: ({ one }) => (one.recent ? usd(one.recent.cost) : "–"), sort: ({ one }) => (one.recent ? Number(one.recent.cost) : null), kind: "number", hide: "tablet" },
+  { name: "source", title: "Source", of: ({ one }) => one.source, sort: ({ one }) => one.source, hide: "tablet" },
 ];
 
 function Health({ health }) {
@@ -69,7 +69,7 @@ function AddProvider({ onClose, done }) {
         <${ErrorNote} error=${known.error} retry=${known.reload} />
         <${Field} label="Provider" value=${form.known} onInput=${choose}
           options=${[[OWN, "Another server that speaks OpenAI's format"], ...rows.map((one) => [one.id, one.name + (one.registered ? " (registered)" : "")])]} />
-        ${row && html`<p class="hint">${row.docs && html`<a href=${row.docs} target="_blank" rel="noreferrer">Its documentation</a>. `}
+        ${row && html`<p class="muted">${row.docs && html`<a href=${row.docs} target="_blank" rel="noreferrer">Its documentation</a>. `}
           ${row.keyless ? "It needs no key." : row.env && html`Keys are also taken from <code>${row.env}</code> at the start.`}
           ${row.variables.length > 0 && html` Its address needs <code>${row.variables.join(", ")}</code> in the environment, or the whole base URL below.`}</p>`}
         <${Field} label="Id" value=${form.id} onInput=${set("id")} required pattern="[A-Za-z0-9][A-Za-z0-9._\\-]*" maxlength="64" hint="What keys and model prefixes name: id/model." />
@@ -127,7 +127,7 @@ function Breakers({ rows }) {
     { name: "phase", title: "Breaker", of: (row) => html`<${Badge} tone=${row.phase === "closed" ? "good" : row.phase === "open" ? "bad" : "warn"}>${row.phase.replace("_", " ")}</${Badge}>`, sort: (row) => row.phase },
     { name: "since", title: "Since", of: (row) => (row.since ? ago(row.since) : "–") },
     { name: "retry", title: "Tries again", of: (row) => (row.retry_at ? ago(row.retry_at) : "–") },
-    { name: "kept", title: "Kept back", of: (row) => percent(row.throttled), sort: (row) => row.throttled, kind: "number" },
+    { name: "kept", title: "Kept back", of: (row) => (row.throttled ? percent(row.throttled) : "–"), sort: (row) => row.throttled, kind: "number" },
   ];
   return html`<${Table} label="Breakers" columns=${columns} rows=${rows} id=${(row) => row.model} />`;
 }
