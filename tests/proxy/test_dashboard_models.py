@@ -153,12 +153,24 @@ def test_the_last_minutes_are_summed_by_how_requests_ended(served: Served, sim: 
     told = served.get("/api/v1/recent?minutes=5").json
     assert (told["use"]["requests"], told["use"]["failures"]) == (5, 2)
     first, *others = told["outcomes"]
+    assert [one["failure"] for one in told["outcomes"]] == [False, *[True for _ in others]]
     assert (first["outcome"], first["requests"]) == ("ok", 3)
     assert sum(one["requests"] for one in others) == 2
     for one in told["outcomes"]:
         decision = served.get(f"/api/v1/decisions/{one['decision_id']}").json
         assert decision["outcome"] == one["outcome"]
     assert served.get("/api/v1/recent?minutes=0").status == 400
+
+
+def test_callers_that_go_away_are_no_failures_of_the_model(running: tuple[Served, Proxy]) -> None:
+    served, proxy = running
+    assert asked(served, 3) == 3
+    gone, closed, _ = proxy.router.journal.records()
+    gone.outcome, closed.outcome = "cancelled", "client_closed"
+    told = served.get("/api/v1/recent").json
+    assert (told["use"]["requests"], told["use"]["failures"], told["use"]["success"]) == (3, 0, 1.0)
+    assert [one["failure"] for one in told["outcomes"]] == [False] * 3
+    assert served.get(f"{MODELS}/gpt-4o-mini").json["recent"]["success"] == 1.0
 
 
 def test_one_question_looks_at_a_bounded_number_of_decisions(running: tuple[Served, Proxy]) -> None:

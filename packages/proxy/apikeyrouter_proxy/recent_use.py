@@ -19,12 +19,13 @@ from apikeyrouter.domain.routing.explain import DecisionRecord
 from apikeyrouter.journal import Journal
 from apikeyrouter_proxy.budget_forms import Dollars
 
-__all__ = ["READ_MAX", "RecentUse", "Use", "newest_records", "provider_of", "uses"]
+__all__ = ["LEFT", "READ_MAX", "RecentUse", "Use", "newest_records", "provider_of", "uses"]
 
 READ_MAX = 20_000
 """Decisions that one question looks at."""
 
-_CANCELLED = "cancelled"
+LEFT = frozenset({"cancelled", "client_closed"})
+"""Outcomes of requests whose caller went away, before or while the reply came."""
 _Group = TypeVar("_Group", bound=Hashable)
 
 
@@ -48,7 +49,7 @@ class Use:
 
     requests: int = 0
     served: int = 0
-    cancelled: int = 0
+    left: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cost_nano_usd: int = 0
@@ -59,7 +60,7 @@ class Use:
         """Counts one decision."""
         self.requests += 1
         self.served += record.outcome == "ok"
-        self.cancelled += record.outcome == _CANCELLED
+        self.left += record.outcome in LEFT
         self.input_tokens += record.input_tokens or 0
         self.output_tokens += record.output_tokens or 0
         self.cost_nano_usd += (record.cost_nano_usd or 0) + record.presumed_nano_usd
@@ -69,7 +70,7 @@ class Use:
 
     def told(self) -> RecentUse:
         """As people read it."""
-        judged = self.requests - self.cancelled
+        judged = self.requests - self.left
         ordered = sorted(self.ttft_s)
         return RecentUse(
             requests=self.requests,

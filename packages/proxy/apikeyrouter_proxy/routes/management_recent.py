@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from apikeyrouter.domain.routing.explain import DecisionRecord
-from apikeyrouter_proxy.recent_use import RecentUse, newest_records, uses
+from apikeyrouter_proxy.recent_use import LEFT, RecentUse, newest_records, uses
 from apikeyrouter_proxy.routes.common import RunningProxy
 
 __all__ = ["router"]
@@ -23,6 +23,7 @@ class OutcomeView(BaseModel):
     """One way in which requests ended. `decision_id`: the newest of them."""
 
     outcome: str
+    failure: bool = Field(description="False: it was served, or its caller went away.")
     requests: int
     last_at: datetime
     decision_id: str
@@ -66,6 +67,7 @@ def _outcome(name: str, records: list[DecisionRecord]) -> OutcomeView:
     providers = [record.attempts[-1].provider_id for record in records if record.attempts]
     return OutcomeView(
         outcome=name,
+        failure=name != "ok" and name not in LEFT,
         requests=len(records),
         last_at=datetime.fromtimestamp(newest.at_utc_s, UTC),
         decision_id=newest.decision_id,

@@ -93,7 +93,7 @@ function Soonest() {
 }
 
 const ERROR_COLUMNS = [
-  { name: "reason", title: "Reason", of: (row) => html`<${Badge} tone=${row.outcome === "cancelled" ? "plain" : "bad"}>${row.outcome}</${Badge}>` },
+  { name: "reason", title: "Reason", of: (row) => html`<${Badge} tone=${row.failure ? "bad" : "plain"}>${row.outcome}</${Badge}>` },
   { name: "requests", title: "Requests", of: (row) => count(row.requests), sort: (row) => row.requests, kind: "number" },
   { name: "models", title: "Models", of: (row) => html`<span title=${row.models.join(", ")}>${row.models.slice(0, 2).join(", ")}${row.models.length > 2 && ` and ${row.models.length - 2} more`}</span>`, hide: "phone" },
   { name: "last", title: "Last", of: (row) => ago(row.last_at) },
