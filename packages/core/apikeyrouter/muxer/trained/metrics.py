@@ -1,7 +1,7 @@
 """What routing by a score buys: accuracy at each share of strong calls, and the figures that RouteLLM reports of it.
 
 Main entries: `cost_quality` (the curve), `apgr`, `calls_for`, `spread` (confidence by resampling whole groups).
-Definitions (Ong et al., "RouteLLM", arXiv 2406.18665 v4, section 3, read 2026-11-21): the performance gap recovered is
+Definitions of Ong et al., "RouteLLM" (https://arxiv.org/abs/2406.18665, 2024-06-26): the performance gap recovered is
 (accuracy - weak's) / (strong's - weak's); APGR its mean over all shares of strong calls, random choice 0.5, more is
 better; CPT(x) the least share of strong calls that recovers x of the gap, less is better.
 Laws: equal scores count as chosen at random; APGR is the exact area, not a mean over a few thresholds.
@@ -114,24 +114,28 @@ def spread(
     weak: Sequence[float],
     strong: Sequence[float],
     groups: Mapping[str, Sequence[int]],
-    figure: Callable[[Outcomes], float | None],
+    figures: Sequence[Callable[[Outcomes], float | None]],
     rng: Random,
     *,
     rounds: int = 200,
-) -> tuple[float, float] | None:
-    """The middle 95 % of a figure when groups are drawn anew (with replacement) `rounds` times: how far it would move
-    with other subjects. Rows of one group stay together; where there is one group only, rows are drawn."""
+) -> list[tuple[float, float] | None]:
+    """The middle 95 % of each figure when groups are drawn anew (with replacement) `rounds` times: how far it would
+    move with other subjects. Rows of one group stay together; where there is one group only, rows are drawn."""
     units = list(groups.values()) if len(groups) > 1 else [[place] for places in groups.values() for place in places]
-    found = []
+    found: list[list[float]] = [[] for _ in figures]
     for _ in range(rounds):
         weights = [0.0] * len(scores)
         for places in rng.choices(units, k=len(units)):
             for place in places:
                 weights[place] += 1.0
-        value = figure(ranked(scores, weak, strong, weights))
-        if value is not None:
-            found.append(value)
-    if not found:
-        return None
-    found.sort()
-    return found[int(0.025 * (len(found) - 1))], found[round(0.975 * (len(found) - 1))]
+        outcomes = ranked(scores, weak, strong, weights)
+        for values, figure in zip(found, figures, strict=True):
+            value = figure(outcomes)
+            if value is not None:
+                values.append(value)
+    return [_middle(sorted(values)) for values in found]
+
+
+def _middle(values: Sequence[float]) -> tuple[float, float] | None:
+    last = len(values) - 1
+    return (values[int(0.025 * last)], values[round(0.975 * last)]) if values else None

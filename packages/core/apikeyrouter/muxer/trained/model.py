@@ -23,7 +23,7 @@ from apikeyrouter.muxer.trained.calibration import Curve
 from apikeyrouter.muxer.trained.features import FEATURES, WORD_PLACES, measure, word_places
 from apikeyrouter.muxer.trained.fitting import Line
 
-__all__ = ["FILE_BYTES_MAX", "VERSION", "Head", "Model", "Outlook", "model_bytes", "read_model"]
+__all__ = ["FILE_BYTES_MAX", "VERSION", "Head", "Model", "Outlook", "file_bytes", "model_bytes", "read_model"]
 
 VERSION = 1
 FILE_BYTES_MAX = 2 * 1024 * 1024
@@ -143,8 +143,13 @@ class Model(msgspec.Struct, frozen=True, dict=True):
 
 
 def model_bytes(model: Model) -> bytes:
-    """The file of a model: the same bytes for the same model, on every machine. Numbers have 9 significant digits."""
-    plain = _rounded(msgspec.to_builtins(model))
+    """The file of a model, see `file_bytes`."""
+    return file_bytes(model)
+
+
+def file_bytes(learnt: msgspec.Struct) -> bytes:
+    """What was learnt as JSON for people: the same bytes for the same numbers, which keep 9 significant digits."""
+    plain = _rounded(msgspec.to_builtins(learnt))
     return msgspec.json.format(msgspec.json.encode(plain, order="deterministic"), indent=1) + b"\n"
 
 
