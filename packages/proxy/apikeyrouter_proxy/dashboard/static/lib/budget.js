@@ -45,9 +45,13 @@ export function isEarly({ projection: { at, runs_out_at: out, based_on_s: basis 
   return basis < 60 || ahead > 50 * basis;
 }
 
+/** Whether so little is left of a hard budget that larger requests are refused already. */
+export const refusesSoon = (budget) => budget.enforcement_mode === "hard" && !limitReached(budget) && Number(budget.current_spend) >= 0.95 * Number(budget.limit_amount);
+
 /** [tone, word]: how a budget stands. */
 export function statusOf(budget) {
   if (limitReached(budget)) return budget.enforcement_mode === "hard" ? ["bad", "used up"] : ["bad", "over its limit"];
+  if (refusesSoon(budget)) return ["bad", "almost full"];
   if (budget.projection.runs_out_at && !isEarly(budget)) return ["warn", "will run out"];
   return budget.passed.length && Math.max(...budget.passed) >= 80 ? ["warn", "nearly used"] : ["good", isEarly(budget) ? "within limit" : "on track"];
 }
@@ -57,6 +61,7 @@ export function outlookOf(budget) {
   const { at, spend_at_end: end, runs_out_at: out } = budget.projection;
   if (limitReached(budget)) return budget.reset_at ? "free again " + ago(budget.reset_at) : budget.rolling ? "frees up bit by bit" : "raise the limit to go on";
   if (Number(budget.current_spend) === 0) return "nothing spent yet";
+  if (refusesSoon(budget)) return `only ${usd(budget.remaining)} left`;
   if (isEarly(budget)) return "too early to tell";
   if (out) return "runs out " + ago(out);
   if (at) return `${usd(end)} by the end`;
@@ -71,6 +76,7 @@ export function outlookSentence(budget) {
     return now + (budget.reset_at ? `. It begins anew on ${moment(budget.reset_at)}.` : budget.rolling ? ", until older spend stops counting." : ", until the limit is raised.");
   }
   if (Number(budget.current_spend) === 0) return "Nothing is spent yet in this period.";
+  if (refusesSoon(budget)) return `Only ${usd(budget.remaining)} are left: requests that might cost more are refused already.${budget.reset_at ? ` It begins anew on ${moment(budget.reset_at)}.` : ""}`;
   if (isEarly(budget)) return `Too early to tell where it goes: there are only ${seconds(basis)} to look back on.`;
   const line = `A straight line through the last ${seconds(basis)}`;
   const caveat = " It knows no nights and no weekends.";

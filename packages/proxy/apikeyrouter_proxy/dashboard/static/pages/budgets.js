@@ -16,6 +16,7 @@ export default function Budgets({ route }) {
   return route.rest[0] ? html`<${Budget} key=${route.rest[0]} id=${route.rest[0]} />` : html`<${List} wanted=${route.query} />`;
 }
 
+const FULL = ["used up", "over its limit", "almost full"];
 const DIALOGS = { add: AddBudget, try: TryRequest };
 
 function List({ wanted }) {
@@ -41,13 +42,13 @@ function Shown({ budgets, wanted, actions }) {
     (!wanted.status || statusOf(one)[1] === wanted.status) &&
     (!text || `${one.name} ${covers(one)} ${one.id}`.toLowerCase().includes(text))), [budgets, wanted.status, text]);
   const states = budgets.map((one) => statusOf(one)[1]);
-  const full = states.filter((state) => state === "used up" || state === "over its limit").length;
+  const full = states.filter((state) => FULL.includes(state)).length;
   const short = states.filter((state) => state === "will run out" || state === "nearly used").length;
   const held = budgets.filter((one) => Number(one.held) > 0).length;
   return html`
     <dl class="stats">
       <${Stat} label="Budgets" value=${count(budgets.length)} note=${`${count(budgets.filter((one) => one.enforcement_mode === "hard").length)} of them refuse`} />
-      <${Stat} label="At their limit" value=${count(full)} tone=${full ? "bad" : undefined} />
+      <${Stat} label="Full, or almost" value=${count(full)} tone=${full ? "bad" : undefined} />
       <${Stat} label="Will run out, or nearly used" value=${count(short)} tone=${short ? "warn" : undefined} />
       <${Stat} label="With requests under way" value=${count(held)} note="money is set aside for them" />
     </dl>

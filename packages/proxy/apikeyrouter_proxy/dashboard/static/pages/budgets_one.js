@@ -3,7 +3,7 @@
 import { html, useEffect, useMemo, useState } from "../lib/preact.js";
 import { api } from "../lib/api.js";
 import { useAction, useApi, useLive } from "../lib/hooks.js";
-import { covers, heldShareOf, isEarly, limitReached, limitText, MODE_HINTS, modeOf, nameOf, outlookOf, outlookSentence, periodOf, shareOf, statusOf } from "../lib/budget.js";
+import { covers, heldShareOf, isEarly, limitReached, limitText, MODE_HINTS, modeOf, nameOf, outlookOf, outlookSentence, periodOf, refusesSoon, shareOf, statusOf } from "../lib/budget.js";
 import { go, Link, pathOf } from "../lib/route.js";
 import { Badge, Button, Card, Empty, ErrorNote, Loaded, Meter, Stat } from "../components/ui.js";
 import { Chart } from "../components/chart.js";
@@ -47,7 +47,7 @@ function Told({ told: { budget, points, exact_since: exact }, path, reload }) {
       ${Number(budget.presumed) > 0 && html`<${Stat} label="Presumed" value=${usd(budget.presumed)} note="nobody could tell if billed" />`}
     </dl>
     <${Card} title="This period">
-      <div class="row budget-meter"><${Meter} share=${shareOf(budget)} held=${heldShareOf(budget)} label=${`${percent(shareOf(budget))} of the limit spent`} /></div>
+      <div class="row budget-meter"><${Meter} share=${shareOf(budget)} held=${heldShareOf(budget)} label=${`${percent(shareOf(budget))} of the limit spent`} tone=${tone} /></div>
       <${Burn} budget=${budget} points=${points} />
       <p class="muted">Since ${moment(points[0].at)}.${exact && ` Before ${moment(exact)} the line follows the hourly sums of the spend report; the ledger's older lines are folded.`}</p>
     </${Card}>
@@ -60,7 +60,7 @@ function Outlook({ budget, tone }) {
   const { spend_at_end: end, runs_out_at: out } = budget.projection;
   const label = "If it goes on like this";
   if (tone === "warn" && out) return html`<${Stat} label=${label} value=${ago(out)} note="the limit is reached" tone="warn" />`;
-  return html`<${Stat} label=${label} value=${isEarly(budget) || end == null ? "–" : usd(end)} note=${outlookOf(budget)} />`;
+  return html`<${Stat} label=${label} value=${isEarly(budget) || end == null || limitReached(budget) || refusesSoon(budget) ? "–" : usd(end)} note=${outlookOf(budget)} />`;
 }
 
 const at = (iso) => Date.parse(iso) / 1000;
@@ -81,7 +81,9 @@ function Burn({ budget, points }) {
 }
 
 /** [time, spent] where the straight line ends: with the period, or where it would leave the picture too small. */
-function ahead({ at: until, spend_at_end: end, runs_out_at: out, based_on_s: basis }, now, level) {
+function ahead(budget, now, level) {
+  const { at: until, spend_at_end: end, runs_out_at: out, based_on_s: basis } = budget.projection;
+  if (out && budget.enforcement_mode === "hard") return [at(out), Number(budget.limit_amount)]; // it goes no further
   const last = until ? at(until) : Infinity;
   const far = now + Math.max(2 * basis, out ? 1.25 * (at(out) - now) : 0);
   const time = last - now <= 4 * basis ? last : Math.min(last, far);
@@ -98,14 +100,14 @@ function lines(budget, points) {
   }
   const [now, level] = steps.at(-1);
   const size = Number(budget.limit_amount);
-  const target = isEarly(budget) ? [now + budget.projection.based_on_s * 0.1 + 1, level] : ahead(budget.projection, now, level);
+  const target = isEarly(budget) || limitReached(budget) ? [now + budget.projection.based_on_s * 0.1 + 1, level] : ahead(budget, now, level);
   const top = Math.max(level, target[1]);
   const far = top < size / 8 && top > 0;
   const past = steps.map(() => null);
   return {
     times: [...steps.map(([time]) => time), Math.max(target[0], now + 1)],
     spent: [...steps.map(([, value]) => value), null],
-    ahead: !isEarly(budget) && [...past.slice(1), level, target[1]],
+    ahead: !isEarly(budget) && !limitReached(budget) && [...past.slice(1), level, target[1]],
     limit: [...steps.map(() => size), size],
     held: Number(budget.held) > 0 && [...steps.map(() => level + Number(budget.held)), null],
     max: far ? top * 1.15 : Math.min(Math.max(size * 1.1, top * 1.05), Math.max(size, level) * 2.5),
