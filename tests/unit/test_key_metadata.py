@@ -25,6 +25,27 @@ def test_short_material_is_accepted_and_white_space_around_it_cut_off(given: str
 
 
 @pytest.mark.parametrize(
+    "pasted",
+    [
+        '"sk-abc"', " 'sk-abc'\n", "Bearer sk-abc", "Authorization: bearer sk-abc", "OPENAI_API_KEY=sk-abc",
+        'export OPENAI_API_KEY_2="sk-abc"\r\n', "MISTRAL_TOKEN = sk-abc", '"Bearer sk-abc"',
+    ],
+)  # fmt: skip
+def test_what_is_pasted_along_with_a_key_is_left_out(pasted: str) -> None:
+    assert clean_material(pasted) == "sk-abc"
+
+
+@pytest.mark.parametrize("material", ["QUtFWQ==", "AKEYB==", "a=b", "K=v", '"', "user:pass=word", "bearer-token"])
+def test_a_key_that_only_looks_like_more_is_kept_as_it_is(material: str) -> None:
+    assert clean_material(material) == material
+
+
+def test_an_address_is_no_key() -> None:
+    with pytest.raises(KeyRegistrationError, match="is an address"):
+        clean_material("https://api.openai.com/v1")
+
+
+@pytest.mark.parametrize(
     ("given", "says"),
     [
         (None, "must be text, not NoneType"),

@@ -39,11 +39,11 @@ _UNSURE_AFTER_S = 1.0
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _WRONG_KEY = (
     "Incorrect API key provided. It is unknown, revoked, expired or mistyped. Keys of this proxy begin with akr_; "
-    "the operator makes one with POST /api/v1/virtual-keys."
+    "the operator makes one with `apikeyrouter virtual-keys create` or POST /api/v1/virtual-keys."
 )
 _NO_KEY = (
     "No API key was provided, and this proxy needs one. Send it as 'Authorization: Bearer YOUR_KEY' (or x-api-key, or "
-    "x-goog-api-key). The operator makes one with POST /api/v1/virtual-keys."
+    "x-goog-api-key). The operator makes one with `apikeyrouter virtual-keys create` or POST /api/v1/virtual-keys."
 )
 _NO_ADMIN_KEY = (
     "The management API needs an admin key: the value of APIKEYROUTER_ADMIN_KEY, or a virtual key of role admin, "

@@ -177,8 +177,8 @@ async def _begin(proxy: Proxy) -> None:
         server = await proxy.simulation.begin()
         proxy.notes.append(
             "No provider key is configured, so a simulated provider answers with made-up text "
-            f"({len(server.keys)} keys, {server.base_url}). It ends as soon as a real key comes: set OPENAI_API_KEY "
-            "and start again, or POST one to /api/v1/keys."
+            f"({len(server.keys)} keys, {server.base_url}). It ends as soon as a real key comes: "
+            "`apikeyrouter keys add`, or set OPENAI_API_KEY and start again."
         )
     proxy.notes.append(f"State is kept in {router.state_store.description}.")
 

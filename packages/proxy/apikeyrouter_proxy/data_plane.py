@@ -21,13 +21,14 @@ from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter.sending import Reply
 from apikeyrouter_proxy.access import Access
 from apikeyrouter_proxy.incoming import Incoming, Intake, policy_of
+from apikeyrouter_proxy.nearest import nearest
 from apikeyrouter_proxy.owned import Owned
 from apikeyrouter_proxy.replies import explaining, send_answer, send_body, send_error, send_stream
 from apikeyrouter_proxy.special import Plan, Special
 from apikeyrouter_proxy.threads import Threads
 from apikeyrouter_proxy.watching import ClientWatch
 from apikeyrouter_proxy.wire.body import MODERATION_MODEL, ClientGone, check, decoded, items_as_chat, read_body
-from apikeyrouter_proxy.wire.endpoints import Kind, Target
+from apikeyrouter_proxy.wire.endpoints import PLAIN, Kind, Target
 from apikeyrouter_proxy.wire.errors import Headers, WireError, of_router_error
 from apikeyrouter_proxy.wire.forms import is_form
 from apikeyrouter_proxy.wire.limits import limit_headers
@@ -156,15 +157,25 @@ class DataPlane:
         return limit_headers(self._router.tenant_limits.standing(tenant))
 
 
+def _unknown(method: str, path: str) -> str:
+    """What is said of an address that does not exist."""
+    if path.rstrip("/") == "/v1":
+        return (
+            "/v1 is the base URL of the OpenAI-compatible API: give it to a client, which asks for addresses below it, "
+            "such as POST /v1/chat/completions or GET /v1/models. The API is described at /docs."
+        )
+    like = nearest(path, (place for place in PLAIN if place.startswith("/v1/")))
+    meant = f" Did you mean {like}?" if like else ""
+    return (
+        f"Unknown request URL: {method} {path}.{meant} The API is described at /docs; other paths of a provider are at "
+        "/{provider}/..."
+    )
+
+
 def _check_method(scope: Scope, target: Target) -> None:
     """Raises WireError 404 for what does not exist, 405 for what is asked in another way."""
     if target.kind is Kind.Unknown:
-        raise WireError(
-            404,
-            f"Unknown request URL: {scope['method']} {scope['path']}. The API is described at /docs; other paths of a "
-            "provider are at /{provider}/...",
-            code="unknown_url",
-        )
+        raise WireError(404, _unknown(scope["method"], scope["path"]), code="unknown_url")
     if scope["method"] not in target.methods:
         allowed = ", ".join(target.methods)
         error = WireError(

@@ -119,7 +119,7 @@ def list_(
             _name(labels, one["selected_key_id"]),
             styled(one["outcome"], "green" if one["outcome"] == "ok" else "yellow"),
             str(len(one["attempts"])),
-            f"{about(one['input_tokens'])}+{about(one['output_tokens'])}",
+            "-" if one["input_tokens"] is None else f"{one['input_tokens']}+{about(one['output_tokens'])}",
             _usd(one["cost_usd"]),
         ]
         for one in decisions

@@ -28,12 +28,15 @@ from apikeyrouter.domain.errors import (
 from apikeyrouter.domain.resilience.redact import redact
 from apikeyrouter_proxy.config.file_law import DefinedInFileError
 from apikeyrouter_proxy.names import UnknownNameError
+from apikeyrouter_proxy.nearest import nearest
 from apikeyrouter_proxy.virtual_keys import VirtualKeyNotFoundError
 from apikeyrouter_proxy.wire.errors import WireError, error_body, of_router_error
 
 __all__ = ["DESCRIBED", "ConflictError", "NotFoundError", "install"]
 
 _FAULTS_MAX = 20
+_JSON_KINDS = frozenset({"application/json"})
+_SEND_JSON = "Add the header 'Content-Type: application/json' (curl: -H 'Content-Type: application/json', or --json)."
 
 
 class NotFoundError(RouterError):
@@ -100,9 +103,14 @@ async def _router_error(_: Request, error: Exception) -> Response:
     return _answer(500, str(error), "internal_error")
 
 
-async def _invalid_request(_: Request, error: Exception) -> Response:
+async def _invalid_request(request: Request, error: Exception) -> Response:
     """Every fault at once, as "field: what is wrong"."""
     faults = error.errors() if isinstance(error, RequestValidationError) else []
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if faults and kind not in _JSON_KINDS and all(fault["loc"] == ("body",) for fault in faults):
+        # Not read as JSON on purpose: a page of another site can send such a body without asking the browser first.
+        said = f"says {kind}" if kind else "has no content type"
+        return _answer(415, f"The body is not read as JSON, since the request {said}. {_SEND_JSON}", "not_json", "body")
     told = []
     for fault in faults[:_FAULTS_MAX]:
         where = ".".join(str(part) for part in fault["loc"] if part not in ("body", "query", "path")) or "body"
@@ -125,7 +133,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     headers = dict(getattr(error, "headers", None) or {})
     if status == 404:
-        message = f"Unknown request URL: {request.method} {request.url.path}. The API is described at /docs."
+        path = request.url.path
+        like = nearest(path, _paths(request))
+        meant = f" Did you mean {like}?" if like else ""
+        message = f"Unknown request URL: {request.method} {path}.{meant} The API is described at /docs."
     elif status == 405:
         message = (
             f"{request.method} is not possible at {request.url.path}; allowed: {headers.get('Allow', 'see /docs')}."
@@ -146,6 +157,11 @@ async def _unexpected(_: Request, __: Exception) -> Response:
     return _answer(
         500, "The proxy failed to handle this request; its log has the details under the request id.", "internal_error"
     )
+
+
+def _paths(request: Request) -> set[str]:
+    """Where the management API is, places for names left as they are written."""
+    return {str(getattr(route, "path", "")) for route in request.app.routes} - {"/", ""}
 
 
 def _answer(status: int, message: str, code: str, param: str | None = None) -> Response:

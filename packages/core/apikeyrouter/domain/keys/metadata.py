@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
@@ -47,6 +48,11 @@ LIMITS: Mapping[str, str] = {
 CREDENTIAL = "credential"
 """The metadata by which a key tells of which kind of credential its secret is an access token."""
 
+_ALONG_WITH = re.compile(r"(?:export\s+)?[A-Z][A-Z0-9_]*(?:KEY|TOKEN|SECRET)[A-Z0-9_]*\s*=\s*(?=[^=\s])")
+"""A line of a `.env` file or of a shell, up to its value."""
+_SCHEME = re.compile(r"(?:Authorization:\s*)?Bearer\s+", re.IGNORECASE)
+_QUOTES = "\"'`"
+
 _LABEL_LENGTH_MAX = 64
 _TELLTALE_LENGTH_MIN = 6
 """A shorter secret may occur in a label or metadata by chance ("test"), so only longer ones are searched for."""
@@ -64,10 +70,14 @@ class KeyTerms:
 
 
 def clean_material(material: object) -> str:
-    """The material without surrounding white space: 1 to 8,192 printable ASCII characters."""
+    """The material, 1 to 8,192 printable ASCII characters, without what people paste along with it: white space, the
+    name of its variable, one pair of quotes, the word Bearer."""
     if not isinstance(material, str):
         raise KeyRegistrationError(f"Key material must be text, not {type(material).__name__}.")
-    text = material.strip()
+    text = _bare(_ALONG_WITH, material.strip())
+    if len(text) >= 2 and text[0] == text[-1] and text[0] in _QUOTES:
+        text = text[1:-1].strip()
+    text = _bare(_SCHEME, text)
     if not text:
         raise KeyRegistrationError("Key material is empty. Copy the whole key from the provider's console.")
     if len(text) > MATERIAL_LENGTH_MAX:
@@ -81,7 +91,17 @@ def clean_material(material: object) -> str:
                 f"Key material has {_kind(character)} at position {place}, which no HTTP header can carry. "
                 "Copy the key again, without line breaks, quotes around it or other keys beside it."
             )
+    if text.startswith(("http://", "https://")):
+        raise KeyRegistrationError(
+            "Key material is an address (it begins with http), not a key. Copy the key from the provider's console; "
+            "the address belongs to the provider, or into the metadata base_url."
+        )
     return text
+
+
+def _bare(beginning: re.Pattern[str], text: str) -> str:
+    found = beginning.match(text)
+    return text[found.end() :] if found else text
 
 
 def _kind(character: str) -> str:

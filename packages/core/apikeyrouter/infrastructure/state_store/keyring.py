@@ -110,7 +110,7 @@ class Keyring:
         cls, environ: Mapping[str, str], *, beside: Path | None, salt: bytes
     ) -> tuple[Keyring, str | None]:
         """The keyring of this installation, and a note for its operator if there is something to know (a data key file
-        was made or is used, a passphrase is weak); see the module's text for the order.
+        was made, a passphrase is weak); see the module's text for the order.
 
         `beside`: the path of the persistent store, None when there is none. `salt`: at least 16 random bytes that the
         store keeps; only passphrases use it. Raises ConfigurationError.
@@ -128,7 +128,10 @@ class Keyring:
         created = _create_key_file(path)
         words = "A data key was created" if created else "The data key was read"
         message = f"{words}: {path} (mode 0600). Keep it: without it the stored keys cannot be opened."
-        return cls([_read_key_file(path)], KeySource("file", message, created=created, path=path)), message
+        # At later starts there is nothing new to know: `doctor` and KeySource say where it is.
+        return cls([_read_key_file(path)], KeySource("file", message, created=created, path=path)), (
+            message if created else None
+        )
 
 
 def _from_entries(entries: Sequence[str], salt: bytes) -> tuple[list[bytes], KeySource]:
