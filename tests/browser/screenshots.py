@@ -26,7 +26,7 @@ from tests.support.sim import Sim, sim_process
 FOLDER = ROOT / "docs/images/dashboard"
 BYTES_MAX = 120 * 1024
 DESKTOP, PHONE = {"width": 1200, "height": 780}, {"width": 360, "height": 720}
-SHORT = {"width": 1200, "height": 640}
+SHORT = {"width": 1200, "height": 580}
 WARM_S = 75.0
 
 LIGHT = {"overview": "", "keys": "keys", "budgets": "budgets", "decision": "decisions/{decision}", "models": "models",
@@ -156,6 +156,8 @@ def take(browser: Browser, proxy: ProxyProcess, ids: Mapping[str, str]) -> list[
             page.set_viewport_size(DESKTOP)  # type: ignore[arg-type] # a dictionary of these two
             if path == "playground":
                 play(page)
+            if path == "decisions":
+                page.set_viewport_size(SHORT)  # type: ignore[arg-type] # a dictionary of these two
             if path.startswith("keys/"):
                 page.mouse.wheel(0, 380)
                 page.wait_for_timeout(25_000)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.conftest import signed_in
 from tests.browser.looking import PAGES, Watch, axe_findings
@@ -16,26 +16,33 @@ pytestmark = pytest.mark.xdist_group("browser")
 
 DEEPER = ("keys/{key}", "decisions/{decision}", "budgets/{budget}", "clients/{client}", "nowhere")
 PHONE = {"width": 390, "height": 844}
-SETTLED_MS = 400
+SETTLED_MS = 250
+
+
+@pytest.fixture(scope="module")
+def profile(browser: Browser, proxy: ProxyProcess) -> Iterator[BrowserContext]:
+    """One browser profile, so that files are loaded once."""
+    context = signed_in(browser, proxy, viewport={"width": 1280, "height": 800})
+    yield context
+    context.close()
 
 
 @pytest.fixture(scope="module", params=[page or "overview" for page in PAGES] + list(DEEPER))
 def opened(
-    request: pytest.FixtureRequest, browser: Browser, proxy: ProxyProcess, seeded: dict[str, Any]
+    request: pytest.FixtureRequest, profile: BrowserContext, proxy: ProxyProcess, seeded: dict[str, Any]
 ) -> Iterator[tuple[Page, Watch, str]]:
     """A page, loaded, and what it did since."""
     name = "" if request.param == "overview" else request.param.format(**seeded)
     if name.partition("/")[0] not in [*PAGES, "nowhere"]:
         pytest.fail(f"{name} is no page any more")
-    context = signed_in(browser, proxy, viewport={"width": 1280, "height": 800})
-    page = context.new_page()
+    page = profile.new_page()
     watch = Watch(proxy.origin).over(page)
     page.goto("/dashboard/" * bool(name) + name or "/dashboard")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     expect(page.locator(".loading")).to_have_count(0)
     page.wait_for_timeout(SETTLED_MS)  # charts draw in the next frames
     yield page, watch, name
-    context.close()
+    page.close()
 
 
 def test_it_opens_without_a_fault_and_asks_nobody_but_the_proxy(opened: tuple[Page, Watch, str]) -> None:

@@ -112,7 +112,8 @@ def test_what_is_edited_elsewhere_is_shown_without_a_reload(page: Page, proxy: P
     expect(page.get_by_role("table").get_by_text("by-cli")).to_be_visible(timeout=5_000)
 
 
-def test_a_refused_input_says_why_and_keeps_what_was_typed(page: Page, watch: Watch, proxy: ProxyProcess) -> None:
+def test_a_refused_input_says_why_and_keeps_what_was_typed(page: Page, watch: Watch) -> None:
+    watch.refusals = (400, 422)
     page.goto("/dashboard/keys")
     page.get_by_role("button", name="Add a key").click()
     dialog = page.get_by_role("dialog")
@@ -121,8 +122,6 @@ def test_a_refused_input_says_why_and_keeps_what_was_typed(page: Page, watch: Wa
     dialog.get_by_role("button", name="Add").click()
     expect(dialog.get_by_role("alert")).not_to_be_empty()
     expect(dialog.get_by_label("Key", exact=True)).to_have_value("sk-x")
-    assert watch.faults.pop().startswith(("console error", "answered 4"))
-    watch.faults[:] = [one for one in watch.faults if "answered 4" not in one and "status of 4" not in one]
 
 
 def test_hostile_names_stay_text_wherever_they_are_shown(
