@@ -5,7 +5,8 @@ among many keys), `translation` (cost of translating formats, and what breaks it
 `faults` (scoreboard of failing keys), `cuts` (streams that break off), `limit-headers` (what is understood of recorded
 limits), `replay` (recorded replies of real providers, judged by the SDKs), `race` (many processes on the same budgets),
 `soak` (the same while workers and servers are killed), `waiting` (overload and fairness of the waiting room),
-`quota-story` (four accounts over real HTTP, beside LiteLLM's proxy), `dashboard` (the page in a browser, and what an
+`quota-story` (four accounts over real HTTP, beside LiteLLM's proxy), `model_routing` (the predictor of difficulty and
+the cascade, on outcomes they have not seen), `dashboard` (the page in a browser, and what an
 open one costs).
 Without a command: `http`. Each prints a table; those that measure speed keep JSON under `.cache/bench/`.
 """
@@ -34,6 +35,7 @@ COMMANDS = {
     "race": "bench.race",
     "soak": "bench.soak",
     "quota-story": "bench.quota_story",
+    "model_routing": "bench.model_routing",
     "dashboard": "bench.dashboard",
 }
 
