@@ -35,6 +35,7 @@ from apikeyrouter_proxy.cli import (
     sim,
     simulate,
     spend,
+    top,
     virtual_keys,
 )
 from apikeyrouter_proxy.cli.failures import FAILED, USAGE, CliError
@@ -94,6 +95,7 @@ policies.register(app)
 decisions.register(app)
 chat.register(app)
 doctor.register(app)
+top.register(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -15,10 +15,11 @@ __all__ = ["bar"]
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
-def bar(ratio: float, width: int = 10, *, warn: bool = True) -> Text:
-    """`ratio`: 0..; above 1 the bar is full. `warn`: yellow from 80 %, red from 95 %."""
+def bar(ratio: float, width: int = 10, *, warn: bool = True, drawn: bool | None = None) -> Text:
+    """`ratio`: 0..; above 1 the bar is full. `warn`: yellow from 80 %, red from 95 %. `drawn`: with block characters;
+    None: where standard output has them."""
     filled = round(min(max(ratio, 0.0), 1.0) * width * 8)
-    if (sys.stdout.encoding or "").lower().replace("-", "") == "utf8":
+    if drawn or (drawn is None and (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"):
         blocks = "█" * (filled // 8) + (_EIGHTHS[filled % 8] if filled % 8 else "")
         blocks = blocks.ljust(width, "░")
     else:

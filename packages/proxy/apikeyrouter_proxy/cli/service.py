@@ -31,7 +31,7 @@ from apikeyrouter_proxy.cli.environment import (
 from apikeyrouter_proxy.cli.failures import CliError
 from apikeyrouter_proxy.cli.http import Answer, Unreachable
 
-__all__ = ["Remote", "Service", "Where", "encoded", "identify", "message_of", "open_service"]
+__all__ = ["Remote", "Service", "Where", "encoded", "identify", "message_of", "open_remote", "open_service"]
 
 _IDENTIFY_WITHIN_S = 5.0
 _CLIENT_PREFIX = "/v1/"
@@ -129,6 +129,17 @@ class Remote(Verbs):
         except Unreachable as fault:
             raise CliError(fault.message) from None
 
+    @contextmanager
+    def listen(self, path: str, *, within_s: float) -> Iterator[tuple[Answer, Iterator[bytes]]]:
+        """GET; the answer's head, and its body in pieces, however long it goes on. `within_s`: the longest silence.
+        Raises CliError."""
+        try:
+            headers = self._headers(path, None, None)
+            with http.stream(self._base, "GET", path, headers=headers, timeout_s=within_s) as streamed:
+                yield streamed
+        except Unreachable as fault:
+            raise CliError(fault.message) from None
+
     def _headers(self, path: str, body: Any, headers: Mapping[str, str] | None) -> dict[str, str]:
         sent = {"Accept": "*/*", "User-Agent": "apikeyrouter-cli", **(headers or {})}
         if body is not None:
@@ -166,6 +177,15 @@ def open_service(where: Where, *, quiet: bool = False) -> Iterator[Service]:
         if not quiet:
             note(f"No proxy is running; working on {local.place}." if not where.store else f"Working on {local.place}.")
         yield local
+
+
+def open_remote(where: Where) -> Remote:
+    """The running proxy, for what only one that runs can tell. Raises CliError when none does."""
+    found = _running(where)
+    if found is None:
+        origin = http.checked_origin(proxy_url(where.environ))
+        raise CliError(f"No ApiKeyRouter runs at {origin}. Start one with `apikeyrouter serve`, or name it with --url.")
+    return found
 
 
 def _running(where: Where) -> Remote | None:
