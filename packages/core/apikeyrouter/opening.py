@@ -64,11 +64,11 @@ def leaves_model(router: ApiKeyRouter, call: Call) -> bool:
     return name not in router.deployments.book.names
 
 
-def open_muxer(router: ApiKeyRouter) -> ModelRouting:
+def open_muxer(router: ApiKeyRouter, clock: Clock) -> ModelRouting:
     """Model routing of a router."""
     from apikeyrouter.muxer.front import ModelRouting
 
-    made = ModelRouting(router)
+    made = ModelRouting(router, clock)
     router.feed.subscribe("setting", made.feedback.changed)
     return made
 

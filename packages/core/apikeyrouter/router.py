@@ -311,7 +311,7 @@ class ApiKeyRouter(RouterParts):
     def muxer(self) -> ModelRouting:
         """Model routing: groups, feedback, and what a request for `auto` becomes. Made when it is first needed."""
         if self._muxer is None:
-            self._muxer = open_muxer(self)
+            self._muxer = open_muxer(self, self._clock)
         return self._muxer
 
     def new_call(self, operation: Operation, body: bytes, peeked: Any, **fields: Any) -> Call:

@@ -2,7 +2,7 @@
 
 Main entry: `Cascade.serve`. Each answer is a request of its own through the pipeline, with its own hold and decision,
 so each is booked exactly once whatever happens. Before the first one is sent, the money for all that may follow is held
-(`_Held`); a later answer takes its own hold in the very step in which its share of that is given back.
+(`money.Held`); a later answer takes its own hold in the very step in which its share of that is given back.
 Laws: nothing reaches the caller before it is accepted; the sum of what all answers may cost is within `max_cost`;
 when this ends, by success, failure or cancellation, nothing is held any more.
 """
@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.errors import SystemError
-from apikeyrouter.domain.ledger.accounts import Account
-from apikeyrouter.domain.ledger.holds import Hold
-from apikeyrouter.domain.ledger.ledger import Ledger
 from apikeyrouter.domain.models.call import CONVERSATIONS, Operation
 from apikeyrouter.domain.models.model_choice import Chosen
-from apikeyrouter.domain.routing.explain import DecisionRecord
 from apikeyrouter.muxer.answers import asking_for_logprobs, confidence, read_answer, without_logprobs
 from apikeyrouter.muxer.groups import Accept, Strategy
+from apikeyrouter.muxer.money import Held
 from apikeyrouter.muxer.options import Able
 from apikeyrouter.muxer.signs import agreement, plainly_wrong
+from apikeyrouter.muxer.verifiers import verifier_for
 from apikeyrouter.sending import Reply
 from apikeyrouter.streaming import ReplyStream
 
@@ -36,8 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Cascade", "Verifier"]
 
-Verifier = Callable[[str, str], Awaitable[bool]]
-"""(prompt, answer) -> whether the answer is good enough. What it raises counts as no."""
+Verifier = Callable[[str, str], Awaitable[bool | float]]
+"""(prompt, answer) -> whether the answer is good enough, or how probably, 0..1. What it raises counts as no."""
 
 
 @dataclass(slots=True)
@@ -77,9 +75,9 @@ class Cascade:
         rules = plan.group.cascade
         samples = rules.samples if rules.accept is Accept.Consistency else 1
         why = self._why_not(plan, first, strong, samples)
-        held: list[_Held] = []
+        held: list[Held] = []
         if not why:
-            found = self._hold(plan, [strong] + [first] * (samples - 1))
+            found = await self._routing.purse.hold(plan.asked, [first, strong] + [first] * (samples - 1))
             held, why = (found, "") if found is not None else ([], "budgets have no room for a second answer")
         if why:
             single = self._routing.again(plan, Strategy.Hybrid, f"no cascade: {why}")
@@ -90,26 +88,26 @@ class Cascade:
             for one in held:
                 one.free()
 
-    async def _in_turn(self, plan: Plan, policy: Given | None, first: Able, strong: Able, held: list[_Held]) -> Reply:
+    async def _in_turn(self, plan: Plan, policy: Given | None, first: Able, strong: Able, held: list[Held]) -> Reply:
         legs: list[dict[str, Any]] = []
         cheap: _Leg | None = None
         try:
-            cheap = await self._ask(plan, policy, first, plan.note, probing=True)
+            cheap = await self._ask(plan, policy, first, plan.note, probing=True, reserve=held[0])
         except SystemError as error:
             legs.append(_failed(first, error))
         if cheap is not None:
             others: list[_Leg] = []
-            verdict, accepted = await self._judge(plan, policy, cheap, others, held[1:])
+            verdict, accepted = await self._judge(plan, policy, cheap, others, held[2:])
             legs.append(cheap.told(verdict, accepted=accepted))
             legs += [{**one.told("to compare", accepted=False), "sample": True} for one in others]
             plan.note["legs"] = legs
             if accepted:
                 return self._delivered(plan, cheap)
-        for one in held[1:]:
+        for one in held[2:]:
             one.free()
         note = {**plan.note, "legs": legs, "model": strong.option.name, "order": [strong.option.name]}
         note |= {"quality": strong.option.quality, "why": "the cheaper answer was not accepted"}
-        call = self._routing.call_of(plan.asked, strong, Chosen(note, reserve=held[0]))
+        call = self._routing.call_of(plan.asked, strong, Chosen(note, reserve=held[1]))
         try:
             return await self._router.serve(call, self._limited(plan, legs), policy)
         except SystemError:
@@ -128,7 +126,7 @@ class Cascade:
         note: dict[str, Any],
         *,
         probing: bool = False,
-        reserve: _Held | None = None,
+        reserve: Held | None = None,
         number: int = 0,
     ) -> _Leg:
         """One whole answer, kept back."""
@@ -151,7 +149,7 @@ class Cascade:
         return _Leg(able, reply, body, text, finish, tools)
 
     async def _judge(
-        self, plan: Plan, policy: Given | None, leg: _Leg, others: list[_Leg], held: Sequence[_Held]
+        self, plan: Plan, policy: Given | None, leg: _Leg, others: list[_Leg], held: Sequence[Held]
     ) -> tuple[str, bool]:
         """(why, whether it is accepted). `others`: receives the answers that were asked for to compare."""
         rules = plan.group.cascade
@@ -183,14 +181,16 @@ class Cascade:
         return f"{same:.0%} of {1 + len(others)} answers agree", same >= rules.agreement
 
     async def _verify(self, plan: Plan, leg: _Leg) -> tuple[str, bool]:
-        verifier = self._routing.verifier
+        verifier, least = self._routing.verifier, plan.group.cascade.confidence
         if verifier is None:
-            return "no verifier is set (router.muxer.verifier)", False
+            own = verifier_for(plan.prompt.text)
+            sure = own.accept(plan.prompt.text, leg.text)
+            return f"{own.name} gives it {sure:.2f}", sure >= least
         try:
-            good = await verifier(plan.prompt.text, leg.text)
+            sure = float(await verifier(plan.prompt.text, leg.text))
         except Exception as fault:  # noqa: BLE001 - whatever a program's own function raises: the answer is not accepted
             return f"the verifier failed ({type(fault).__name__})", False
-        return ("the verifier accepts it", True) if good else ("the verifier does not accept it", False)
+        return f"the verifier gives it {sure:.2f}", sure >= least
 
     def _delivered(self, plan: Plan, leg: _Leg) -> Reply:
         """The answer that was kept back, as the caller asked for it."""
@@ -224,68 +224,6 @@ class Cascade:
             return plan.objective
         spent = sum(float(leg["cost_usd"] or 0.0) for leg in legs)
         return replace(plan.objective, max_cost_usd=max(0.0, plan.max_cost_usd - spent))
-
-    def _hold(self, plan: Plan, later: Sequence[Able]) -> list[_Held] | None:
-        """Holds on budgets for each later answer, in order; None when they do not fit together with the first one."""
-        ledger = self._router.ledger
-        held: list[_Held] = []
-        for able in later:
-            lines = self._money_lines(plan, able)
-            if lines is None:
-                for one in held:
-                    one.free()
-                return None
-            made = _Held(ledger, lines)
-            made.retake()
-            held.append(made)
-        if not self._routing.affords(plan.asked, plan.able[0], plan.objective):
-            for one in held:
-                one.free()
-            return None
-        return held
-
-    def _money_lines(self, plan: Plan, able: Able) -> Sequence[tuple[Account, int]] | None:
-        """What the answer would hold on budgets; None when they have no room, or nobody could serve it now."""
-        router = self._router
-        if not router.cost_controller.book.any:
-            return ()
-        group = router.directory.group_for(able.provider_id, able.model)
-        record = DecisionRecord(
-            "dry_run", plan.asked.request_id, able.model, plan.objective, at_utc_s=0.0, stream=False
-        )
-        record.outcome = "dry_run"
-        taken = router.chooser.choose(
-            group, able.demand, plan.objective, record, tried=set(), now_s=router.now_s(), tags=plan.asked.tags
-        )
-        if taken is None:
-            return None
-        lines = list(taken.money)
-        taken.hold.release()
-        group.gave_back(taken.candidate)
-        return lines
-
-
-class _Held:
-    """Money for an answer that may follow: see `model_choice.Reserve`."""
-
-    __slots__ = ("_hold", "_ledger", "_lines")
-
-    def __init__(self, ledger: Ledger, lines: Sequence[tuple[Account, int]]) -> None:
-        self._ledger = ledger
-        self._lines = lines
-        self._hold: Hold | None = None
-
-    def free(self) -> None:
-        """Gives it back. Idempotent."""
-        hold, self._hold = self._hold, None
-        if hold is not None:
-            hold.release()
-
-    def retake(self) -> None:
-        """Holds it, if it fits and is not held yet."""
-        if self._hold is None and self._lines:
-            held = self._ledger.try_hold(self._lines)
-            self._hold = held if isinstance(held, Hold) else None
 
 
 class _Replayed(ReplyStream):

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.models.call import CONVERSATIONS, Call, Operation
 from apikeyrouter.domain.models.model_choice import Chosen
-from apikeyrouter.domain.routing.explain import DecisionRecord
 from apikeyrouter.domain.routing.fallbacks import with_model
 from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.muxer.difficulty import DifficultyPredictor, predictor, threshold_for
 from apikeyrouter.muxer.groups import DEFAULT, LADDERS, Member, ModelGroup, Role, Strategy
 from apikeyrouter.muxer.guard import RouteBook
+from apikeyrouter.muxer.money import Purse
 from apikeyrouter.muxer.options import Able, Seen, Survey
 from apikeyrouter.muxer.prompts import Prompt, prompt_of
 from apikeyrouter.muxer.strategies import HEURISTIC_TOLERANCE, Pick, Signals, choose
@@ -81,7 +82,7 @@ class ModelRouting:
     """Model routing of one router. `verifier`: see `cascade.Verifier`; `predictor`: what foresees the gain of a strong
     model, default `difficulty.predictor()`."""
 
-    def __init__(self, router: ApiKeyRouter) -> None:
+    def __init__(self, router: ApiKeyRouter, clock: Clock) -> None:
         from apikeyrouter.muxer.cascade import Cascade, Verifier
         from apikeyrouter.muxer.feedback import FeedbackKeeper
 
@@ -90,6 +91,7 @@ class ModelRouting:
         self._survey = Survey(router.directory, costs.lengths, costs.ratios, router.now_s)
         self._groups: dict[str, ModelGroup] = {}
         self._ladder: tuple[tuple[str, ...], ModelGroup] | None = None
+        self.purse = Purse(router, clock)
         self.books: dict[str, RouteBook] = {}
         self.feedback = FeedbackKeeper(router.state_store, self.books)
         self.predictor: DifficultyPredictor = predictor()
@@ -155,7 +157,7 @@ class ModelRouting:
         ordered = _in_order(seen, pick)
         told = ""
         if strategy is not Strategy.Cascade and len(ordered) > 1:
-            ordered, told = self._within_budgets(call, ordered, objective)
+            ordered, told = self._within_budgets(call, ordered)
         note = note_of(call, group, strategy, pick, ordered, seen, signals, raw, tolerance)
         note |= {"predictor": self.predictor.name, "max_cost_usd": most, "note": told}
         if counted:
@@ -293,37 +295,19 @@ class ModelRouting:
             raw = min(1.0, max(0.0, raw + _LEANS * (reading.complexity - HEURISTIC_TOLERANCE)))
         return Signals(book.calibrated(raw), reading.complexity, reading.task), raw
 
-    def _within_budgets(
-        self, call: Call, ordered: tuple[Able, ...], objective: Objective
-    ) -> tuple[tuple[Able, ...], str]:
+    def _within_budgets(self, call: Call, ordered: tuple[Able, ...]) -> tuple[tuple[Able, ...], str]:
         """Models that a budget has no room for come last; what that changed, in words."""
-        router = self._router
-        if not router.cost_controller.book.any:
+        if not self.purse.any:
             return ordered, ""
         short: list[Able] = []
         for place, one in enumerate(ordered):
-            if self.affords(call, one, objective):
+            if self.purse.affords(call, one):
                 if not place:
                     return ordered, ""
                 told = f"budgets have no room for {', '.join(one.option.name for one in short)}"
                 return (one, *ordered[place + 1 :], *short), told
             short.append(one)
         return ordered, ""
-
-    def affords(self, call: Call, able: Able, objective: Objective) -> bool:
-        """Whether budgets have room for a model now."""
-        router = self._router
-        group = router.directory.group_for(able.provider_id, able.model)
-        record = DecisionRecord("dry_run", call.request_id, able.model, objective, at_utc_s=0.0, stream=False)
-        record.outcome = "dry_run"
-        taken = router.chooser.choose(
-            group, able.demand, objective, record, tried=set(), now_s=router.now_s(), tags=call.tags
-        )
-        if taken is None:
-            return not router.chooser.money
-        taken.hold.release()
-        group.gave_back(taken.candidate)
-        return True
 
     def _count(self, book: RouteBook, able: Able, note: Mapping[str, Any], signals: Signals) -> None:
         reference_usd, expected = note.get("reference_expected_usd"), able.option.expected_usd

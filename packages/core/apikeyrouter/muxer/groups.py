@@ -81,7 +81,8 @@ _SHORT = {"cost": "cost_optimized", "cheap": "cost_optimized", "best": "quality"
 
 class Accept(StrEnum):
     """By which sign a cascade accepts the first answer. Consistency: several answers agree. Logprobs: the model's own
-    confidence in its words. Verifier: a function of the program's own. Every sign comes after the plain ones: an answer
+    confidence in its words. Verifier: a function of the program's own, else
+    `verifiers.verifier_for`, which asks nobody. Every sign comes after the plain ones: an answer
     that is empty, cut off, refused or no valid call of a tool is never accepted."""
 
     Consistency = "consistency"
@@ -89,11 +90,14 @@ class Accept(StrEnum):
     Verifier = "verifier"
 
 
+_CONFIDENCES = {Accept.Verifier: 0.5}
+
+
 @dataclass(frozen=True, slots=True)
 class CascadeRules:
     """`samples`: answers of the cheap model, the first included, that consistency compares (2 to 5). `agreement`: the
-    share of them that must say the same as the first, 0..1. `confidence`: the least mean probability of the answer's
-    words for logprobs, 0..1."""
+    share of them that must say the same as the first, 0..1. `confidence`: the least that logprobs (mean probability of
+    the answer's words) or a verifier must say, 0..1."""
 
     accept: Accept = Accept.Consistency
     samples: int = 3
@@ -275,9 +279,8 @@ def _cascade(given: object, faults: Faults) -> CascadeRules:
         within.add("samples", f"expected a whole number from 2 to {_SAMPLES_MAX}")
         samples = 3
     agreement, confidence = _fraction(given, "agreement", within), _fraction(given, "confidence", within)
-    return CascadeRules(
-        Accept(accept), samples, 0.6 if agreement is None else agreement, 0.8 if confidence is None else confidence
-    )
+    least = _CONFIDENCES.get(Accept(accept), 0.8) if confidence is None else confidence
+    return CascadeRules(Accept(accept), samples, 0.6 if agreement is None else agreement, least)
 
 
 def _fraction(given: Mapping[str, Any], name: str, faults: Faults) -> float | None:
