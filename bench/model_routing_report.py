@@ -25,7 +25,7 @@ _BEST_SIGNAL = "arithmetic verifier"
 @dataclass(frozen=True, slots=True)
 class Judged:
     """One router over one set. `curve`: share of strong calls and accuracy, each 0..1; spreads: the middle 95 %.
-    `calls_for_95`: strong calls that reach 95 % of the strong model's accuracy, what RouteLLM's headline figures say."""
+    `calls_for_95`: strong calls that reach 95 % of the strong model's accuracy, as RouteLLM's headline has it."""
 
     name: str
     apgr: float | None

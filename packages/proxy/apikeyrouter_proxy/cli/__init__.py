@@ -26,6 +26,7 @@ from apikeyrouter_proxy.cli import (
     imports,
     keys,
     models,
+    muxer,
     policies,
     prices,
     providers,
@@ -85,6 +86,7 @@ keys.register(app)
 credentials.register(app)
 providers.register(app)
 models.register(app)
+muxer.register(app)
 virtual_keys.register(app)
 budgets.register(app)
 spend.register(app)

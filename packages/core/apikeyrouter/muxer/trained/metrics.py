@@ -85,12 +85,13 @@ def cost_quality(outcomes: Outcomes, points: int = 20) -> list[Point]:
 
 
 def apgr(outcomes: Outcomes) -> float | None:
-    """Average performance gap recovered: 0.5 is random choice, more is better. None where the models are equal."""
+    """Average performance gap recovered: 0.5 is random choice, more is better. None where the strong model is
+    no better."""
     won, area, total = 0.0, 0.0, outcomes.total
     for gain, weight in zip(outcomes.gains, outcomes.weights, strict=True):
         area += (won + gain * weight / 2) * weight
         won += gain * weight
-    return area / total / won if abs(won) > 1e-9 * total else None
+    return area / total / won if won > 1e-9 * total else None
 
 
 def calls_for(outcomes: Outcomes, part: float) -> float | None:
