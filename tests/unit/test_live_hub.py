@@ -190,8 +190,10 @@ def test_the_end_of_the_server_ends_every_stream_at_once() -> None:
         await anext(stream)
         waiting = asyncio.ensure_future(anext(stream, b"over"))
         await asyncio.sleep(0.1)
+        began_s = asyncio.get_running_loop().time()
         desk.hub.end()
         await waiting
+        assert asyncio.get_running_loop().time() == began_s
         assert await anext(stream, b"over") == b"over"
         assert not desk.hub.working
         with pytest.raises(WireError, match="ending"):
