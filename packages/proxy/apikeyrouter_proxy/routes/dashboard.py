@@ -65,12 +65,9 @@ async def live(proxy: RunningProxy) -> StreamingResponse:
     first = await anext(events)
 
     async def rest() -> AsyncIterator[bytes]:
-        try:
-            yield first
-            async for event in events:
-                yield event
-        finally:
-            await events.aclose()
+        yield first
+        async for event in events:
+            yield event
 
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(rest(), media_type="text/event-stream", headers=headers)
