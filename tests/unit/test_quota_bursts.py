@@ -308,6 +308,18 @@ def test_the_sharpest_refusal_sets_the_horizon() -> None:
     assert learner.horizon_s == 1.0
 
 
+def test_a_limit_that_is_told_of_later_holds_what_comes_back_within_the_horizon_too() -> None:
+    view = a_view()
+    tokens = LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 54_100, source=Source.ErrorBody)
+    refuse(view, tokens, LimitFacts(60_000, 5_900, 300, MINUTE_S), retry_s=0.2)
+    assert view.learner.horizon_s == pytest.approx(6.0)
+    requests = LimitFact(Dimension.Requests, MINUTE_S, 60, 54, source=Source.ErrorBody)
+    refuse(view, requests, LimitFacts(60, 6, 1, MINUTE_S), retry_s=0.5, now_s=2.0)
+    assert view.learner.horizon_s == pytest.approx(6.0), "by whole requests it is only known to a second"
+    window = view.own[Dimension.Requests, MINUTE_S]
+    assert window.burst == 6
+
+
 def test_a_horizon_is_given_up_bit_by_bit_when_nothing_speaks_for_it_any_more() -> None:
     view = a_view()
     view.told([LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 59_000, 1.0)], [], sent_at_s=0.0, now_s=0.0)

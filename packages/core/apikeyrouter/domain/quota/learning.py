@@ -66,6 +66,7 @@ class RefusalLearner:
         before_s = self.horizon_s
         if before_s is not None and abs(horizon_s - before_s) <= 2.0 * (blur_s + self._blur_s):
             if blur_s > self._blur_s:
+                self._apply(told, now_s)  # limits that were told of since
                 return False
             if blur_s == self._blur_s:
                 horizon_s = before_s + _SHARPENED * (horizon_s - before_s)
