@@ -8,7 +8,7 @@ Laws: no randomness, the same log gives the same bytes; 8,700 rows take three se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import fsum
 from zlib import crc32
@@ -166,11 +166,18 @@ def assemble(data: Study, held: HeldOut, *, name: str = "trained", log_sha256: s
         gain_curve=fit_curve(scores, data.gains),
         gains=[],
     )
-    return _with_figures(model, scores, data.weak, data.strong)
+    return _with_figures(model, scores, data.weak, data.strong, data.groups)
 
 
-def _with_figures(model: Model, scores: Sequence[float], weak: Sequence[float], strong: Sequence[float]) -> Model:
-    """The model with its thresholds, and with how it did on the given scores."""
+def _with_figures(
+    model: Model,
+    scores: Sequence[float],
+    weak: Sequence[float],
+    strong: Sequence[float],
+    groups: Mapping[str, Sequence[int]],
+) -> Model:
+    """The model with its thresholds, and with how it did on the given scores; the error of its probabilities is that of
+    curves which had not seen a row's group."""
     gains = [model.gain_at(score) for score in scores]
     outcomes = ranked(scores, weak, strong)
     seen = [max(s - w, 0.0) for w, s in zip(weak, strong, strict=True)]
@@ -178,11 +185,23 @@ def _with_figures(model: Model, scores: Sequence[float], weak: Sequence[float], 
         "apgr": apgr(outcomes),
         "calls_for_50": calls_for(outcomes, 0.5),
         "calls_for_80": calls_for(outcomes, 0.8),
-        "calibration_error": calibration_error(gains, seen),
+        "calibration_error": calibration_error(_crossed(scores, seen, groups), seen),
         "weak_accuracy": fsum(weak) / len(weak),
         "strong_accuracy": fsum(strong) / len(strong),
     }
     return msgspec.structs.replace(model, gains=_quantiles(gains), figures=figures)
+
+
+def _crossed(scores: Sequence[float], seen: Sequence[float], groups: Mapping[str, Sequence[int]]) -> list[float]:
+    """What each row's score means by a curve through the rows of all other groups."""
+    found = [0.0] * len(scores)
+    for places in groups.values():
+        mine = set(places)
+        others = [place for place in range(len(scores)) if place not in mine] or list(places)
+        curve = fit_curve([scores[place] for place in others], [seen[place] for place in others])
+        for place in places:
+            found[place] = curve.at(scores[place])
+    return found
 
 
 def _best_mix(data: Study, held: HeldOut, *, words: bool) -> tuple[float, float]:
@@ -252,5 +271,5 @@ def recalibrate(model: Model, examples: Sequence[Example], tick: Callable[[str],
     gains = [max(s - w, 0.0) for w, s in zip(weak, strong, strict=True)]
     curve = fit_curve(known_scores, gains)
     fitted = msgspec.structs.replace(model, weak=heads[0], strong=heads[1], gain_curve=curve)
-    judged = _with_figures(fitted, known_scores, weak, strong)
+    judged = _with_figures(fitted, known_scores, weak, strong, grouped([examples[place] for place in known]))
     return msgspec.structs.replace(judged, gains=_quantiles([fitted.gain_at(score) for score in scores]))
