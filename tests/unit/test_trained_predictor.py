@@ -130,12 +130,12 @@ def test_a_larger_share_of_strong_calls_means_a_lower_threshold(model: Model) ->
         model.threshold_for(1.5)
 
 
-def test_the_threshold_sends_about_the_share_that_was_asked_for(model: Model) -> None:
+def test_the_threshold_sends_about_the_share_that_was_asked_for() -> None:
     rng = Random(8)
     prompts = [
         " ".join(rng.choices(("so", "12", "they", "if", "apples", "?"), k=rng.randint(3, 80))) for _ in range(500)
     ]
-    fitted = recalibrate(model, [Example(prompt, None, None) for prompt in prompts])
+    fitted = recalibrate(trained.load(), [Example(prompt, None, None) for prompt in prompts])
     for share in (0.1, 0.25, 0.5, 0.75):
         sent = sum(fitted.strong_gain(prompt) >= fitted.threshold_for(share) for prompt in prompts) / len(prompts)
         assert abs(sent - share) < 0.03
