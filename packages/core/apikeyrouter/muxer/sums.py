@@ -44,7 +44,8 @@ def steps_of(text: str) -> list[Step]:
     """The calculations in a text, in its order; what only names a number (`x = 5`) is none."""
     found = []
     for match in _STEP.finditer(text):
-        expression = match.group(1).translate(_SIGNS)
+        # A comma before a space ends what stood before; one inside a number does not.
+        expression = match.group(1).translate(_SIGNS).rsplit(", ", 1)[-1]
         operands = numbers_in(expression)
         said = number_in(match.group(2))
         if len(operands) < 2 or said is None:
