@@ -103,7 +103,7 @@ function Edit({ kind, known, row, onClose, done }) {
       <div class="body">
         ${fixed && html`<p class="muted">It stands in the configuration file, and is changed there.</p>`}
         ${!before && html`<${Field} label=${known.id === "id" ? "Id" : "Name"} value=${id} onInput=${setId} required maxlength="256" />`}
-        <${Field} label="Document as JSON" rows="12" value=${text} onInput=${setText} error=${fault} spellcheck="false" readonly=${fixed} />
+        <${Field} label="Document as JSON" rows="12" value=${text} onInput=${setText} error=${fault} spellcheck=${false} readonly=${fixed} />
         ${checked.notes.map((one) => html`<p key=${one} class="muted"><${Badge} tone="warn">note</${Badge}> ${one}</p>`)}
         ${checked.fault && !fixed && html`<p class="fault" role="status">${checked.fault}</p>`}
         ${checked.ok && !fixed && html`<p class="muted" role="status"><${Badge} tone="good">usable</${Badge}></p>`}

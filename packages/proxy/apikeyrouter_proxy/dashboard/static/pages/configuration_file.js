@@ -44,7 +44,7 @@ function Editor({ told, again }) {
     <${Card} title=${told.path ?? "A text to try"} actions=${html`<${Copy} text=${text} label="Copy the text" />`}>
       ${told.why_not && html`<p class="muted">${told.why_not}</p>`}
       ${told.text !== null && html`<p class="muted">Secrets are shown as <code>${told.mask}</code>, and count as those that run. Nothing is written: put the text into the file, then read it again.</p>`}
-      <div ref=${area}><${Field} label="Text" rows="26" value=${text} onInput=${setText} spellcheck="false" wrap="off" /></div>
+      <div ref=${area}><${Field} label="Text" rows="24" value=${text} onInput=${setText} spellcheck=${false} wrap="off" /></div>
       <div class="row">
         <${Button} disabled=${text === start} onClick=${() => setText(start)}>${told.text === null ? "Back to the example" : "Back to the file"}</${Button}>
         <label class="button file">Open a file<input type="file" accept=".yaml,.yml,.json,text/plain" onChange=${open} /></label>

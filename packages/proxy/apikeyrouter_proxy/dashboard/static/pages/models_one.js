@@ -64,9 +64,9 @@ function Sellers({ rows, reload }) {
     { name: "breaker", title: "Breaker", of: (row) => html`<${Badge} tone=${row.breaker === "closed" ? "good" : "bad"}>${row.breaker.replace("_", " ")}</${Badge}>`, hide: "phone" },
     { name: "served", title: "Served", of: (row) => percent(row.recent?.success), sort: (row) => row.recent?.success, kind: "number" },
     { name: "ttft", title: "First byte", of: (row) => seconds(row.recent?.ttft_p50_s), sort: (row) => row.recent?.ttft_p50_s, kind: "number", hide: "phone" },
-    { name: "act", title: "", of: (row) => html`<div class="row nowrap">
-      <${Button} kind="small" onClick=${() => setOpen(["set", row])} aria-label=${`Set a price at ${row.provider_id}`}>Set price</${Button}>
-      ${row.own_price && html`<${Button} kind="small" onClick=${() => setOpen(["remove", row])} aria-label=${`Remove the price at ${row.provider_id}`}>Remove price</${Button}>`}</div>` },
+    { name: "act", title: "Actions", of: (row) => html`<div class="row nowrap">
+      <${Button} kind="small" onClick=${() => setOpen(["set", row])} aria-label=${`Set price at ${row.provider_id}`}>Set price</${Button}>
+      ${row.own_price && html`<${Button} kind="small" onClick=${() => setOpen(["remove", row])} aria-label=${`Remove price at ${row.provider_id}`}>Remove price</${Button}>`}</div>` },
   ];
   const [kind, seller] = open ?? [];
   return html`<${Table} label="Providers of the model" columns=${columns} rows=${rows} id=${(row) => row.provider_id} />

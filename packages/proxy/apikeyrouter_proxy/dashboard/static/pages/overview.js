@@ -46,7 +46,7 @@ function Numbers({ now, today, ticks }) {
   const sum = (name) => minute.reduce((total, tick) => total + Number(tick[name]), 0);
   const [requests, failures] = [sum("requests"), sum("failures")];
   return html`
-    ${now.simulated && html`<p class="badge warn">Simulated provider: answers are made up until a real key is registered</p>`}
+    ${now.simulated && html`<p class="notice">Simulated provider: answers are made up until a real key is registered</p>`}
     <dl class="stats">
       <${Stat} label="Requests, last minute" value=${count(requests)} note=${`${now.in_flight} under way`} />
       <${Stat} label="Failures, last minute" value=${count(failures)} tone=${failures ? "bad" : undefined} note=${requests ? `${percent(failures / requests)} of requests` : "no request"} />

@@ -71,7 +71,7 @@ function Request({ form, set, fault }) {
   const suggested = useApi("/api/v1/models" + query({ limit: SUGGESTED }));
   return html`
     <${Field} label="Client format" value=${form.format} onInput=${set("format")} options=${Object.entries(FORMATS).map(([name, one]) => [name, one.title])} hint="Any model can be asked in any of them; the router translates." />
-    <${Field} label="Model" value=${form.model} onInput=${set("model")} list="playground-models" autocomplete="off" spellcheck="false" />
+    <${Field} label="Model" value=${form.model} onInput=${set("model")} list="playground-models" autocomplete="off" spellcheck=${false} />
     <datalist id="playground-models">${(suggested.data?.data ?? []).map((one) => html`<option key=${one.id} value=${one.id}></option>`)}</datalist>
     <${Field} label="System prompt" rows="2" value=${form.system} onInput=${set("system")} />
     <${Messages} rows=${form.messages} change=${set("messages")} />
@@ -82,7 +82,7 @@ function Request({ form, set, fault }) {
     </div>
     <${Field} label="Stream the reply" type="checkbox" value=${form.stream} onInput=${set("stream")} />
     <details open=${form.tools ? true : undefined}><summary>Tools</summary>
-      <${Field} label="Tools as JSON" rows="5" value=${form.tools} onInput=${set("tools")} error=${fault} spellcheck="false" hint=${`A list, in the words of ${FORMATS[form.format].title}.`} />
+      <${Field} label="Tools as JSON" rows="5" value=${form.tools} onInput=${set("tools")} error=${fault} spellcheck=${false} hint=${`A list, in the words of ${FORMATS[form.format].title}.`} />
     </details>`;
 }
 
