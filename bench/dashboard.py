@@ -244,10 +244,6 @@ def main(argv: list[str]) -> int:
     quick = parser.parse_args(argv).quick
     rounds, duration_s = (3, 6.0) if quick else (7, 15.0)
     raised = processes.raise_priority()
-    if processes.LOAD_CORE in processes.available_cores():
-        os.sched_setaffinity(
-            0, {processes.LOAD_CORE}
-        )  # browser and thin client too: the gateway has its core to itself
     folder = CACHE / f"dashboard-{os.getpid()}"
     folder.mkdir(parents=True, exist_ok=True)
     with upstream(folder) as port:
