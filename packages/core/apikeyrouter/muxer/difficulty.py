@@ -53,6 +53,7 @@ def predictor() -> DifficultyPredictor:
     return found
 
 
+@lru_cache(64)
 def threshold_for(share_of_strong: float) -> float:
     """The gain from which on a prompt goes to the strong model, so that about this share (0..1) of prompts does; before
     own traffic has been seen. Raises ValueError for a share outside 0..1."""

@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 __all__ = ["LOOKED_AT", "PromptReading", "Task", "read_prompt"]
 
@@ -42,15 +43,12 @@ class PromptReading:
 
 
 _CODE = (
-    "```", "();", ") {", "){", "=>", "->", "::", "</", "def ", "import ", "return ", "#include", "function(", "const ",
-    "SELECT ", "FROM ", "Traceback", "Error:", ".py", ".js", ".ts", ".go", ".rs", ";\n", "==", "!=", "self.", "[0]",
+    "```", "();", "){", ") {", "=>", "->", "::", "</", "def ", "import ", "return ", "SELECT ", ";\n", "==", "Error:",
 )  # fmt: skip
-_FORMULA = (
-    "\\frac", "\\int", "\\sum", "\\sqrt", "\\begin", "\\math", "∑", "∫", "√", "≤", "≥", "∈", "∀", "∃", "π", "^2", "^n",
-    "^{", " = ", " + ", " * ", "%", "$", "f(x)", "sin(", "log(",
-)  # fmt: skip
+_FORMULA = ("\\frac", "\\sqrt", "\\sum", "^2", "^n", " = ", " + ", " * ", "%", "$", "f(x)")
+_SYMBOLS = ("∑", "∫", "√", "≤", "≥", "∈", "∀", "∃", "π", "²", "×")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-_EDGES = ".,;:!?()[]{}<>\"'`*_#«»„“”‘’¿¡-–—"
+_EDGES = str.maketrans(dict.fromkeys(".,;:!?()[]{}<>\"'`*_#«»„“”‘’¿¡–—", " "))
 _STEP = re.compile(r"^\s*(?:\d+[.)]|[-*•]|\([a-z\d]\))\s", re.MULTILINE)
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
 """Scripts without spaces between words, whose characters say as much as half a word each."""
@@ -91,9 +89,10 @@ _WIDE_STEMS: Mapping[Task, str] = {
     Task.Extraction: "总结 總結 摘要 提取 分类 分類 要約 抽出 요약 추출 분류",
     Task.Translation: "翻译 翻譯 訳して 翻訳 번역",
 }
-_BY_STEM: Mapping[str, Task] = {stem: task for task, stems in _STEMS.items() for stem in stems.split()}
-_STEM_LENGTHS = range(3, 1 + max(map(len, _BY_STEM)))
-_BEGINNINGS = frozenset(stem[:3] for stem in _BY_STEM)
+_BY_BEGINNING: dict[str, list[tuple[str, Task]]] = {}
+for _named, _listed in _STEMS.items():
+    for _stem in _listed.split():
+        _BY_BEGINNING.setdefault(_stem[:3], []).append((_stem, _named))
 _EARLY_WORDS = 12
 _HARD = frozenset({
     "complex", "complicated", "difficult", "advanced", "rigorous", "rigorously", "thorough", "komplex", "komplexe",
@@ -118,11 +117,13 @@ follows from it."""
 def read_prompt(text: str) -> PromptReading:
     """The task and the complexity of a prompt."""
     shown = text if len(text) <= LOOKED_AT else f"{text[: LOOKED_AT // 2]}\n{text[-LOOKED_AT // 2 :]}"
+    plain = shown.isascii()
     code, formulas = sum(map(shown.count, _CODE)), sum(map(shown.count, _FORMULA))
+    formulas += 0 if plain else sum(map(shown.count, _SYMBOLS))
     numbers = len(_NUMBER.findall(shown))
     steps = len(_STEP.findall(shown))
-    found = [word.strip(_EDGES) for word in shown.lower().split()]
-    wide = 0 if shown.isascii() else len(_WIDE.findall(shown))
+    found = shown.lower().translate(_EDGES).split()
+    wide = 0 if plain else len(_WIDE.findall(shown))
     words = len(found) + wide // 2
     task = _task(shown, found, wide=wide, code=code, formulas=formulas, numbers=numbers)
     long_words = sum(map(len, found)) / len(found) if len(found) >= _FEW_WORDS and not wide else 0.0
@@ -145,10 +146,9 @@ def _task(text: str, words: list[str], *, wide: int, code: int, formulas: int, n
     votes = dict.fromkeys(Task, 0.0)
     shown = words if len(words) <= 2 * _STEM_WORDS else words[:_STEM_WORDS] + words[-_STEM_WORDS:]
     for place, word in enumerate(shown):
-        if word[:3] in _BEGINNINGS:
-            task = _asked_by(word)
-            if task is not None and votes[task] < 1.0:
-                votes[task] = 1.5 if place < _EARLY_WORDS else 1.0
+        task = _asked_by(word)
+        if task is not None and votes[task] < 1.0:
+            votes[task] = 1.5 if place < _EARLY_WORDS else 1.0
     if wide:
         for task, stems in _WIDE_STEMS.items():
             if any(stem in text for stem in stems.split()):
@@ -161,14 +161,14 @@ def _task(text: str, words: list[str], *, wide: int, code: int, formulas: int, n
     return best if votes[best] >= 0.9 else Task.Chat
 
 
+@lru_cache(8_192)
 def _asked_by(word: str) -> Task | None:
-    for length in _STEM_LENGTHS:
-        if length > len(word):
-            return None
-        task = _BY_STEM.get(word[:length])
-        if task is not None:
-            return task
-    return None
+    """The task of the longest stem that the word begins with. Languages have few words that are used often."""
+    best: tuple[int, Task] | None = None
+    for stem, task in _BY_BEGINNING.get(word[:3], ()):
+        if word.startswith(stem) and (best is None or len(stem) > best[0]):
+            best = len(stem), task
+    return None if best is None else best[1]
 
 
 def _share(value: float, low: float, high: float) -> float:

@@ -41,8 +41,9 @@ def note_of(
     reference = seen.reference
     expected = None
     if reference is not None:
-        demand = ordered[0].demand.of(reference[0].rpartition("/")[2])
-        expected = demand.expected_nano_usd(reference[1]) / 1e9
+        expected = next((one.option.expected_usd for one in ordered if one.option.name == reference[0]), None)
+        if expected is None:
+            expected = ordered[0].demand.expected_nano_usd(reference[1]) / 1e9
     return {
         "asked": call.model,
         "mode": "auto",
