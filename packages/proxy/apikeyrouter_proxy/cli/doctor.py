@@ -14,7 +14,7 @@ import typer
 from apikeyrouter_proxy.cli.console import print_json, say, show_line, styled
 from apikeyrouter_proxy.cli.failures import FAILED, CliError
 from apikeyrouter_proxy.cli.findings import Finding, Tell
-from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Store, Url
+from apikeyrouter_proxy.cli.options import AsJson, Config, EnvFile, Store, Url
 from apikeyrouter_proxy.cli.service import Remote, Service, Where
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     model: Annotated[Optional[str], typer.Option("--model", "-m", help="Is this model to be had?")] = None,  # noqa: UP045
+    config: Config = None,
     url: Url = None,
     store: Store = None,
     env_file: EnvFile = None,
@@ -46,7 +47,10 @@ def doctor(
             if not as_json:
                 show_line(styled(f"{one.level:<5}", _STYLES[one.level]), f"{one.subject}: {one.meaning}", one.advice)
 
-    _examine(Where(url, store, env_file), model, tell)
+    where = Where(url, store, env_file)
+    if config is not None:
+        where.environ["APIKEYROUTER_CONFIG"] = str(config)
+    _examine(where, model, tell)
     failed = sum(one.level == "fail" for one in findings)
     warned = sum(one.level == "warn" for one in findings)
     if as_json:
@@ -60,6 +64,7 @@ def doctor(
 
 
 def _examine(where: Where, model: str | None, tell: Tell) -> None:
+    from apikeyrouter_proxy.cli import doctor_lately as lately
     from apikeyrouter_proxy.cli import doctor_local as local
     from apikeyrouter_proxy.cli import doctor_providers as providers
     from apikeyrouter_proxy.cli.environment import dotenv_path
@@ -84,7 +89,10 @@ def _examine(where: Where, model: str | None, tell: Tell) -> None:
         service = _service(stack, where, settings, remote, store_there=store_there)
         if service is not None:
             try:
+                tell(*lately.client_key(service, where.environ))
                 tell(*providers.examine(service, tell))
+                clock = lately.clock(lately.addresses(service))
+                tell(*([clock] if clock else []), *lately.quota(service), *lately.requests(service))
                 if model:
                     tell(*providers.model(service, model))
             except CliError as failure:

@@ -6,9 +6,10 @@ import asyncio
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from apikeyrouter.domain.errors import ConfigurationError, RouterError, SealError
 from apikeyrouter.domain.interfaces.state_store import StateStore
@@ -18,13 +19,16 @@ from apikeyrouter_proxy.cli import http
 from apikeyrouter_proxy.cli.failures import CliError
 from apikeyrouter_proxy.cli.findings import Finding, fail, ok, warn
 from apikeyrouter_proxy.cli.service import Remote, Where, identify
+from apikeyrouter_proxy.config.faults import ConfigFileError, Fault
+from apikeyrouter_proxy.config.layers import config_path
 from apikeyrouter_proxy.serving import PortError, bind, port_advice
-from apikeyrouter_proxy.settings import ProxySettings
+from apikeyrouter_proxy.settings import ProxySettings, is_loopback
 
 __all__ = ["access", "named_proxy", "not_examined", "port", "python_version", "settings", "store"]
 
 _PYTHON_LEAST = (3, 11)
 _PROBE = "doctor.probe"
+_TIMEOUT_SHORT_S = 20.0
 
 
 def python_version() -> Finding:
@@ -42,12 +46,44 @@ def settings(
     changed = {**environ, "APIKEYROUTER_STORE": store_url} if store_url else environ
     try:
         read = ProxySettings.from_environ(changed, dotenv)
+    except ConfigFileError as faulty:
+        return None, [_config_fault(fault) for fault in faulty.found]
     except ConfigurationError as faulty:
         return None, [fail("Settings", fault, "Correct it in the environment or in .env.") for fault in faulty.faults]
     source = f"environment and {dotenv}" if dotenv.is_file() else "environment (there is no .env file here)"
     keys = len(read.env_keys)
     found = [ok("Settings", f"read from {source}; {keys} provider key{'s' * (keys != 1)} in it")]
-    return read, found + [warn("Settings", warning) for warning in read.warnings]
+    if read.config is not None and read.config.configuration is not None:
+        there = config_path(changed, look=True)
+        found.append(ok("Configuration", f"{there or 'the text in the environment'} has no fault"))
+    found += [warn("Settings", warning) for warning in read.warnings]
+    return read, found + list(_traps(read))
+
+
+def _config_fault(fault: Fault) -> Finding:
+    if fault.place is None:
+        return fail("Settings", str(fault), "Correct it in the environment or in .env.")
+    advice = f"{fault.hint[:1].upper()}{fault.hint[1:]}. " if fault.hint else ""
+    meaning = f"{fault.place}: {fault.where + ': ' if fault.where else ''}{fault.message}"
+    return fail("Configuration", meaning, f"{advice}`apikeyrouter config check` shows the line.")
+
+
+def _traps(read: ProxySettings) -> Iterator[Finding]:
+    """Settings that are valid and hardly meant."""
+    base = urlsplit(read.openai_base_url)
+    if base.port == read.port and is_loopback(base.hostname or ""):
+        yield fail(
+            "Settings",
+            f"OPENAI_BASE_URL leads to this proxy itself (port {base.port}): it would ask itself for ever",
+            "That variable is for your programs; take it out of the proxy's own environment and .env.",
+        )
+    timeout_s = read.router_config.get("request_timeout_s")
+    if timeout_s is not None and float(timeout_s) < _TIMEOUT_SHORT_S:
+        yield warn(
+            "Settings",
+            f"REQUEST_TIMEOUT is {float(timeout_s):g} s: longer replies end as timeouts",
+            "Replies of large models take a minute and more; 300 is usual.",
+        )
 
 
 def store(read: ProxySettings) -> tuple[bool, list[Finding]]:

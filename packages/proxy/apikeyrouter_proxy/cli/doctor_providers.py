@@ -12,6 +12,7 @@ import ssl
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from apikeyrouter_proxy.cli import http
 from apikeyrouter_proxy.cli.findings import Finding, Tell, fail, ok, warn
 from apikeyrouter_proxy.cli.keys import known_keys
 from apikeyrouter_proxy.cli.service import Service
@@ -19,6 +20,7 @@ from apikeyrouter_proxy.cli.service import Service
 __all__ = ["examine", "model"]
 
 _CONNECT_WITHIN_S = 5.0
+_ANSWER_WITHIN_S = 10.0
 _HTTPS_PORT, _HTTP_PORT = 443, 80
 _MODELS_SHOWN = 5
 
@@ -88,7 +90,24 @@ def _reach(provider: dict[str, Any]) -> Finding:
         return fail(
             subject, f"no connection to {host} port {port}: {failure.strerror or failure}", "Check the network."
         )
+    if _is_silent(base_url):
+        return fail(
+            subject,
+            f"{host} port {port} takes connections, and answers nothing within {_ANSWER_WITHIN_S:g} s",
+            f"That server hangs, or is no web server: see its log or status page, and the base URL{variable}. For "
+            "models that only start slowly, raise REQUEST_TIMEOUT.",
+        )
     return ok(subject, f"{base_url} can be reached")
+
+
+def _is_silent(base_url: str) -> bool:
+    """Whether a request without a key gets no answer at all: each key would wait for one much longer."""
+    parts = urlsplit(base_url)
+    try:
+        http.ask(f"{parts.scheme}://{parts.netloc}", "GET", f"{parts.path}/models", timeout_s=_ANSWER_WITHIN_S)
+    except http.Unreachable as failure:
+        return failure.kind == "silent"
+    return False
 
 
 def _try_key(service: Service, key: dict[str, Any], provider: dict[str, Any]) -> Finding:
