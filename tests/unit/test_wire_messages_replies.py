@@ -256,7 +256,8 @@ def test_a_page_that_is_no_message_is_refused() -> None:
     for body in (b"", b"[]", b"{}", b'{"content": 5}', b"<html>", error, error[:-1] + b', "content": []}', b"\xff"):
         with pytest.raises(ValueError, match="reply"):
             CODEC.read_answer(body)
-    for body in (b"", b"[]", b"<html>", error):
+    anothers = b'{"error": {"message": "Rate limit reached", "code": "rate_limit_exceeded"}}'
+    for body in (b"", b"[]", b"<html>", error, anothers):
         with pytest.raises(ValueError, match="reply"):
             CODEC.usage_of(body)
     assert CODEC.usage_of(json.dumps(WHOLE).encode()) == MEANT

@@ -53,6 +53,7 @@ class _Message(msgspec.Struct, gc=False):
 class _Glance(msgspec.Struct, gc=False):
     type: str = ""
     usage: dict[str, Any] | None = None
+    error: Any = None
 
 
 _decode = msgspec.json.Decoder(_Message).decode
@@ -99,7 +100,7 @@ def usage_of(body: bytes) -> Usage | None:
         seen = _glance(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as fault:
         raise ValueError(f"the reply is not a JSON object: {fault}") from None
-    if seen.type == "error":
+    if seen.type == "error" or (seen.error is not None and not seen.type):  # in Anthropic's words, or in another's
         raise ValueError("the reply has status 200 and an error inside")
     return usage_read(seen.usage)
 
