@@ -28,8 +28,8 @@ from apikeyrouter.muxer.guard import RouteBook
 from apikeyrouter.muxer.money import Purse
 from apikeyrouter.muxer.options import Able, Seen, Survey
 from apikeyrouter.muxer.prompts import Prompt, prompt_of
+from apikeyrouter.muxer.remembering import PromptMemory
 from apikeyrouter.muxer.strategies import HEURISTIC_TOLERANCE, Pick, Signals, choose
-from apikeyrouter.muxer.tasks import read_prompt
 from apikeyrouter.muxer.wishes import MEMBER, no_lesson, note_of, refused, wish_of
 from apikeyrouter.telling import tell_all
 
@@ -96,6 +96,7 @@ class ModelRouting:
         self.feedback = FeedbackKeeper(router.state_store, self.books)
         self.predictor: DifficultyPredictor = predictor()
         self.verifier: Verifier | None = None
+        self._memory = PromptMemory()
         self._cascade = Cascade(router, self)
         self.configure(router.settings.model_groups)
 
@@ -287,10 +288,11 @@ class ModelRouting:
 
     def _signals(self, strategy: Strategy, prompt: Prompt, book: RouteBook) -> tuple[Signals, float | None]:
         """What the strategy looks at, and the odds before feedback corrected them."""
-        reading = read_prompt(prompt.text)
-        if strategy in (Strategy.Heuristic, Strategy.Quality):
+        foresees = self.predictor if strategy not in (Strategy.Heuristic, Strategy.Quality) else None
+        reading, won = self._memory.read(prompt.text, foresees)
+        if won is None:
             return Signals(reading.complexity, reading.complexity, reading.task), None
-        raw = min(1.0, max(0.0, self.predictor.strong_gain(prompt.text)))
+        raw = min(1.0, max(0.0, won))
         if strategy in (Strategy.Hybrid, Strategy.Cascade):
             raw = min(1.0, max(0.0, raw + _LEANS * (reading.complexity - HEURISTIC_TOLERANCE)))
         return Signals(book.calibrated(raw), reading.complexity, reading.task), raw
