@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import typer
 
+from apikeyrouter_proxy.cli.completing import model_names
 from apikeyrouter_proxy.cli.console import note, plain, print_json
 from apikeyrouter_proxy.cli.failures import USAGE, CliError
 from apikeyrouter_proxy.cli.http import Answer
@@ -34,7 +35,10 @@ def register(app: typer.Typer) -> None:
 
 def chat(
     message: Annotated[Optional[str], typer.Argument(help="What to say. Default: standard input.")] = None,  # noqa: UP045
-    model: Annotated[Optional[str], typer.Option("--model", "-m", help="Default: MODEL, else gpt-4o-mini.")] = None,  # noqa: UP045
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--model", "-m", help="Default: MODEL, else gpt-4o-mini.", autocompletion=model_names),
+    ] = None,
     objective: Objective = None,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Wait for the whole reply.")] = False,
     url: Url = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from apikeyrouter_proxy.cli.completing import model_names
 from apikeyrouter_proxy.cli.console import print_json, say, show_line, styled
 from apikeyrouter_proxy.cli.failures import FAILED, CliError
 from apikeyrouter_proxy.cli.findings import Finding, Tell
@@ -31,7 +32,10 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    model: Annotated[Optional[str], typer.Option("--model", "-m", help="Is this model to be had?")] = None,  # noqa: UP045
+    model: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--model", "-m", help="Is this model to be had?", autocompletion=model_names),
+    ] = None,
     config: Config = None,
     url: Url = None,
     store: Store = None,

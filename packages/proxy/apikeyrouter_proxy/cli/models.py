@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from apikeyrouter_proxy.cli.completing import model_names
 from apikeyrouter_proxy.cli.console import about, note, print_json, print_table, say
 from apikeyrouter_proxy.cli.failures import FAILED, CliError
 from apikeyrouter_proxy.cli.options import AsJson
@@ -25,7 +26,11 @@ def register(app: typer.Typer) -> None:
 def models(
     model: Annotated[
         Optional[str],  # noqa: UP045 - typer reads it at run time
-        typer.Argument(metavar="MODEL", help="A model, with or without its provider: gpt-4o, groq/llama-3.3-70b."),
+        typer.Argument(
+            metavar="MODEL",
+            help="A model, with or without its provider: gpt-4o, groq/llama-3.3-70b.",
+            autocompletion=model_names,
+        ),
     ] = None,
     provider: Annotated[Optional[str], typer.Option("--provider", "-p", help="Only this provider's.")] = None,  # noqa: UP045
     contains: Annotated[str, typer.Option("--contains", "-c", help="Only names with this in them.")] = "",

@@ -9,6 +9,7 @@ import typer
 
 __all__ = ["AsJson", "Config", "EnvFile", "KeyName", "Objective", "Store", "Surplus", "Url", "Yes", "refuse_surplus"]
 
+from apikeyrouter_proxy.cli.completing import key_names
 from apikeyrouter_proxy.cli.failures import USAGE, CliError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of words and tables.")]
@@ -41,7 +42,10 @@ Objective = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--objective", "-o", help="fairness, cost, reliability, latency, quality or balanced."),
 ]
-KeyName = Annotated[str, typer.Argument(metavar="KEY", help="A key's label, its id, or the beginning of its id.")]
+KeyName = Annotated[
+    str,
+    typer.Argument(metavar="KEY", help="A key's label, its id, or the beginning of its id.", autocompletion=key_names),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Surplus = Annotated[Optional[list[str]], typer.Argument(hidden=True, metavar="")]  # noqa: UP045
 

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import typer
 
 from apikeyrouter_proxy.cli.bars import bar
+from apikeyrouter_proxy.cli.completing import key_names, model_names
 from apikeyrouter_proxy.cli.console import note, print_json, print_table, say, styled
 from apikeyrouter_proxy.cli.failures import USAGE, CliError
 from apikeyrouter_proxy.cli.keys import find_key
@@ -49,11 +50,16 @@ def quota(
     provider: Annotated[Optional[str], typer.Option("--provider", "-p", help="Only pools of this provider.")] = None,  # noqa: UP045
     key: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--key", "-k", help="Only the pool of this key: its label, or the beginning of its id."),
+        typer.Option(
+            "--key",
+            "-k",
+            help="Only the pool of this key: its label, or the beginning of its id.",
+            autocompletion=key_names,
+        ),
     ] = None,
     model: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option("--model", "-m", help="Only limits that count for this model."),
+        typer.Option("--model", "-m", help="Only limits that count for this model.", autocompletion=model_names),
     ] = None,
     most: Annotated[int, typer.Option("--most", min=1, max=_PAGE, help="How many pools, the most urgent first.")] = 50,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again and again, until Ctrl-C.")] = False,
