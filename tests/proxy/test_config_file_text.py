@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,11 +15,15 @@ from tests.support.sim import Sim
 
 HIDDEN = "sk-" + "written-out-" + "0123456789"
 OLD = "sk-" + "of-last-year-" + "0123456789"
+TENANT = "tenant-" + "0123456789"
 TEXT = f"""
 # before: {OLD}
 server: {{admin_key: "${{ADMIN_KEY}}", log_level: INFO}}
 providers:
   openai: {{base_url: "${{SIM_URL}}"}}
+  own:
+    adapter: apikeyrouter.infrastructure.adapters.openai_adapter:OpenAIAdapter
+    options: {{base_url: "${{SIM_URL}}", claims_all: false, headers: {{X-Tenant_Key: {TENANT}}}}}
 keys:
   first: {{provider: openai, secret: "${{SIM_KEY_1}}"}}   # {HIDDEN} is the other one
   second:
@@ -41,6 +46,7 @@ def test_the_text_is_shown_with_references_and_without_secrets(running: Configur
     assert '"${SIM_KEY_1}"' in told["text"]
     assert HIDDEN not in told["text"]
     assert OLD not in told["text"]
+    assert TENANT not in told["text"] + str(running.ask("GET", "/api/v1/config")[1])
     assert [line.partition("#")[0] for line in told["text"].splitlines() if "second" in line] == ["  second:"]
 
 
@@ -51,6 +57,22 @@ def test_what_is_shown_can_be_tried_and_secrets_count_as_those_that_run(running:
     wider = told["text"].replace("log_level: INFO", "log_level: DEBUG")
     _, checked = running.ask("POST", "/api/v1/config/check", {"text": wider})
     assert [one["where"] for one in checked["changes"]] == ["server.log_level"]
+
+
+def test_a_text_that_came_over_the_api_runs_no_class(running: Configured, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    text = f"providers:\n  new: {{adapter: 'os:makedirs', options: {{name: '{made}'}}}}\n"
+    _, checked = running.ask("POST", "/api/v1/config/check", {"text": text})
+    assert [one["where"] for one in checked["faults"]] == ["providers.new.adapter"]
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("provider", ["{base_url: '{SIM_KEY_1}'}", "{base_url: 'ftp://{SIM_KEY_1}/v1'}"])
+def test_no_fault_of_a_tried_text_tells_what_a_variable_holds(
+    running: Configured, sim_server: Sim, provider: str
+) -> None:
+    _, checked = running.ask("POST", "/api/v1/config/check", {"text": f"providers:\n  new: {provider}\n"})
+    assert sim_server.keys[0] not in str(checked)
 
 
 def test_a_mask_that_stands_for_nothing_is_no_secret(running: Configured) -> None:

@@ -25,7 +25,15 @@ from apikeyrouter.infrastructure.catalogue.providers import provider
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter_proxy.provider_settings import Configured
 
-__all__ = ["SETTING", "SIMULATED", "AddedProvider", "ProviderBook", "check_address", "register_configured"]
+__all__ = [
+    "SETTING",
+    "SIMULATED",
+    "AddedProvider",
+    "ProviderBook",
+    "check_address",
+    "names_credential",
+    "register_configured",
+]
 
 SIMULATED = "simulated"
 """The id of the provider that stands in while no key is configured."""
@@ -37,7 +45,7 @@ _GONE_MAX = 100
 """Removed providers that are remembered, so that no process that has not heard of it brings one back."""
 
 _RESOLVE_WITHIN_S = 3.0
-_CREDENTIAL_WORDS = ("authorization", "cookie", "api-key", "apikey", "token", "secret")
+_CREDENTIAL_WORDS = ("authorization", "cookie", "credential", "-key", "apikey", "token", "secret", "password")
 
 
 class AddedProvider(msgspec.Struct, frozen=True):
@@ -131,13 +139,19 @@ class ProviderBook:
         return max(now_us, before.changed_us + 1 if before else 0)
 
 
+def names_credential(name: str) -> bool:
+    """Whether a header or an option of this name is likely to hold a credential: `api_key`, `X-Subscription-Key`."""
+    text = f"-{name.lower().replace('_', '-')}"
+    return any(word in text for word in _CREDENTIAL_WORDS)
+
+
 def check_headers(headers: Mapping[str, str]) -> None:
     """Raises ConfigurationError for headers that are malformed or carry credentials: those belong in keys."""
     faults = []
     for name, value in headers.items():
         if not name or not all(c.isascii() and (c.isalnum() or c in "-_") for c in name):
             faults.append("a header's name may hold letters, digits and dashes only")
-        elif any(word in name.lower() for word in _CREDENTIAL_WORDS):
+        elif names_credential(name):
             faults.append(f"header {name!r} looks like a credential; register it as a key instead")
         elif not all(" " <= c <= "~" for c in value) or len(value) > 1024:
             faults.append(f"header {name!r}: its value must be at most 1024 printable ASCII characters")

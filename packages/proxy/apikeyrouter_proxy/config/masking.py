@@ -11,20 +11,20 @@ from typing import Any
 
 from apikeyrouter_proxy.config.faults import Path
 from apikeyrouter_proxy.config.types import SECRETS
+from apikeyrouter_proxy.providers import names_credential
 
 __all__ = ["MASK", "is_secret", "masked", "masked_tree"]
 
 MASK = "********"
 _PASSWORD = re.compile(r"(?<=://)([^/@\s]*):[^/@\s]*@")
-_CREDENTIAL_WORDS = ("authorization", "cookie", "api-key", "apikey", "token", "secret", "password")
 
 
 def is_secret(path: Path) -> bool:
     """Whether the member's value is never shown."""
     if any(len(path) == len(one) and all(b in ("*", a) for a, b in zip(path, one, strict=True)) for one in SECRETS):
         return True
-    named = path[:1] == ("providers",) and len(path) == 4 and path[2] in ("headers", "options")
-    return named and any(word in str(path[3]).lower() for word in _CREDENTIAL_WORDS)
+    named = path[:1] == ("providers",) and len(path) >= 4 and path[2] in ("headers", "options")
+    return named and any(isinstance(part, str) and names_credential(part) for part in path[3:])
 
 
 def masked(value: Any, path: Path) -> str:

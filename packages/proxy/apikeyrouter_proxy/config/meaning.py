@@ -86,17 +86,22 @@ def said(part: Part) -> dict[str, Any]:
     return part.model_dump(exclude_unset=True)
 
 
-def meaning_of(configuration: Configuration, environ: Mapping[str, str], faults: Faults) -> Meaning:
-    """What the configuration means; faults are noted at their places."""
-    return _Reader(configuration, environ, faults).read()
+def meaning_of(
+    configuration: Configuration, environ: Mapping[str, str], faults: Faults, *, trusted: bool = True
+) -> Meaning:
+    """What the configuration means; faults are noted at their places. `trusted`: False for texts that came over the
+    API: their classes are not run. Faults may quote `environ`, so that callers give such texts none of its values."""
+    return _Reader(configuration, environ, faults, trusted=trusted).read()
 
 
 class _Reader:
-    def __init__(self, configuration: Configuration, environ: Mapping[str, str], faults: Faults) -> None:
+    def __init__(
+        self, configuration: Configuration, environ: Mapping[str, str], faults: Faults, *, trusted: bool
+    ) -> None:
         self._file: ConfigFile = configuration.file
         self._tree = configuration.tree
         self._path = configuration.path
-        self._folder = FilePath(configuration.path).parent if configuration.path else None
+        self._folder = FilePath(configuration.path).parent if trusted else None
         self._environ = environ
         self._faults = faults
         self._found = Meaning()

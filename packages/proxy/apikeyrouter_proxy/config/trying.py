@@ -1,8 +1,9 @@
 """A configuration that comes over the API as text: what is wrong with it, or what would differ from what runs.
 
-Main entry: `tried`. Laws: it reads no file, runs no program and follows no reference; a reference that the running file
-has at the same member counts as the value that it has there, any other as one that is right and different; so does
-what `masking` made of a running value, so that a text that was shown can be tried as it is.
+Main entry: `tried`. Laws: it reads no file, runs no program and no class, and follows no reference; no fault tells what
+a variable of the environment holds; a reference that the running file has at the same member counts as the value that
+it has there, any other as one that is right and different; so does what `masking` made of a running value, so that a
+text that was shown can be tried as it is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from apikeyrouter_proxy.config.layers import with_objects
 from apikeyrouter_proxy.config.loading import Configuration, typed, written_text
 from apikeyrouter_proxy.config.masking import MASK, masked
 from apikeyrouter_proxy.config.meaning import meaning_of
-from apikeyrouter_proxy.config.references import References
+from apikeyrouter_proxy.config.references import UNREAD, References
 
 if TYPE_CHECKING:
     from apikeyrouter_proxy.bootstrap import Proxy
@@ -39,8 +40,13 @@ def tried(proxy: Proxy, text: str) -> tuple[Sequence[Fault], Reloaded]:
     found = typed(written, references, faults)
     if found is None:
         return faults.found, Reloaded()
-    meaning = meaning_of(found, environ, faults)
-    faults.found = [one for one in faults.found if one.where not in references.unsure]
+    meaning = meaning_of(found, _names_only(environ), faults, trusted=False)
+    known = _as_running(found, running)
+    faults.found = [
+        one
+        for one in faults.found
+        if one.where not in references.unsure and UNREAD not in one.message and not f"{one.where}.".startswith(known)
+    ]
     if not faults.found:
         try:
             with_objects({}, meaning, valid=True)
@@ -51,6 +57,20 @@ def tried(proxy: Proxy, text: str) -> tuple[Sequence[Fault], Reloaded]:
         result.changes = differences(running, found)
         result.restart = [one.where for one in result.changes if needs_restart(one)]
     return sorted(faults.found, key=lambda one: (one.place is None, one.place, one.where)), result
+
+
+def _names_only(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment with its values hidden: addresses may name any variable, and faults quote addresses."""
+    return {name: UNREAD for name, value in environ.items() if value.strip()}
+
+
+def _as_running(found: Configuration, running: Configuration | None) -> tuple[str, ...]:
+    """How faults of providers begin that the running file has just so: those are right, classes of the operator's own
+    included, which are not run here."""
+    there = {} if running is None else running.file.providers
+    return tuple(
+        f"{dotted(('providers', name))}." for name, one in found.file.providers.items() if there.get(name) == one
+    )
 
 
 class _Known(References):
