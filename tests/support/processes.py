@@ -119,9 +119,11 @@ def proxy_process(
     keys: Sequence[str] | None = None,
     env: Mapping[str, str] | None = None,
     uvicorn_arguments: Sequence[str] | None = None,
+    serve_arguments: Sequence[str] = (),
 ) -> Iterator[ProxyProcess]:
     """Starts a proxy and stops it. `keys`: given to it as OPENAI_API_KEY_1.._N, default the simulator's own; `sim`
-    None: no provider is configured. `uvicorn_arguments`: run uvicorn with these instead of `apikeyrouter serve`."""
+    None: no provider is configured. `uvicorn_arguments`: run uvicorn with these instead of `apikeyrouter serve`;
+    `serve_arguments`: those of `apikeyrouter serve`."""
     port = port if port is not None and _is_free(port) else free_port()
     environ = {
         k: v for k, v in os.environ.items() if k in ("PATH", "LANG", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
@@ -137,7 +139,7 @@ def proxy_process(
         for i, key in enumerate(keys if keys is not None else sim.keys, start=1):
             environ[f"OPENAI_API_KEY_{i}"] = key
     environ |= env or {}
-    command = [sys.executable, "-m", "apikeyrouter_proxy.run"]
+    command = [sys.executable, "-m", "apikeyrouter_proxy.cli", "serve", *serve_arguments]
     if uvicorn_arguments is not None:
         command = [sys.executable, "-m", "uvicorn", *uvicorn_arguments, "--port", str(port)]
     process = subprocess.Popen(

@@ -12,7 +12,7 @@ ignored with a warning, and no warning or error ever repeats a value: they name 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from apikeyrouter.domain.keys.secret import Secret
@@ -62,10 +62,10 @@ def key_variables(added: Iterable[ProviderRow] = ()) -> dict[str, str]:
 
 
 def read_env_keys(
-    environ: Mapping[str, str], added: Iterable[ProviderRow] = ()
+    environ: Mapping[str, str], added: Iterable[ProviderRow] = (), taken: Container[str] = ()
 ) -> tuple[list[EnvKey], list[str], list[str]]:
     """(keys, warnings, faults): by provider, there `OPENAI_API_KEY`, `OPENAI_API_KEYS`, then by number. `added`: rows
-    of the user's own.
+    of the user's own. `taken`: keys that the configuration file says where to use; nothing is missing for those.
 
     A fault is a value that no HTTP header could carry.
     """
@@ -76,7 +76,9 @@ def read_env_keys(
     known = key_variables(added)
     azure = azure_settings(environ)
     if azure is not None:
-        known = _with_azure(known, azure, warnings)
+        told: list[str] = []
+        known = _with_azure(known, azure, told)
+        warnings += told if unquoted(environ.get(azure.key_variable, "")) not in taken else []
     for variable, provider_id in _variables(environ, known):
         for place, text in enumerate(_SEPARATORS.split(unquoted(environ[variable])), start=1):
             material = unquoted(text)

@@ -131,7 +131,8 @@ class ProxySettings:
         none: list[Configured] = []
         from_file = read("APIKEYROUTER_PROVIDERS_FILE", none, lambda path: read_providers_file(path, env))
         from_file = [*layered.meaning.providers, *from_file]
-        keys, warnings, key_faults = read_env_keys(env, [one.row for one in from_file if one.row is not None])
+        taken = {one.material.reveal() for one in layered.meaning.keys}
+        keys, warnings, key_faults = read_env_keys(env, [one.row for one in from_file if one.row is not None], taken)
         faults += key_faults
         if layered.configuration is not None and not layered.configuration.file.server.keys_from_environment:
             keys = []

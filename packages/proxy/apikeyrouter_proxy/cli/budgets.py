@@ -82,6 +82,7 @@ def create(
         print_json(made)
     else:
         say(f"Created {made['id']}: {_limit(made)} for {_covers(made)}. {_rule(made)}")
+        note("See what is left: `apikeyrouter budgets list`.")
 
 
 def list_(url: Url = None, store: Store = None, env_file: EnvFile = None, as_json: AsJson = False) -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -59,6 +60,8 @@ def check(file: _File = None, env_file: EnvFile = None, as_json: AsJson = False)
     for warning in warnings:
         note(warning)
     say(f"{_path_of(settings) or 'The environment'}: nothing is wrong. {_counted(settings)}")
+    if _path_of(settings):
+        note(f"Start it: `apikeyrouter serve --config {shlex.quote(str(_path_of(settings)))}`.")
 
 
 def show(

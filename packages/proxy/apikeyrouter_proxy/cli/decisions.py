@@ -8,8 +8,9 @@ from urllib.parse import quote
 
 import typer
 
-from apikeyrouter_proxy.cli.console import about, print_json, print_table, say, styled
+from apikeyrouter_proxy.cli.console import about, note, print_json, print_table, say, styled
 from apikeyrouter_proxy.cli.failures import FAILED, USAGE, CliError
+from apikeyrouter_proxy.cli.keys import find_key
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Objective, Store, Url
 from apikeyrouter_proxy.cli.service import Service, Where, open_service
 from apikeyrouter_proxy.cli.times import moment
@@ -95,6 +96,10 @@ def show(
 
 def list_(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=500, help="How many.")] = 20,
+    key: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--key", "-k", help="Only those that tried this key (label or id)."),
+    ] = None,
     url: Url = None,
     store: Store = None,
     env_file: EnvFile = None,
@@ -102,13 +107,14 @@ def list_(
 ) -> None:
     """List the newest decisions, newest first."""
     with open_service(Where(url, store, env_file)) as service:
-        decisions = service.get(f"/api/v1/decisions?limit={limit}")["data"]
+        only = f"&key_id={quote(find_key(service, key)['id'], safe='')}" if key else ""
+        decisions = service.get(f"/api/v1/decisions?limit={limit}{only}")["data"]
         labels = {} if as_json else _labels(service)
     if as_json:
         print_json(decisions)
         return
     if not decisions:
-        say("No request was routed yet.")
+        say(f"No request went to {key} yet." if key else "No request was routed yet.")
         return
     rows: list[list[Text | str]] = [
         [
@@ -125,6 +131,7 @@ def list_(
         for one in decisions
     ]
     print_table(["when", "id", "model", "objective", "key", "outcome", "attempts", "tokens", "cost"], rows)
+    note(f"Why that key: `apikeyrouter decisions show ID`, such as {decisions[0]['id']}.")
 
 
 def _print_decision(decision: dict[str, Any], labels: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ and never from the command line; what nobody recognises as a key's name is not r
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -14,7 +15,7 @@ from urllib.parse import quote
 
 import typer
 
-from apikeyrouter_proxy.cli.console import STATE_STYLES, about, print_json, print_table, say, styled
+from apikeyrouter_proxy.cli.console import STATE_STYLES, about, note, print_json, print_table, say, styled
 from apikeyrouter_proxy.cli.failures import FAILED, USAGE, CliError
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, KeyName, Store, Surplus, Url, Yes, refuse_surplus
 from apikeyrouter_proxy.cli.service import Service, Where, open_service
@@ -79,6 +80,13 @@ def add(
                 say(f"Added {added[-1]['label']} ({added[-1]['id']}) to {provider}.")
     if as_json:
         print_json(added[0] if len(added) == 1 else added)
+    else:
+        which = (
+            f"it: `apikeyrouter keys check {shlex.quote(added[0]['label'])}`"
+            if len(added) == 1
+            else "them: `apikeyrouter keys check`"
+        )
+        note(f"Try {which}.")
 
 
 def list_(
