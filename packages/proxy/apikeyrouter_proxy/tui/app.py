@@ -98,7 +98,7 @@ class TopApp(App[None]):
         self.paused = False
         self._service = service
         self._feed = Feed(service, lambda kind, data: self.post_message(Heard(kind, data)))
-        self._stale = True
+        self._stale = self._stale_keys = True
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -144,6 +144,7 @@ class TopApp(App[None]):
         if heard.kind in take:
             take[heard.kind]()
             self._stale = True
+            self._stale_keys = self._stale_keys or heard.kind in ("keys", "pools")
 
     # -- drawing ----------------------------------------------------------------------------------------------------
 
@@ -152,14 +153,11 @@ class TopApp(App[None]):
             return
         self._stale = False
         board, totals = self.board, self.board.totals()
-        usable = sum(key["state"] in _USABLE for key in board.keys.values())
         self.query_one("#head", Static).update(self._head())
         self.query_one("#totals", Static).update(totals_line(totals))
-        rows = board.rows()
-        order = f"{board.sort}{', reversed' if board.reverse else ''}"
-        some = f"{len(rows)} shown of " if len(rows) < len(board.keys) else ""
-        self._title("keys", f"Keys: {some}{len(board.keys)}, {usable} usable, by {order}{self._searched()}")
-        _fill(self._table("#keys"), [(row.key_id, key_cells(row)) for row in rows])
+        if self._stale_keys:  # a thousand keys take a tenth of a second: not with every tick
+            self._stale_keys = False
+            self._draw_keys()
         if not self.paused:
             shown = board.shown_decisions()
             missed = f", {board.missed} batches missed" if board.missed else ""
@@ -169,6 +167,15 @@ class TopApp(App[None]):
             _fill(self._table("#decisions"), [(str(row["id"]), decision_cells(row)) for row in shown])
         else:
             self._title("decisions", "Decisions: paused (p goes on)")
+
+    def _draw_keys(self) -> None:
+        board = self.board
+        usable = sum(key["state"] in _USABLE for key in board.keys.values())
+        rows = board.rows()
+        order = f"{board.sort}{', reversed' if board.reverse else ''}"
+        some = f"{len(rows)} shown of " if len(rows) < len(board.keys) else ""
+        self._title("keys", f"Keys: {some}{len(board.keys)}, {usable} usable, by {order}{self._searched()}")
+        _fill(self._table("#keys"), [(row.key_id, key_cells(row)) for row in rows])
 
     def _head(self) -> Text:
         line = Text("ApiKeyRouter", "bold", no_wrap=True, overflow="ellipsis")
@@ -187,7 +194,7 @@ class TopApp(App[None]):
         return self.query_one(name, DataTable)
 
     def _redraw(self) -> None:
-        self._stale = True
+        self._stale = self._stale_keys = True
         self._draw()
 
     # -- what the user does -----------------------------------------------------------------------------------------
