@@ -207,3 +207,8 @@ def test_a_dry_run_says_which_model_would_be_chosen(proxy: ProxyProcess, sim: Si
     assert status == 200, decision
     assert decision["model_choice"]["model"] == f"openai/{WEAK}"
     assert sim.seen() == 0
+
+
+def test_groups_are_listed_as_models(proxy: ProxyProcess) -> None:
+    listed = {row["id"] for row in proxy.get("/v1/models")[1]["data"]}
+    assert {"auto", "auto/watched"} <= listed

@@ -2,7 +2,7 @@
 
 Providers are asked in the background at the start and then at most every ten minutes; a request never waits for them,
 except the very first one while nothing is known yet. When a provider cannot answer, what it said last stays.
-Deployment groups are models too: requests may name them.
+Deployment groups, and groups of models among which `auto` chooses, are models too: requests may name them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 from typing import Any
 
 from apikeyrouter.domain.errors import RouterError
+from apikeyrouter.muxer.groups import DEFAULT
 from apikeyrouter.router import ApiKeyRouter
 
 __all__ = ["ModelList"]
@@ -46,9 +47,12 @@ class ModelList:
         return self._deployments().get(model) or self._models.get(model) or self._models.get(bare)
 
     def _deployments(self) -> dict[str, dict[str, Any]]:
-        """Names that stand for other models; those that only have fallbacks are their providers' models."""
-        found = [one for one in self._router.directory.deployments.all() if one.targets]
-        return {one.name: {"id": one.name, "object": "model", "owned_by": _OWNER} for one in found}
+        """Names that stand for other models, and groups among which one is chosen; deployments that only have fallbacks
+        are their providers' models."""
+        names = [one.name for one in self._router.directory.deployments.all() if one.targets]
+        groups = self._router.settings.model_groups
+        names += ["auto" if group.name == DEFAULT else f"auto/{group.name}" for group in groups]
+        return {name: {"id": name, "object": "model", "owned_by": _OWNER} for name in names}
 
     def refresh(self) -> None:
         """Asks the providers in the background, when the list is old."""
