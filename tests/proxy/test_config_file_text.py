@@ -150,3 +150,9 @@ def test_passwords_in_addresses_are_masked() -> None:
     shown = masked_text(f"server:\n  store: postgres://me:{word}@db/akr\n", "x.yaml")
     assert word not in shown
     assert "postgres://me:" in shown
+
+
+def test_a_file_of_litellms_is_not_shown_though_nothing_of_it_was_left_out() -> None:
+    text = f"model_list:\n- model_name: a\n  litellm_params: {{model: openai/a, api_key: {HIDDEN}}}\n"
+    with pytest.raises(UnshowableError, match="another product"):
+        masked_text(text, "x.yaml")

@@ -1,8 +1,9 @@
 """The configuration file's own text, for people's eyes: as it stands on disk, secrets masked where they are written.
 
 Main entry: `masked_text`. Laws: a text is shown only when it can be read and every secret in it could be masked at its
-very place; what looks like a credential in a comment is masked too; nothing is followed and nothing is run. Callers
-make sure that the text has no unknown member, since such a one may hold anything.
+very place; what looks like a credential in a comment is masked too; nothing is followed and nothing is run; a file of
+another product, whose secrets stand elsewhere, is not shown. Callers make sure that the text has no unknown member,
+since such a one may hold anything.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from apikeyrouter.domain.resilience.redact import redact
 from apikeyrouter_proxy.config.faults import Faults, Path, Place
+from apikeyrouter_proxy.config.from_litellm import is_litellm
 from apikeyrouter_proxy.config.masking import MASK, is_secret, masked
 from apikeyrouter_proxy.config.tree import read_yaml
 
@@ -31,6 +33,8 @@ def masked_text(text: str, name: str) -> str:
     tree = read_yaml(text, name, faults)
     if faults.found:
         raise UnshowableError(str(faults.found[0]))
+    if isinstance(tree, dict) and is_litellm(tree):
+        raise UnshowableError("The file is another product's, translated as it is read.")
     lines = text.splitlines(keepends=True)
     secrets = list(_secrets(tree, ()))
     for path, value in sorted(secrets, key=lambda one: faults.places[one[0]], reverse=True):

@@ -43,8 +43,6 @@ async def show_file(proxy: RunningProxy) -> FileView:
         text = raw[: BYTES_MAX + 1].decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as fault:
         return _view(known.path, why_not=f"The file cannot be read: {fault}.")
-    if known.told:
-        return _view(known.path, why_not="The file is another product's, translated as it is read.")
     faults, _ = tried(proxy, text)
     found = [str(one) for one in faults if one.where != "include"]
     if found:
