@@ -1,4 +1,4 @@
-"""Fixtures that every folder of tests may use, and how long drawn examples may take: as long as a busy machine needs."""
+"""Fixtures that every folder of tests may use, and no deadline for drawn examples: busy machines need their time."""
 
 from hypothesis import HealthCheck, settings
 
