@@ -109,13 +109,13 @@ def evaluate(examples: list[Example]) -> Evaluation:
     for place in data.groups[GSM8K]:
         held.weak[place], held.strong[place] = (line.at(data.rows[place]) for line in without)
     subjects = {name: places for name, places in data.groups.items() if name != GSM8K}
-    scores, gains = [0.0] * len(examples), [0.0] * len(examples)
+    scores, gains, seen = [0.0] * len(examples), [0.0] * len(examples), data.gains
     for places in data.groups.values():
         mine = set(places)
         others = [place for rows in subjects.values() for place in rows if place not in mine]
         mix = _mix(data, held, others)
         ranks = held.scores(mix, words=False)
-        curve = fit_curve([ranks[place] for place in others], [data.gains[place] for place in others])
+        curve = fit_curve([ranks[place] for place in others], [seen[place] for place in others])
         for place in places:
             scores[place], gains[place] = ranks[place], curve.at(ranks[place])
     return Evaluation(examples, data, scores, gains, subjects)
@@ -236,14 +236,15 @@ def _report(examples: list[Example], rows: Sequence[Mapping[str, Any]], folder: 
     for name in ("length of the prompt", "complexity (untrained)", "trained, held out"):
         print(f"inside single MMLU subjects, mean APGR: {name} {within_subjects(found, names[name]):.3f}")
     print(f"\n{subjects_table(found.subjects, found.data, found.scores, found.gains)}")
-    seen = [found.data.gains[p] for p in mmlu]
+    real = found.data.gains
+    seen = [real[p] for p in mmlu]
     error = calibration_error([found.gains[p] for p in mmlu], seen)
-    error_gsm = calibration_error([found.gains[p] for p in gsm], [found.data.gains[p] for p in gsm])
+    error_gsm = calibration_error([found.gains[p] for p in gsm], [real[p] for p in gsm])
     print(f"\ncalibration error of the gain: MMLU held out {error:.3f}, GSM8K {error_gsm:.3f}")
     played = replies.read_replies(rows)
     reasons = replies.signals(played, [found.scores[p] for p in gsm])
     print(f"\nCascade on GSM8K\n{cascade_table(played, reasons)}")
-    draw_all(folder, judged, (found.gains, found.data.gains, mmlu, gsm), (played, reasons))
+    draw_all(folder, judged, (found.gains, real, mmlu, gsm), (played, reasons))
     per_kb = microseconds_per_kb(trained.load(trained.SHIPPED), examples)
     trained_row = judged["MMLU"][list(names).index("trained, held out")]
     goals = [

@@ -73,7 +73,7 @@ def subjects_table(
     subjects: Mapping[str, Sequence[int]], data: Study, scores: Sequence[float], gains: Sequence[float]
 ) -> str:
     """Every subject: what was foreseen of it without having seen it, and what was so."""
-    rows = []
+    rows, seen = [], data.gains
     for name, places in subjects.items():
         weak = [data.weak[p] for p in places]
         strong = [data.strong[p] for p in places]
@@ -85,7 +85,7 @@ def subjects_table(
                 _percent(_mean(weak)),
                 _percent(_mean(strong)),
                 _percent(_mean([gains[p] for p in places])),
-                _percent(_mean([data.gains[p] for p in places])),
+                _percent(_mean([seen[p] for p in places])),
                 _figure(area) if _mean(strong) - _mean(weak) > 0.02 else "-",
             )
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import fsum
 from zlib import crc32
 
@@ -42,7 +43,7 @@ _CLEARLY_BETTER = 0.01
 """What words must add to the area to be taken: they cost time and size, and fit noise where they add nothing."""
 
 
-@dataclass(slots=True)
+@dataclass
 class Study:
     """A log, measured: numbers and words of each prompt, both outcomes, and which rows are held out together."""
 
@@ -53,7 +54,7 @@ class Study:
     groups: dict[str, list[int]]
     sums: dict[str, Sums] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def gains(self) -> list[float]:
         """Where the strong model did well and the weak one did not, 0..1."""
         return [max(strong - weak, 0.0) for weak, strong in zip(self.weak, self.strong, strict=True)]
