@@ -7,6 +7,7 @@ Law: it changes no request and no reply; what it adds comes after the answer is 
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from apikeyrouter.domain.errors import RouterError
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from apikeyrouter.sending import Reply
 
 __all__ = ["ShadowedPipeline"]
+
+_log = logging.getLogger("apikeyrouter")
 
 
 class ShadowedPipeline:
@@ -53,7 +56,10 @@ class ShadowedPipeline:
         name = "auto" if group.name == DEFAULT else f"auto/{group.name}"
         try:
             found = self._routing.shadow(call, name, objective)
+            self._routing.shadowed(group, found)
         except RouterError:
             return
+        except Exception:  # noqa: BLE001 - a fault of ours must not cost the caller an answer that is there
+            _log.exception("Shadow mode failed for %s; the request is not affected.", group.name)
+            return
         reply.record.choice = found
-        self._routing.shadowed(group, found)
