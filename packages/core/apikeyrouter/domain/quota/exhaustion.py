@@ -27,6 +27,7 @@ _HORIZONS_S = (
     3600.0, 7200.0, 14_400.0, 28_800.0, 57_600.0, 86_400.0, 172_800.0, 345_600.0, 691_200.0, 1_382_400.0, LONGEST_S,
 )  # fmt: skip
 _PRICED_S = (10.0, 60.0, 600.0)
+_SHARES = (0.1, 0.5, 0.9)
 _FREE_UP_TO = 0.5  # of what is available: below it, using the window costs nothing
 
 
@@ -101,18 +102,20 @@ def exhaustion(forecast: DemandForecast, supply: Supply, now_s: float) -> Exhaus
         return Exhaustion(supply.headroom, rate, 1.0, 1.0, chance, 0.0, 0.0, 0.0, price, reset_s)
     chance_10s = chance_60s = chance = at_s = 0.0
     times: list[float | None] = [None, None, None]
+    chance_of, within, place = forecast.still_exceedance, supply.within, 0
     for horizon_s in _HORIZONS_S:
         before, before_s = chance, at_s
-        at_s = min(horizon_s, end_s)
+        at_s = min(end_s, horizon_s)
         # Once dry is dry: the chance of the whole stretch is at least that of any part.
-        chance = max(before, forecast.exceedance(supply.within(at_s), at_s, now_s)) if at_s > before_s else before
-        for place, share in enumerate((0.1, 0.5, 0.9)):
-            if times[place] is None and chance >= share:
-                times[place] = before_s + (at_s - before_s) * (share - before) / (chance - before)
-        if horizon_s <= 10.0:
-            chance_10s = chance
+        if at_s > before_s:
+            chance = max(before, chance_of(within(at_s), at_s))
+        while place < 3 and chance >= _SHARES[place]:
+            times[place] = before_s + (at_s - before_s) * (_SHARES[place] - before) / (chance - before)
+            place += 1
         if horizon_s <= 60.0:
             chance_60s = chance
+            if horizon_s <= 10.0:
+                chance_10s = chance
         if horizon_s >= 60.0 and (at_s >= end_s or chance >= 0.999):
             break
     p10_s, p50_s, p90_s = times

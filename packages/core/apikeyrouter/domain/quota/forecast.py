@@ -23,6 +23,7 @@ LONGEST_S = 31 * 86_400.0
 """The longest horizon: a month."""
 
 _SHORT_S, _LONG_S = 10, 60
+_BETWEEN = math.log(_LONG_S / _SHORT_S)
 _IDLE_S = 30
 """After so many empty seconds, idleness teaches nothing more: a night would else fill the ring with "nothing came",
 and the morning's first bound would be 0. 60 s lost up to 2 points of coverage on bursty traffic, 120 s up to 4."""
@@ -64,8 +65,8 @@ class DemandForecast:
 
     __slots__ = (
         "_border_s", "_closed", "_day_sum", "_day_weight", "_fast_sum", "_fast_weight", "_history", "_idle", "_long",
-        "_long_sum", "_open", "_short", "_short_sum", "_slow_sum", "_slow_weight", "_spread_mean", "_spread_square",
-        "_spread_weight", "_usual_sum", "_usual_weight",
+        "_long_sum", "_open", "_rate", "_short", "_short_sum", "_slow_rate", "_slow_sum", "_slow_weight",
+        "_spread_mean", "_spread_square", "_spread_weight", "_usual_rate", "_usual_sum", "_usual_weight",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -80,6 +81,7 @@ class DemandForecast:
         self._fast_sum = self._fast_weight = self._slow_sum = self._slow_weight = 0.0
         self._usual_sum = self._usual_weight = self._day_sum = self._day_weight = 0.0
         self._spread_mean = self._spread_square = self._spread_weight = 0.0
+        self._rate = self._slow_rate = self._usual_rate = 0.0
 
     # -- counting ---------------------------------------------------------------------------------------------------
 
@@ -117,6 +119,10 @@ class DemandForecast:
     def exceedance(self, amount: float, horizon_s: float, now_s: float) -> float:
         """The probability (0..1) that more than `amount` is asked for in the next `horizon_s` seconds."""
         self._catch_up(now_s)
+        return self.still_exceedance(amount, horizon_s)
+
+    def still_exceedance(self, amount: float, horizon_s: float) -> float:
+        """As `exceedance`, at the time of the last question: for one who asks of many horizons at once."""
         expected = self._expected(horizon_s)
         if expected <= 0.0:
             return 0.0
@@ -132,11 +138,10 @@ class DemandForecast:
         return chance if share == 0.0 else chance + share * (far.exceedance(error) - chance)
 
     def _expected(self, horizon_s: float) -> float:
-        slow = self._slow_sum / max(self._slow_weight, _FIRST_WEIGHT)
-        fast = self._fast_sum / max(self._fast_weight, _FIRST_WEIGHT)
-        rate = _FAST_SHARE * fast + (1.0 - _FAST_SHARE) * slow
+        rate = self._rate
         if horizon_s <= _LONG_S:
             return rate * horizon_s
+        slow = self._slow_rate
         # What the last seconds were like says nothing about the next hours: the farther, the longer the memory.
         total = rate * _LONG_S + slow * (min(horizon_s, 600.0) - _LONG_S)
         if horizon_s > 600.0:
@@ -146,7 +151,7 @@ class DemandForecast:
     def _scale(self, horizon_s: float, expected: float) -> float:
         # The geometric mean of the expectation and of the usual demand: errors grow with the level, less than in
         # proportion. In proportion alone, the bound exploded whenever the expectation neared 0.
-        usual = self._usual_sum / max(self._usual_weight, _FIRST_WEIGHT) * horizon_s
+        usual = self._usual_rate * horizon_s
         return math.sqrt(max(expected, _SCALE_FLOOR * usual) * max(usual, 1e-9))
 
     def _rings(self, horizon_s: float) -> tuple[Residuals, Residuals, float, float] | None:
@@ -160,7 +165,7 @@ class DemandForecast:
             return None
         if horizon_s >= _LONG_S:
             return long, long, 0.0, (min(horizon_s, 3600.0) / _LONG_S) ** _LONGER
-        return short, long, math.log(horizon_s / _SHORT_S) / math.log(_LONG_S / _SHORT_S), 1.0
+        return short, long, math.log(horizon_s / _SHORT_S) / _BETWEEN, 1.0
 
     def _quantile(self, horizon_s: float, exceed: float) -> float:
         expected = self._expected(horizon_s)
@@ -227,6 +232,7 @@ class DemandForecast:
         self._slow_weight = self._slow_weight * _SLOW_DECAY + 1.0
         self._day_sum = self._day_sum * _DAY_DECAY + came
         self._day_weight = self._day_weight * _DAY_DECAY + 1.0
+        self._rates()
         if not long.ready:
             self._spread_mean = self._spread_mean * _SPREAD_DECAY + came
             self._spread_square = self._spread_square * _SPREAD_DECAY + float(came) * came
@@ -238,6 +244,13 @@ class DemandForecast:
                 bound = self._quantile(horizon_s, 0.05)
                 ring.promise(second % horizon_s, expected, self._scale(horizon_s, expected), bound)
 
+    def _rates(self) -> None:
+        """What is asked again and again until the next second ends."""
+        self._slow_rate = self._slow_sum / max(self._slow_weight, _FIRST_WEIGHT)
+        fast = self._fast_sum / max(self._fast_weight, _FIRST_WEIGHT)
+        self._rate = _FAST_SHARE * fast + (1.0 - _FAST_SHARE) * self._slow_rate
+        self._usual_rate = self._usual_sum / max(self._usual_weight, _FIRST_WEIGHT)
+
     def _skip(self, seconds: int) -> None:
         """The same as so many empty seconds after a long idle time, at once."""
         self._closed += seconds
@@ -245,6 +258,7 @@ class DemandForecast:
         self._fast_sum, self._fast_weight = _idled(self._fast_sum, self._fast_weight, _FAST_DECAY, seconds)
         self._slow_sum, self._slow_weight = _idled(self._slow_sum, self._slow_weight, _SLOW_DECAY, seconds)
         self._day_sum, self._day_weight = _idled(self._day_sum, self._day_weight, _DAY_DECAY, seconds)
+        self._rates()
         if not self._long.ready:
             kept = _SPREAD_DECAY**seconds
             self._spread_square *= kept

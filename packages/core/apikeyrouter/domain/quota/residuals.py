@@ -92,7 +92,12 @@ class Residuals:
             raw = (1.0 + max(self._order[-1], 0.0)) / (1.0 + max(error, 0.0)) / (count + 1)
         else:
             raw = (above + 1) / (count + 1)
-        return self._corrected(raw)
+        miss = max(self.miss_rate, 1.0 / (count + 1))  # as in `_raw`
+        if raw <= miss:
+            return raw * MISS_TARGET / miss
+        if raw >= 0.5:
+            return raw
+        return MISS_TARGET + (raw - miss) / (0.5 - miss) * (0.5 - MISS_TARGET)
 
     def _miss(self) -> float:
         return max(self.miss_rate, 1.0 / (len(self._order) + 1))
@@ -105,14 +110,6 @@ class Residuals:
         if exceed >= 0.5:
             return exceed
         return miss + (exceed - MISS_TARGET) / (0.5 - MISS_TARGET) * (0.5 - miss)
-
-    def _corrected(self, raw: float) -> float:
-        miss = self._miss()
-        if raw <= miss:
-            return raw * MISS_TARGET / miss
-        if raw >= 0.5:
-            return raw
-        return MISS_TARGET + (raw - miss) / (0.5 - miss) * (0.5 - MISS_TARGET)
 
     def _push(self, error: float) -> None:
         ring, order = self._ring, self._order
