@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -212,3 +213,16 @@ def test_a_dry_run_says_which_model_would_be_chosen(proxy: ProxyProcess, sim: Si
 def test_groups_are_listed_as_models(proxy: ProxyProcess) -> None:
     listed = {row["id"] for row in proxy.get("/v1/models")[1]["data"]}
     assert {"auto", "auto/watched"} <= listed
+
+
+def test_groups_stand_in_the_configuration_file_too(sim: Sim, tmp_path: Path) -> None:
+    text = f"""
+version: 1
+router: {{default_routing_strategy: quality}}
+model_groups:
+  default: {{models: [openai/{WEAK}, openai/{STRONG}]}}
+  small: {{models: openai/{WEAK}, strategy: cost, note: for tests}}
+"""
+    with proxy_process(sim, tmp_path, env={"APIKEYROUTER_CONFIG_YAML": text}) as running:
+        assert chat(running, "auto").headers["x-akr-model"] == f"openai/{STRONG}"
+        assert chat(running, "auto/small").headers["x-akr-model"] == f"openai/{WEAK}"
