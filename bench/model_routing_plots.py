@@ -15,7 +15,7 @@ COLOURS = ("#0b6bcb", "#c2410c", "#15803d", "#7c3aed", "#6b7280", "#b45309")
 """Told apart also without red or green: they differ in lightness, and lines in dashes."""
 
 _WIDTH, _HEIGHT = 640, 400
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 40, 54
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 28, 40, 54
 _FONT = "font-family='system-ui, sans-serif'"
 
 
