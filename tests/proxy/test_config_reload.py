@@ -178,11 +178,27 @@ def test_what_needs_a_restart_is_told_and_not_taken_over(running: Configured) ->
     running.write(BASE.replace("log_level: INFO", "log_level: DEBUG") + "router: {waiting_max: 5, attempts_max: 2}\n")
     status, told = running.reload()
     assert status == 200
-    assert told["restart"] == ["router.waiting_max", "server.log_level"]
+    assert told["restart"] == ["router.waiting_max"]
     shown = running.ask("GET", "/api/v1/config")[1]
     assert shown["restart"] == told["restart"]
     values = {one["where"]: one for one in shown["settings"]}
     assert (values["router.attempts_max"]["value"], values["router.attempts_max"]["source"]) == ("2", "file")
+
+
+def test_another_log_level_counts_from_the_reload_on(running: Configured) -> None:
+    def lines() -> int:
+        return running.proxy.log.count('"event":"request"')
+
+    assert running.chat()[0] == 200
+    until(lambda: lines() == 1, "a line for the request")
+    running.write(BASE.replace("log_level: INFO", "log_level: WARNING"))
+    assert running.reload()[1]["restart"] == []
+    assert running.chat()[0] == 200
+    running.write(BASE)
+    assert running.reload()[0] == 200
+    assert running.chat()[0] == 200
+    until(lambda: lines() >= 2, "a line for the third request")
+    assert lines() == 2, "none for the second"
 
 
 def test_a_text_is_tried_without_following_its_references(running: Configured) -> None:

@@ -132,6 +132,12 @@ class RequestLog:
         self._log = logging.getLogger("apikeyrouter_proxy.keys")
         self.dropped = 0
 
+    def set_level(self, level: str) -> None:
+        """From now on: what our loggers tell, and whether requests are told at all (INFO and DEBUG)."""
+        self._enabled = level in ("DEBUG", "INFO")
+        for name in _LOGGERS:
+            logging.getLogger(name).setLevel(level)
+
     def request_ended(self, event: RequestEnded) -> None:
         """Keeps the fact; `flush` makes a line of it."""
         if not self._enabled:

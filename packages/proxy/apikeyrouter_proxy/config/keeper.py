@@ -270,6 +270,8 @@ class ConfigKeeper:
                 directory.unregister(one.id)
         proxy.virtual_keys.declare(settings.config.meaning.virtual_keys if settings.config is not None else [])
         proxy.router.configure(RouterSettings(**{**settings.router_config, "log_level": before.log_level}))
+        if settings.log_level != before.log_level:
+            proxy.request_log.set_level(settings.log_level)
         proxy.models.forget_age()
         self.settings = settings
 
@@ -311,4 +313,6 @@ def _parts(settings: ProxySettings) -> Mapping[str, Any]:
 def needs_restart(change: Change) -> bool:
     """Whether a running proxy cannot take this over."""
     section, _, member = change.where.partition(".")
+    if change.where == "server.log_level":
+        return False
     return section in _RESTART_SECTIONS or (section == "router" and member in RESTART_FIELDS)
