@@ -137,6 +137,7 @@ def _failed(failure: Exception) -> int:
     if isinstance(failure, _ClickError):
         text = str(failure.format_message()) if hasattr(failure, "format_message") else str(failure)
         if text:
+            text += "" if text.endswith((".", "?", "!")) else "."
             complain(text if not isinstance(failure, _UsageError) else f"{text} `{_path(failure)} --help` tells more.")
         return USAGE
     complain(
