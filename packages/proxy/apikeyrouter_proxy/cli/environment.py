@@ -46,7 +46,8 @@ def read_environ(env_file: Path | None = None) -> dict[str, str]:
 
 def with_file(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment with the configuration file's address and admin key below it, so that commands find the proxy
-    that the file configures. A file that cannot be read is `serve`'s and `config check`'s business, and counts as none."""
+    that the file configures. One that cannot be read is the business of `serve` and `config check`, and is none here.
+    """
     path = Path(environ.get("APIKEYROUTER_CONFIG", "").strip() or "apikeyrouter.yaml").expanduser()
     if not path.is_file():
         return dict(environ)
