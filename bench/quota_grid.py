@@ -109,19 +109,23 @@ def grid(*, quick: bool) -> list[Point]:
     """The points of R7; `quick`: the first 2,000 requests of a few."""
     if quick:
         return [Point(name, 0.8, refused_count=count, requests=2_000) for name in TRACES for count in (False, True)]
-    return [
-        Point(name, load, count, foreign, horizon_s)
-        for name in TRACES
-        for horizon_s in (60.0, 6.0, 1.0)
-        for count in (False, True)
-        for foreign in (0.0, 0.25)
-        for load in (0.6, 0.8, 0.95)
-    ] + [
-        Point(name, 0.8, count, 0.25, horizon_s, headers=horizon_s < 60, horizon_told=horizon_s == 60)
-        for name in TRACES
-        for count in (False, True)
-        for horizon_s in (60.0, 6.0)
-    ]
+    return (
+        [
+            Point(name, load, count, foreign, horizon_s)
+            for name in TRACES
+            for horizon_s in (60.0, 6.0, 1.0)
+            for count in (False, True)
+            for foreign in (0.0, 0.25)
+            for load in (0.6, 0.8, 0.95)
+        ]
+        + [
+            Point(name, 0.8, count, 0.25, horizon_s, headers=horizon_s < 60, horizon_told=horizon_s == 60)
+            for name in TRACES
+            for count in (False, True)
+            for horizon_s in (60.0, 6.0)
+        ]
+        + [Point(name, 0.8, count, 0.25, 6.0, headers=False) for name in TRACES for count in (False, True)]
+    )
 
 
 def wanted_share(point: Point) -> float:
