@@ -21,6 +21,7 @@ from apikeyrouter.wire.converse.words import CLAUDES, ORIGIN
 from apikeyrouter.wire.facts import Media, Part, Reasoning, Refusal, Role, Text, ToolCall, ToolResult, Turn
 from apikeyrouter.wire.losses import Losses
 from apikeyrouter.wire.messages.words import tool_input
+from apikeyrouter.wire.open_calls import OpenCalls
 
 __all__ = ["TurnWriter", "cache_point"]
 
@@ -43,7 +44,7 @@ def cache_point(cache: dict[str, Any]) -> Block:
 class TurnWriter:
     """Writes the turns of one request. `called`: names of tools that its assistant called."""
 
-    __slots__ = ("_calls", "_losses", "_media", "_messages", "_model", "_odd", "_system", "_unanswered", "called")
+    __slots__ = ("_calls", "_losses", "_media", "_messages", "_model", "_odd", "_system", "called")
 
     def __init__(self, losses: Losses, model: Model) -> None:
         self._losses = losses
@@ -52,8 +53,7 @@ class TurnWriter:
         self._odd = _ODD_ID_OF_CLAUDE if model.claude is not None else _ODD_ID
         self._system: list[Block] = []
         self._messages: list[dict[str, Any]] = []
-        self._unanswered: list[tuple[str, str]] = []
-        self._calls = 0
+        self._calls = OpenCalls()
         self.called: dict[str, None] = {}
 
     def write(self, turns: list[Turn]) -> tuple[list[Block], list[dict[str, Any]]]:
@@ -130,9 +130,7 @@ class TurnWriter:
         return f"{told[: _ID_LETTERS_MAX - 17]}_{blake2b(given.encode(), digest_size=8).hexdigest()}"
 
     def _call(self, part: ToolCall, where: str) -> Block:
-        self._calls += 1
-        told = self._id(part.id) or f"call_{self._calls}"
-        self._unanswered.append((told, part.name))
+        told = self._calls.opened(self._id(part.id), part.name)
         self.called[part.name] = None
         given = tool_input(part.arguments)
         if given is None:  # the model wrote no JSON object; Bedrock takes nothing else
@@ -148,22 +146,13 @@ class TurnWriter:
                 self._losses.content(f"{where}.content[{number}]", "Bedrock takes no sound from tools")
             elif inner is not None:
                 content.append(inner)
-        block: Block = {"toolUseId": self._answered(part), "content": content or [{"text": "(empty)"}]}
+        block: Block = {
+            "toolUseId": self._calls.answered(self._id(part.call_id), part.name),
+            "content": content or [{"text": "(empty)"}],
+        }
         if part.is_error:
             block["status"] = "error"
         return {"toolResult": block}
-
-    def _answered(self, part: ToolResult) -> str:
-        """The id of the call that this answers. Without ids the oldest open call of that name, else of any."""
-        told = self._id(part.call_id)
-        waiting = self._unanswered
-        found = next((one for one in waiting if one[0] == told), None) if told else None
-        if not told:
-            found = next((one for one in waiting if one[1] == part.name), waiting[0] if waiting else None)
-        if found is not None:
-            waiting.remove(found)
-            return found[0]
-        return told or f"call_{self._calls}"
 
 
 def _results_first(blocks: list[Block]) -> list[Block]:

@@ -19,6 +19,7 @@ from apikeyrouter.wire.losses import Losses
 from apikeyrouter.wire.messages.answer import ORIGIN
 from apikeyrouter.wire.messages.media_out import media_block
 from apikeyrouter.wire.messages.words import tool_input
+from apikeyrouter.wire.open_calls import OpenCalls
 
 __all__ = ["TurnWriter"]
 
@@ -29,15 +30,14 @@ _ODD_ID = re.compile(r"[^a-zA-Z0-9_-]")
 class TurnWriter:
     """Writes the turns of one request."""
 
-    __slots__ = ("_calls", "_losses", "_messages", "_system", "_system_turns", "_unanswered")
+    __slots__ = ("_calls", "_losses", "_messages", "_system", "_system_turns")
 
     def __init__(self, losses: Losses, *, system_turns: bool) -> None:
         self._losses = losses
         self._system_turns = system_turns
         self._system: list[dict[str, Any]] = []
         self._messages: list[dict[str, Any]] = []
-        self._unanswered: list[tuple[str, str]] = []
-        self._calls = 0
+        self._calls = OpenCalls()
 
     def write(self, turns: list[Turn]) -> tuple[str | list[dict[str, Any]], list[dict[str, Any]]]:
         """`system` and `messages`."""
@@ -109,9 +109,7 @@ class TurnWriter:
         return None
 
     def _call(self, part: ToolCall, where: str) -> dict[str, Any]:
-        self._calls += 1
-        told = _ODD_ID.sub("_", part.id) or f"call_{self._calls}"
-        self._unanswered.append((told, part.name))
+        told = self._calls.opened(_ODD_ID.sub("_", part.id), part.name)
         given = tool_input(part.arguments)
         if given is None:  # the model wrote no JSON object; Anthropic takes nothing else
             self._losses.harmless(f"{where}.arguments")
@@ -119,7 +117,10 @@ class TurnWriter:
         return _marked({"type": "tool_use", "id": told, "name": part.name, "input": members}, part.cache)
 
     def _result(self, part: ToolResult, where: str) -> dict[str, Any]:
-        block: dict[str, Any] = {"type": "tool_result", "tool_use_id": self._answered(part)}
+        block: dict[str, Any] = {
+            "type": "tool_result",
+            "tool_use_id": self._calls.answered(_ODD_ID.sub("_", part.call_id), part.name),
+        }
         content = []
         for number, one in enumerate(part.parts):
             inner = self._block(one, 0, number) if isinstance(one, Text) else None
@@ -132,18 +133,6 @@ class TurnWriter:
         if part.is_error:
             block["is_error"] = True
         return _marked(block, part.cache)
-
-    def _answered(self, part: ToolResult) -> str:
-        """The id of the call that this answers. Without ids the oldest open call of that name, else of any."""
-        told = _ODD_ID.sub("_", part.call_id)
-        waiting = self._unanswered
-        found = next((one for one in waiting if one[0] == told), None) if told else None
-        if not told:
-            found = next((one for one in waiting if one[1] == part.name), waiting[0] if waiting else None)
-        if found is not None:
-            waiting.remove(found)
-            return found[0]
-        return told or f"call_{self._calls}"
 
 
 def _marked(block: dict[str, Any], cache: dict[str, Any] | None) -> dict[str, Any]:
