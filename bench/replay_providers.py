@@ -33,13 +33,6 @@ _VERTEX = re.compile(r"^/?(.*/projects/([^/]+)/locations/([^/]+))/publishers/goo
 _GEMINI = re.compile(r"^/?(.*)/models/([^/:]+):(\w+)$")
 _AZURE = re.compile(r"^/?(?:(.*)/)?openai/deployments/([^/]+)/(.+)$")
 _BEDROCK = re.compile(r"^/?(?:(.*)/)?model/(.+)/(converse|converse-stream|invoke|invoke-with-response-stream)$")
-_NOT_OPENAI = (
-    Operation.Messages,
-    Operation.CountTokens,
-    Operation.Gemini,
-    Operation.GeminiCountTokens,
-    Operation.GeminiEmbed,
-)
 _VERBS = {
     "generateContent": Operation.Gemini, "streamGenerateContent": Operation.Gemini,
     "batchEmbedContents": Operation.Embeddings, "countTokens": Operation.GeminiCountTokens,

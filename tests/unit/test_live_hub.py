@@ -13,7 +13,7 @@ import pytest
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.models.events import KeyMoved, Observer, RequestEnded
 from apikeyrouter.testing.virtual_time import VirtualClock, run_virtual
-from apikeyrouter_proxy.dashboard.live import LISTENERS_MAX, LiveHub
+from apikeyrouter_proxy.dashboard.live import LISTENERS_MAX, STREAM_LASTS_S, LiveHub
 from apikeyrouter_proxy.dashboard.relay import Relay
 from apikeyrouter_proxy.dashboard.tally import ROWS_MAX, Batch
 from apikeyrouter_proxy.wire.errors import WireError
@@ -81,6 +81,18 @@ def test_while_nobody_listens_there_is_no_observer_and_no_task() -> None:
         await asyncio.sleep(0)
         assert (desk.observers, desk.hub.working, desk.hub.listeners) == ([], False, 0)
         assert asyncio.all_tasks() == before
+
+    in_virtual_time(story)
+
+
+def test_a_stream_ends_after_a_while_so_that_access_is_decided_again() -> None:
+    async def story(desk: Desk) -> None:
+        begun_s = asyncio.get_running_loop().time()
+        async for _ in desk.hub.stream():
+            pass
+        lasted_s = asyncio.get_running_loop().time() - begun_s
+        assert STREAM_LASTS_S <= lasted_s <= STREAM_LASTS_S + 1.0
+        assert not desk.hub.working
 
     in_virtual_time(story)
 

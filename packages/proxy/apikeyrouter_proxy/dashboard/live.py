@@ -29,10 +29,13 @@ from apikeyrouter_proxy.dashboard.tally import Batch, Tally
 from apikeyrouter_proxy.providers import SETTING as PROVIDERS
 from apikeyrouter_proxy.wire.errors import WireError
 
-__all__ = ["LISTENERS_MAX", "LiveHub"]
+__all__ = ["LISTENERS_MAX", "STREAM_LASTS_S", "LiveHub"]
 
 LISTENERS_MAX = 32
 """Open streams of one process: more would be a mistake, or somebody's script."""
+
+STREAM_LASTS_S = 900.0
+"""A stream ends after so long and its listener asks again: with a key that was revoked it is then refused."""
 
 _EVERY_S = 0.5
 _TICKS = 2
@@ -144,7 +147,8 @@ class LiveHub:
             listener.ready.set()
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
-        """Events for one listener, from now on, until it goes away or the server ends. Raises WireError 503."""
+        """Events for one listener, from now on, until it goes away, the server ends or `STREAM_LASTS_S` are over.
+        Raises WireError 503."""
         if self._over or len(self._listeners) >= LISTENERS_MAX:
             raise WireError(
                 503,
@@ -156,8 +160,9 @@ class LiveHub:
         self._listeners.add(listener)
         self._work_or_rest()
         try:
+            until_s = self._clock.monotonic_s() + STREAM_LASTS_S
             yield b"retry: 1000\n\n" + _event("hello", {"every_s": _EVERY_S})
-            while not self._over:
+            while not self._over and self._clock.monotonic_s() < until_s:
                 await listener.ready.wait()
                 yield listener.take()
         finally:
