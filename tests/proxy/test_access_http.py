@@ -140,6 +140,8 @@ def test_allowed_pages_get_cors_and_others_do_not(opened: Served) -> None:
         granted = opened.ask("OPTIONS", path, headers={**ours, **asking})
         assert granted.status == 204
         assert granted.headers["access-control-allow-headers"] == "authorization,x-stainless-os"
+        methods = granted.headers["access-control-allow-methods"].split(", ")
+        assert {"GET", "POST", "PUT", "PATCH", "DELETE"} < set(methods)
         refused = opened.ask("OPTIONS", path, headers={"Origin": "https://evil.example", **asking})
         assert refused.status == 403
         assert "access-control-allow-origin" not in refused.headers

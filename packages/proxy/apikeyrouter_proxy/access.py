@@ -232,7 +232,7 @@ class BrowserRules:
             raise _foreign_page(_shown(headers.get(b"origin", b"")))
         asked = headers.get(b"access-control-request-headers", b"")
         allowed += [
-            (b"access-control-allow-methods", b"GET, POST, PATCH, DELETE, OPTIONS"),
+            (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE, OPTIONS"),
             (b"access-control-allow-headers", asked if _is_name_list(asked) else b"authorization, content-type"),
             (b"access-control-max-age", b"600"),
         ]

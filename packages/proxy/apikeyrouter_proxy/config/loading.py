@@ -67,8 +67,8 @@ class Written:
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """A configuration whose form is right. `file`: its content, references followed. `tree`: as it was written.
-    `files`: the main one first; none for text. `places`, `names`: of values and of the names before them.
-    `told`: what a translation from another product's file left out."""
+    `files`: the main one first; for text the name that it was given. `places`, `names`: of values and of the names
+    before them. `told`: what a translation from another product's file left out."""
 
     file: ConfigFile
     tree: Mapping[str, Any] = field(repr=False)
