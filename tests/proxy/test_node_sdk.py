@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from apikeyrouter.domain.models.call import Operation
+from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
 from tests.support.processes import ProxyProcess
+from tests.support.server import run_proxy
 from tests.support.sim import Sim
+from tests.support.upstream import upstream
 
 ROOT = Path(__file__).parents[2]
+WHOLE = [one for one in Operation if one not in (Operation.Messages, Operation.Gemini, Operation.Raw)]
 
 
 @pytest.mark.node
@@ -26,7 +31,30 @@ def test_node_sdk(sim: Sim, proxy_server: ProxyProcess) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("ok ") == 10
+    assert done.stdout.count("ok ") == 12
+
+
+@pytest.mark.node
+def test_node_sdk_where_the_provider_has_everything(sim: Sim) -> None:
+    """Stored responses, files and batches at one provider, pictures at another."""
+    with upstream() as pictures, run_proxy(sim.base_url, sim.keys) as (served, proxy):
+        pictures.answers("/v1/images/generations", {"created": 1, "data": [{"b64_json": "aGVsbG8="}]})
+        directory = proxy.router.directory
+        directory.register("openai", OpenAIAdapter(sim.base_url, operations=WHOLE), overwrite=True)
+        directory.register("pictures", OpenAIAdapter(pictures.base_url, operations=WHOLE, claims_all=False))
+        made = served.post("/api/v1/keys", {"key_material": "sk-pictures-key", "provider_id": "pictures"})
+        assert made.status == 201, made.json
+        done = subprocess.run(
+            [str(ROOT / "scripts/node"), "node", "openai.mjs"],
+            cwd=ROOT / "tests/node",
+            env=os.environ | {"BASE_URL": f"{served.origin}/v1", "EVERYTHING": "1"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split() == ["ok", "storedResponses", "ok", "images", "ok", "batches"]
 
 
 def curl(proxy: ProxyProcess, *arguments: str) -> str:
