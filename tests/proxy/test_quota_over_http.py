@@ -133,5 +133,5 @@ def test_what_does_not_fit_waits_for_what_flows_in(tmp_path: Path) -> None:
         answers = story.offer(ACCOUNTS * rpm + ACCOUNTS)
         assert Counter(one.status for one in answers) == {200: ACCOUNTS * (rpm + 1)}
         assert story.upstream["200"] == ACCOUNTS * (rpm + 1)
-        # the provider's bucket begins to fill when the first request arrives, ours when it is sent: a busy machine's delay
+        # the provider's bucket begins to fill when a request arrives, ours when it is sent: a busy machine delays that
         assert story.upstream.get("429", 0) <= UPSTREAM_429_MAX
