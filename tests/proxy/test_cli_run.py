@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -95,12 +96,14 @@ def waiting(folder: Path, sim: Sim) -> Iterator[tuple[subprocess.Popen[str], str
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        start_new_session=True,
     )
     assert process.stdout is not None
     try:
         yield process, process.stdout.readline().strip()
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # the program too, which nobody ends where the command was killed
         process.wait()
         process.stdout.close()
 
