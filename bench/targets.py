@@ -188,7 +188,7 @@ class Ours(Target):
 
     def command(self) -> tuple[list[str], dict[str, str]]:
         for old in self.folder.glob("router.sqlite*"):
-            old.unlink()
+            shutil.rmtree(old) if old.is_dir() else old.unlink()
         self.admin_key = _material("admin-")
         env = {f"OPENAI_API_KEY_{number}": _material() for number in range(1, KEYS + 1)}
         env |= {
