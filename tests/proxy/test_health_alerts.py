@@ -18,7 +18,8 @@ from apikeyrouter.domain.routing.provider import Provider
 from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
 from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStore
 from apikeyrouter.testing.virtual_time import ManualClock
-from apikeyrouter_proxy.health_alerts import CALM_S, PER_MINUTE, HealthAlerts, breaker_gauges, is_open
+from apikeyrouter_proxy.alert_pace import PER_MINUTE
+from apikeyrouter_proxy.health_alerts import CALM_S, HealthAlerts, breaker_gauges, is_open
 from apikeyrouter_proxy.settings import ProxySettings
 from apikeyrouter_proxy.webhook_forms import Form, body_of
 from apikeyrouter_proxy.webhook_target import read_target

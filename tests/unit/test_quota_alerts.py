@@ -12,7 +12,8 @@ from apikeyrouter.domain.models.events import QuotaChanged
 from apikeyrouter.domain.quota.dialects import limit_dialect
 from apikeyrouter.domain.quota.pools import Pools, PoolView
 from apikeyrouter.testing.virtual_time import ManualClock
-from apikeyrouter_proxy.quota_alerts import PER_MINUTE, QuotaAlerts
+from apikeyrouter_proxy.alert_pace import PER_MINUTE
+from apikeyrouter_proxy.quota_alerts import QuotaAlerts
 from tests.support.keys import Office
 
 NEEDS = (1, 10, 10, 20, 1, 0, 0, 0)

@@ -5,7 +5,7 @@ only, but stay off `closed` for at least the 3 s of their ramp: a look each seco
 requests pay nothing.
 Laws: a breaker that flaps is one alert, for it counts as closed only after `CALM_S` without trouble; alerts
 that several processes raise in the same stretch of time carry one id, so that receivers drop repeats, while of one
-process no two alerts about a breaker do; `PER_MINUTE` are told, and the next one says how many were not.
+process no two alerts about a breaker do; more than `AlertPace` lets through are counted, not told.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from apikeyrouter.domain.interfaces.state_store import StoreBatch, StoredEvent
 from apikeyrouter.domain.models.events import KeyMoved, RequestEnded
 from apikeyrouter.domain.resilience.breaker import RAMP_S, Breaker, Phase
 from apikeyrouter.domain.routing.provider import Provider
+from apikeyrouter_proxy.alert_pace import AlertPace
 
-__all__ = ["CALM_S", "HEALTH_KINDS", "PER_MINUTE", "BreakerGauge", "HealthAlerts", "breaker_gauges", "is_open"]
+__all__ = ["CALM_S", "HEALTH_KINDS", "BreakerGauge", "HealthAlerts", "breaker_gauges", "is_open"]
 
 HEALTH_KINDS = ("key.invalid", "breaker.opened", "breaker.closed")
 """Types of webhooks; those of breakers are kinds of lines in the event log too (a key's changes are there already)."""
@@ -29,7 +30,6 @@ HEALTH_KINDS = ("key.invalid", "breaker.opened", "breaker.closed")
 CALM_S = 60.0
 """A breaker counts as closed after so many seconds without trouble."""
 
-PER_MINUTE = 60
 GAUGES_MAX = 200
 _LABEL_LENGTH_MAX = 128
 
@@ -85,9 +85,7 @@ class HealthAlerts:
         self._write = write
         self._send = send
         self._troubles: dict[tuple[str, str], _Trouble] = {}
-        self._minute = -1.0
-        self._told = 0
-        self._untold = 0
+        self._pace = AlertPace(clock)
 
     def request_ended(self, event: RequestEnded) -> None:
         """Requests cause no alert."""
@@ -134,25 +132,15 @@ class HealthAlerts:
         self._tell(kind, f"{provider_id}/{model}", {"provider_id": provider_id, "model": model, **facts}, log=True)
 
     def _tell(self, kind: str, entity_id: str, data: dict[str, Any], *, log: bool) -> None:
-        now_s = self._clock.utc_now().timestamp()
-        if not self._may_tell(now_s):
-            self._untold += 1
+        now_s = self._pace.admit()
+        if now_s is None:
             return
-        untold, self._untold = self._untold, 0
-        if untold:
-            data["alerts_not_sent"] = untold
+        data |= self._pace.untold()
         if log:
             self._write(StoreBatch(events=[StoredEvent(now_s, kind, entity_id, data)]))
         if self._send is not None:
             facts = "\n".join((kind, entity_id, str(int(now_s // CALM_S))))
             self._send(kind, data, f"msg_{hashlib.sha256(facts.encode()).hexdigest()[:32]}")
-
-    def _may_tell(self, now_s: float) -> bool:
-        minute = now_s // 60.0
-        if minute != self._minute:
-            self._minute, self._told = minute, 0
-        self._told += 1
-        return self._told <= PER_MINUTE
 
 
 def _ill(providers: Iterable[Provider], now_s: float) -> Iterator[tuple[str, str, Breaker]]:

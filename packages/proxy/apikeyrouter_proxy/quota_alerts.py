@@ -2,8 +2,7 @@
 
 `QuotaAlerts` is an observer; its `quota_changed` passes on what `Foresight` calls an alert: "runs_dry", "dry" and
 "all_clear", each latched there. Laws: an alert that several processes raise carries one id, so that receivers drop its
-repeats; thousands of pools that go dry together cannot push other webhooks out: `PER_MINUTE` are told, and the next one
-says how many were not.
+repeats; thousands of pools that go dry together cannot push other webhooks out, see `AlertPace`.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from typing import Any
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.state_store import StoreBatch, StoredEvent
 from apikeyrouter.domain.models.events import KeyMoved, QuotaChanged, RequestEnded
+from apikeyrouter_proxy.alert_pace import AlertPace
 
-__all__ = ["PER_MINUTE", "QUOTA_KINDS", "QuotaAlerts"]
+__all__ = ["QUOTA_KINDS", "QuotaAlerts"]
 
 QUOTA_KINDS = ("quota.runs_dry", "quota.dry", "quota.all_clear")
 """Types of webhooks, and kinds of lines in the event log."""
 
-PER_MINUTE = 60
 _SAME_S = 300.0
 """Alerts of one limit within so many seconds are one: none repeats before an all-clear, which takes as long."""
 
@@ -40,13 +39,10 @@ class QuotaAlerts:
         labels_of: Callable[[str], Sequence[str]],
         send: Callable[[str, dict[str, Any], str], object] | None,
     ) -> None:
-        self._clock = clock
         self._write = write
         self._labels_of = labels_of
         self._send = send
-        self._minute = 0.0
-        self._told = 0
-        self._untold = 0
+        self._pace = AlertPace(clock)
 
     def request_ended(self, event: RequestEnded) -> None:
         """Requests cause no alert."""
@@ -58,9 +54,8 @@ class QuotaAlerts:
         """Tells of an alert; changes of state alone are for the metrics."""
         if event.alert is None:
             return
-        now_s = self._clock.utc_now().timestamp()
-        if not self._may_tell(now_s):
-            self._untold += 1
+        now_s = self._pace.admit()
+        if now_s is None:
             return
         kind = f"quota.{event.alert}"
         data = self._data(event, now_s)
@@ -69,16 +64,8 @@ class QuotaAlerts:
             facts = "\n".join((event.pool_id, event.models, event.window, event.alert, str(int(now_s // _SAME_S))))
             self._send(kind, data, f"msg_{hashlib.sha256(facts.encode()).hexdigest()[:32]}")
 
-    def _may_tell(self, now_s: float) -> bool:
-        minute = now_s // 60.0
-        if minute != self._minute:
-            self._minute, self._told = minute, 0
-        self._told += 1
-        return self._told <= PER_MINUTE
-
     def _data(self, event: QuotaChanged, now_s: float) -> dict[str, Any]:
         labels = self._labels_of(event.pool_id)
-        untold, self._untold = self._untold, 0
         return {
             "pool_id": event.pool_id,
             "provider_id": event.pool_id.partition("/")[0],
@@ -92,7 +79,7 @@ class QuotaAlerts:
             "outlook": event.outlook,
             "runs_dry_at": _at(now_s, event.runs_dry_in_s),
             "resets_at": _at(now_s, event.resets_in_s),
-            **({"alerts_not_sent": untold} if untold else {}),
+            **self._pace.untold(),
         }
 
 
