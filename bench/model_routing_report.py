@@ -14,7 +14,7 @@ from apikeyrouter.muxer.trained.metrics import apgr, ranked
 from apikeyrouter.muxer.trained.training import Study
 from bench import report
 from bench.model_routing_cascade import Replies, cascade_curve, cheapest_at, figures
-from bench.model_routing_plots import COLOURS, Line, Plot, draw
+from bench.plots import COLOURS, Line, Plot, draw
 
 __all__ = ["Judged", "cascade_table", "draw_all", "routers_table", "subjects_table"]
 

@@ -32,7 +32,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """`x_range`, `y_range`: from, to and step of the ticks, in percent. `legend_low`: the legend at the lower right."""
+    """`x_range`, `y_range`: from, to and step of the ticks, in `x_unit` and `y_unit`, which stand behind each number.
+    `legend_low`: the legend at the lower right instead of the upper left."""
 
     title: str
     x_label: str
@@ -41,6 +42,8 @@ class Plot:
     y_range: tuple[float, float, float]
     lines: Sequence[Line]
     legend_low: bool = True
+    x_unit: str = " %"
+    y_unit: str = " %"
 
 
 def draw(plot: Plot) -> str:
@@ -79,8 +82,11 @@ def _axes(plot: Plot) -> list[str]:
     for value in _ticks(plot.y_range):
         y = _y(plot, value)
         parts.append(f"<line x1='{_LEFT}' y1='{y:.1f}' x2='{right}' y2='{y:.1f}' stroke='#e5e7eb'/>")
-        parts.append(_text(_LEFT - 8, y + 4, f"{value:g} %", anchor="end"))
-    parts += [_text(_x(plot, value), bottom + 18, f"{value:g} %", anchor="middle") for value in _ticks(plot.x_range)]
+        parts.append(_text(_LEFT - 8, y + 4, f"{value:g}{plot.y_unit}", anchor="end"))
+    parts += [
+        _text(_x(plot, value), bottom + 18, f"{value:g}{plot.x_unit}", anchor="middle")
+        for value in _ticks(plot.x_range)
+    ]
     parts.append(f"<line x1='{_LEFT}' y1='{bottom}' x2='{right}' y2='{bottom}' stroke='#6b7280'/>")
     parts.append(_text((_LEFT + right) / 2, _HEIGHT - 12, plot.x_label, anchor="middle"))
     middle = (_TOP + bottom) / 2
