@@ -16,6 +16,7 @@ from apikeyrouter.domain.resilience.failures import (
 from apikeyrouter.domain.routing.explain import AttemptFact, Rejection
 from apikeyrouter.domain.routing.fallbacks import FallbackReason, reason_of_refusals
 from apikeyrouter.domain.routing.preflight import CONTEXT
+from apikeyrouter.domain.routing.refusal_words import Reason, advice, told
 
 if TYPE_CHECKING:
     from apikeyrouter.domain.routing.candidates import Candidate
@@ -89,31 +90,32 @@ def refused_error(
     *,
     context_max: int = 0,
 ) -> NoEligibleKeysError:
-    """The error when no key is left to try: reasons per key and the earliest time that one of them may serve.
+    """The error when no key is left to try: reasons, told once for all keys that share them, and the earliest time
+    that one of them may serve; `reasons` has each key's own.
     `context_max`: see `largest_context`."""
-    reasons = {r.key_id: f"{r.label}: {r.reason.rstrip('.')}" for r in rejections}
+    found = {r.key_id: Reason(r.label, r.code, r.reason.rstrip("."), r.until_s) for r in rejections}
     for fact, failure in failures:
-        reasons[fact.key_id] = f"{fact.label}: {failure.failure_class.value}: {failure.message.rstrip('.')}"
+        name = failure.failure_class.value
+        found[fact.key_id] = Reason(fact.label, name, f"{name}: {failure.message.rstrip('.')}")
+    reasons = {key_id: one.clause for key_id, one in found.items()}
     waits = [r.until_s - now_s for r in rejections if r.until_s is not None]
     waits += [f.retry_after_s for _, f in failures if f.retry_after_s is not None]
     retry_after = max(0.0, min(waits)) if waits else None
     category, status, code = _verdict(rejections, failures)
+    why = told(list(found.values()), now_s)
     if code == _TOO_LONG:
         message = (
             f"The maximum context length of what may serve the model {model!r} is {context_max} tokens, and this "
-            f"request is longer: {'; '.join(list(reasons.values())[:5])}. Shorten it, lower max_tokens, or name a "
-            "model that takes more."
+            f"request is longer: {why}. Shorten it, lower max_tokens, or name a model that takes more."
         )
-    elif not reasons:
+    elif not found:
         message = (
             f"No key is registered that may serve the model {model!r}. "
             "Register one with `await router.register_key(key_material, provider_id)`, or `apikeyrouter keys add`."
         )
     else:
-        shown = list(reasons.values())
-        more = f"; and {len(shown) - 5} more" if len(shown) > 5 else ""
-        when = f" Try again in {retry_after:.1f} s." if retry_after is not None else ""
-        message = f"No key can serve the model {model!r} now: {'; '.join(shown[:5])}{more}.{when}"
+        what = f"Try again in {retry_after:.1f} s." if retry_after is not None else advice(found.values())
+        message = f"No key can serve the model {model!r} now: {why}. {what}".rstrip()
     error = NoEligibleKeysError(
         message, reasons=reasons, category=category, retry_after=retry_after, status=status, provider_code=code
     )
