@@ -6,8 +6,8 @@ among many keys), `translation` (cost of translating formats, and what breaks it
 limits), `replay` (recorded replies of real providers, judged by the SDKs), `race` (many processes on the same budgets),
 `soak` (the same while workers and servers are killed), `waiting` (overload and fairness of the waiting room),
 `quota-story` (four accounts over real HTTP, beside LiteLLM's proxy), `model_routing` (the predictor of difficulty and
-the cascade, on outcomes they have not seen), `dashboard` (the page in a browser, and what an
-open one costs).
+the cascade, on outcomes they have not seen), `model-routing-overhead` (what `auto` costs a request),
+`dashboard` (the page in a browser, and what an open one costs).
 Without a command: `http`. Each prints a table; those that measure speed keep JSON under `.cache/bench/`.
 """
 
@@ -36,7 +36,9 @@ COMMANDS = {
     "soak": "bench.soak",
     "quota-story": "bench.quota_story",
     "model_routing": "bench.model_routing",
+    "model-routing-overhead": "bench.model_routing_overhead",
     "dashboard": "bench.dashboard",
+    "explained": "bench.explained",
 }
 
 
