@@ -7,7 +7,7 @@ limits), `replay` (recorded replies of real providers, judged by the SDKs), `rac
 `soak` (the same while workers and servers are killed), `waiting` (overload and fairness of the waiting room),
 `quota-story` (four accounts over real HTTP, beside LiteLLM's proxy), `model_routing` (the predictor of difficulty and
 the cascade, on outcomes they have not seen), `model-routing-overhead` (what `auto` costs a request),
-`dashboard` (the page in a browser, and what an open one costs).
+`dashboard` (the page in a browser, and what an open one costs), `explained` (the plots of the explanations).
 Without a command: `http`. Each prints a table; those that measure speed keep JSON under `.cache/bench/`.
 """
 
