@@ -33,10 +33,6 @@ ONCE = {"embeddings", "models", "batches", "images", "audio", "moderation"}
 STATEFUL = {"responses_chained", "responses_thinking"}
 """Steps that need a provider of Responses."""
 FAILING = {"fails", "broken_stream", "bad_request"}
-REFUSED = {
-    ("tool_alone", "gemini"): "parallel_tool_calls: Gemini calls several functions at once when it wants to",
-}
-"""What a provider cannot do is refused by name, before anything is sent."""
 CHUNKS = 5
 
 
@@ -74,14 +70,6 @@ def test_a_client_gets_what_it_expects(
     key = f"sim-well-{provider}"
     before = world.sim.key(key)["requests"]
     program = running(environment, CLIENTS[environment])
-    why = REFUSED.get((step, provider))
-    if why is not None:
-        with pytest.raises(ClientRaisedError) as refused:
-            program.ask(step, world.place, model)
-        assert refused.value.status == 400
-        assert why in refused.value.message
-        assert "x-akr-drop-params" in refused.value.message
-        return
     law_of(step)(program.ask(step, world.place, model), provider)
     if step not in ONCE:
         assert world.sim.key(key)["requests"] > before, "another provider answered"

@@ -148,7 +148,6 @@ def test_a_certain_tool_is_demanded_by_giving_it_alone() -> None:
         ({"presence_penalty": -1}, "presence_penalty"),
         ({"stop": list("abcdef")}, "stop"),
         ({"tools": [Tool("t")], "shape": AnswerShape("json")}, "response_format"),
-        ({"tools": [Tool("t")], "tool_choice": ToolChoice(parallel=False)}, "parallel_tool_calls"),
         ({"tools": [Tool("t", strict=True), Tool("u")]}, "tools.strict"),
     ],
 )

@@ -157,7 +157,6 @@ def test_media_that_cannot_be_told_are_refused_by_name_and_never_dropped(part: M
         ({"temperature": 1.5, "model": LLAMA}, "temperature"),
         ({"top_k": 4, "model": LLAMA}, "top_k"),
         ({"shape": AnswerShape("schema", "a", SCHEMA), "model": LLAMA}, "response_format"),
-        ({"tools": [Tool("t")], "tool_choice": ToolChoice(parallel=False)}, "parallel_tool_calls"),
     ],
 )
 def test_wishes_that_converse_has_not_are_refused_by_name_or_dropped_and_told(more: dict[str, Any], name: str) -> None:

@@ -263,7 +263,6 @@ def test_each_generation_is_told_to_think_in_its_own_way(
         ({"stop": list("abcdef")}, "stop"),
         ({"verbosity": "low"}, "verbosity"),
         ({"service_tier": "scale"}, "service_tier"),
-        ({"tools": [Tool("f")], "tool_choice": ToolChoice("auto", parallel=False)}, "parallel_tool_calls"),
         ({"tools": [Tool("f")], "shape": AnswerShape("json")}, "response_format"),
         ({"model": "gemini-2.0-flash", "reasoning": ReasoningWish("high")}, "reasoning"),
     ],
@@ -302,20 +301,6 @@ def test_media_go_inline_or_by_url_and_base64_is_not_touched() -> None:
         {"fileData": {"fileUri": "https://generativelanguage.googleapis.com/v1beta/files/k8"}},
         {"inlineData": {"mimeType": "text/plain", "data": "cGxhaW4="}},
     ]
-
-
-@pytest.mark.parametrize("choice", [ToolChoice("named", "f"), ToolChoice("required"), ToolChoice("none")])
-def test_one_call_at_most_is_no_wish_where_one_function_is_demanded(choice: ToolChoice) -> None:
-    ask = Ask(MODEL, [user()], tools=[Tool("f")], tool_choice=msgspec.structs.replace(choice, parallel=False))
-    _, losses = written(ask)
-    losses.check()
-    assert losses.dropped == ["parallel_tool_calls"]
-
-
-def test_one_call_at_most_is_a_wish_where_any_function_is_demanded() -> None:
-    tools = [Tool("f"), Tool("g")]
-    ask = Ask(MODEL, [user()], tools=tools, tool_choice=ToolChoice("required", parallel=False))
-    assert "parallel_tool_calls" in faults_of(written(ask)[1])
 
 
 def test_results_of_parallel_calls_share_a_content_and_keep_their_words() -> None:

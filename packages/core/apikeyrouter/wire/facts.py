@@ -155,7 +155,7 @@ class Tool(msgspec.Struct, gc=False):
 
 class ToolChoice(msgspec.Struct, gc=False):
     """`mode`: "auto", "none", "required" (any tool) or "named" (the one of `name`). `parallel`: whether several calls
-    at once are allowed; None: the provider's default."""
+    at once are allowed; None: the provider's default. Where a provider cannot be told, `one_call` sees to it."""
 
     mode: str = "auto"
     name: str | None = None

@@ -13,6 +13,7 @@ from apikeyrouter.domain.models.call import CONVERSATIONS, Call, Operation, Wire
 from apikeyrouter.wire.codec import Codec, StreamDecoder, StreamEncoder, codec_of
 from apikeyrouter.wire.facts import Answer, Ask, Event, Failed, Finished, PartDelta, PartStarted, Started, UsageTold
 from apikeyrouter.wire.losses import Losses
+from apikeyrouter.wire.one_call import FirstCalls, first_call_only, forbids_several
 
 __all__ = ["TranslatingReader", "client_codec", "read_call", "translated_reply", "translated_request"]
 
@@ -44,6 +45,8 @@ def read_call(call: Call, target: Wire) -> tuple[Ask, Losses]:
 def translated_reply(call: Call, source: Wire, body: bytes) -> tuple[bytes, Usage | None]:
     """The reply in the caller's format, and its usage. Raises ValueError when it is no valid reply of `source`."""
     answer: Answer = codec_of(source).read_answer(body)
+    if forbids_several(call, source):
+        first_call_only(answer)
     return client_codec(call.operation).write_answer(answer, call.model), answer.usage
 
 
@@ -54,13 +57,16 @@ class TranslatingReader:
     classifier.
     """
 
-    __slots__ = ("_decoder", "_encoder", "_ended", "deltas", "done", "error", "finish_reason", "model", "usage")
+    __slots__ = (
+        "_decoder", "_encoder", "_ended", "_first_calls", "deltas", "done", "error", "finish_reason", "model", "usage",
+    )  # fmt: skip
 
     def __init__(self, call: Call, source: Wire) -> None:
         want_usage = call.operation is not Operation.Chat or call.peek.wants_usage
         self._decoder: StreamDecoder = codec_of(source).decoder()
         self._encoder: StreamEncoder = client_codec(call.operation).encoder(call.model, want_usage=want_usage)
         self._ended = False
+        self._first_calls = FirstCalls() if forbids_several(call, source) else None
         self.usage: Usage | None = None
         self.model: str | None = None
         self.finish_reason: str | None = None
@@ -90,6 +96,8 @@ class TranslatingReader:
 
     def _encoded(self, events: Sequence[Event]) -> bytes:
         parts = []
+        if self._first_calls is not None:
+            events = self._first_calls.kept(events)
         for event in events:
             match event:
                 case PartDelta() | PartStarted():

@@ -56,8 +56,6 @@ def _tools(tools: list[Tool], choice: ToolChoice | None, out: dict[str, Any], lo
         out["tool_choice"] = "REQUIRED"
     elif mode == "none":
         out["tool_choice"] = "NONE"
-    if choice is not None and choice.parallel is False:
-        losses.parameter("parallel_tool_calls", "Cohere cannot forbid several calls at once")
     strict = [tool for tool in tools if tool.strict]
     if strict and len(strict) == len(tools):
         out["strict_tools"] = True

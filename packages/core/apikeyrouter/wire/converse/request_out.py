@@ -163,8 +163,6 @@ def _tools(ask: Ask, model: Model, called: dict[str, None], out: dict[str, Any],
             config["toolChoice"] = {"any": {}}
         elif choice.mode == "named":
             config["toolChoice"] = {"tool": {"name": choice.name}}
-        if choice.parallel is False:
-            losses.parameter("parallel_tool_calls", "Converse cannot forbid several calls at once")
     out["toolConfig"] = config
 
 

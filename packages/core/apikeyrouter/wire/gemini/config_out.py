@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from apikeyrouter.wire.facts import Ask, Tool, ToolChoice
+from apikeyrouter.wire.facts import Ask, Tool
 from apikeyrouter.wire.gemini.models import generation, thinking_config
 from apikeyrouter.wire.losses import Losses
 
@@ -92,10 +92,6 @@ def _write_choice(ask: Ask, body: dict[str, Any], losses: Losses) -> None:
     choice = ask.tool_choice
     if choice is None:
         return
-    if choice.parallel is False and _demands_one(ask, choice):
-        losses.harmless("parallel_tool_calls")  # structured output by a tool, as LangChain and others ask for it
-    elif choice.parallel is False:
-        losses.parameter("parallel_tool_calls", "Gemini calls several functions at once when it wants to")
     if not ask.tools:
         if choice.mode in ("required", "named"):
             losses.content("tool_choice", "there are no tools to choose from")
@@ -104,11 +100,6 @@ def _write_choice(ask: Ask, body: dict[str, Any], losses: Losses) -> None:
     if choice.mode == "named" and choice.name is not None:
         calling["allowedFunctionNames"] = [choice.name]
     body["toolConfig"] = {"functionCallingConfig": calling}
-
-
-def _demands_one(ask: Ask, choice: ToolChoice) -> bool:
-    """Whether the reply must be a call of one certain function, or cannot be a call at all."""
-    return choice.mode in ("named", "none") or (choice.mode == "required" and len(ask.tools) == 1)
 
 
 def _write_rest(ask: Ask, body: dict[str, Any], losses: Losses) -> None:
