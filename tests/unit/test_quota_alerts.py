@@ -11,10 +11,11 @@ from apikeyrouter.domain.interfaces.state_store import StoreBatch
 from apikeyrouter.domain.models.events import QuotaChanged
 from apikeyrouter.domain.quota.dialects import limit_dialect
 from apikeyrouter.domain.quota.pools import Pools, PoolView
+from apikeyrouter.domain.resilience.failures import FailureClass
 from apikeyrouter.testing.virtual_time import ManualClock
 from apikeyrouter_proxy.alert_pace import PER_MINUTE
 from apikeyrouter_proxy.quota_alerts import QuotaAlerts
-from tests.support.keys import Office
+from tests.support.keys import Office, failure
 
 NEEDS = (1, 10, 10, 20, 1, 0, 0, 0)
 
@@ -158,6 +159,27 @@ async def test_urgent_pools_come_first_and_pages_meet_without_overlap() -> None:
     assert [pool.key_ids[0] for page, _ in pages for pool in page] == ids
     assert {total for _, total in pages} == {6}
     assert world.engine.labels_of(urgent[0].pool_id) == urgent[0].key_labels
+
+
+async def test_a_key_that_rests_with_room_in_its_limits_says_so_and_which_limit_is_meant() -> None:
+    world = Engine()
+    resting, other = await world.keys(2, rpm=100, quota_pool="acme")
+    world.use(other, 1)
+    world.foresight.tick(world.clock.monotonic_s())
+    world.office.refuse(resting, failure(FailureClass.Capacity, hint_s=30.0))
+    own = await world.engine.get_quota_state(resting)
+    assert own.capacity_state == "exhausted"
+    assert own.outlook.startswith("resting for ")
+    assert own.outlook.endswith("limits: lasts")
+    assert own.outlook_limit == "requests per minute"
+    ((pool,), _) = await world.engine.list_pools()
+    assert (pool.capacity_state, pool.outlook) == ("abundant", "lasts"), "the other key of the account may serve"
+    world.office.refuse(other, failure(FailureClass.Capacity, hint_s=30.0))
+    ((pool,), _) = await world.engine.list_pools()
+    assert (pool.capacity_state, pool.outlook.partition(" (")[0]) == ("exhausted", own.outlook.partition(" (")[0])
+    world.clock.advance(60.0)
+    ((pool,), _) = await world.engine.list_pools()
+    assert not pool.outlook.startswith("resting")
 
 
 async def test_steady_traffic_is_told_of_long_before_it_is_dry_once_and_then_all_clear() -> None:

@@ -14,7 +14,7 @@ from typing import Literal
 from apikeyrouter.domain.components.foresight import RENEW_S, SEVERITY, Foresight
 from apikeyrouter.domain.components.key_manager import KeyManager
 from apikeyrouter.domain.interfaces.clock import Clock
-from apikeyrouter.domain.keys.eligibility import blocked
+from apikeyrouter.domain.keys.eligibility import Block, blocked
 from apikeyrouter.domain.keys.record import KeyRecord
 from apikeyrouter.domain.models.api_key import KeyState
 from apikeyrouter.domain.models.quota_state import (
@@ -26,7 +26,7 @@ from apikeyrouter.domain.models.quota_state import (
     QuotaState,
     TimeWindow,
 )
-from apikeyrouter.domain.quota.capacity import runs_dry_text
+from apikeyrouter.domain.quota.capacity import duration_text, runs_dry_text
 from apikeyrouter.domain.quota.exhaustion import Exhaustion
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, MONTH_S, Dimension, Source
 from apikeyrouter.domain.quota.limits import QuotaWindow
@@ -91,7 +91,8 @@ class QuotaAwarenessEngine:
             time_window=period,
             reset_at=self._reset_at(requests, now_s),
             updated_at=self._clock.utc_now(),
-            outlook=self._outlook(windows, views),
+            outlook=self._outlook(windows, views, [record], now_s),
+            outlook_limit=_outlook_limit(windows),
             limits=[_limit_state(window, models, now_s) for window, models in windows.items()],
             shared_with=[one.key_id for one in self._keys.ring.pool_of(record) if one is not record],
         )
@@ -104,7 +105,7 @@ class QuotaAwarenessEngine:
         now_s = self._clock.monotonic_s()
         _, windows = self._renewed(pool, now_s, model)
         worst = _worst(windows)
-        return None if worst is None else prediction_of(worst)
+        return None if worst is None or worst.exhaustion is None else prediction_of(worst.exhaustion)
 
     async def update_capacity(
         self, key_id: str, used_tokens: int, time_window: TimeWindow | str | None = None
@@ -185,7 +186,8 @@ class QuotaAwarenessEngine:
             key_ids=[one.key_id for one in records],
             key_labels=[one.label for one in records],
             capacity_state=min((self._state(one, pool, windows, now_s) for one in records), key=SEVERITY.__getitem__),
-            outlook=self._outlook(windows, views),
+            outlook=self._outlook(windows, views, records, now_s),
+            outlook_limit=_outlook_limit(windows),
             pressure=max((view.pressure for view in views), default=0.0),
             in_flight=sum(one.in_flight for one in records),
             burst_horizon_s=min((view.learner.burst_horizon_s for view in views), default=MINUTE_S),
@@ -211,16 +213,26 @@ class QuotaAwarenessEngine:
                 self._foresight.renew(view, now_s)
         return views, _windows(pool, views, every=model is None)
 
-    def _outlook(self, windows: Iterable[QuotaWindow], views: Iterable[PoolView]) -> str:
-        """The tightest limit's, in words; where nothing is foreseen, why."""
+    def _outlook(
+        self, windows: Iterable[QuotaWindow], views: Iterable[PoolView], records: Iterable[KeyRecord], now_s: float
+    ) -> str:
+        """The tightest limit's, in words; where nothing is foreseen, why. Keys that rest serve nobody however much
+        their limits have left, so that comes first where all of them do."""
         worst = _worst(windows)
         if worst is not None or not any(window.limit is not None for window in windows):
-            return runs_dry_text(worst)
-        return "not foreseen" if any(view in self._pools.active for view in views) else "not in use"
+            said = runs_dry_text(None if worst is None else worst.exhaustion)
+        else:
+            said = "not foreseen" if any(view in self._pools.active for view in views) else "not in use"
+        rests = [_rest(record, now_s) for record in records]
+        resting = [rest for rest in rests if rest is not None]
+        if not rests or len(resting) < len(rests):
+            return said
+        first = min(resting, key=lambda rest: now_s if rest.until_s is None else rest.until_s)
+        until = "" if first.until_s is None else f" for {duration_text(first.until_s - now_s)}"
+        return f"resting{until} ({first.reason or first.code}); limits: {said}"
 
     def _state(self, record: KeyRecord, pool: QuotaPool, windows: Iterable[QuotaWindow], now_s: float) -> CapacityState:
-        resting = record.state in _RESTING and blocked(record, None, now_s) is not None
-        if resting:
+        if _rest(record, now_s) is not None:
             return CapacityState.Exhausted
         known = [view.state for view in pool.views.values() if view.state is not CapacityState.Unknown]
         if known:
@@ -289,10 +301,27 @@ def _tightest(windows: Iterable[QuotaWindow], now_s: float) -> QuotaWindow | Non
     return min(limited, key=lambda window: window.headroom(now_s) or 0, default=None)
 
 
-def _worst(windows: Iterable[QuotaWindow]) -> Exhaustion | None:
-    """The outlook of the limit that is reached first."""
-    known = [window.exhaustion for window in windows if window.exhaustion is not None]
-    return max(known, key=lambda one: (one.chance_60s, one.shadow_price, -one.headroom), default=None)
+def _rest(record: KeyRecord, now_s: float) -> Block | None:
+    """Why the key rests, until when; None when it does not."""
+    return blocked(record, None, now_s) if record.state in _RESTING else None
+
+
+def _worst(windows: Iterable[QuotaWindow]) -> QuotaWindow | None:
+    """The limit that is reached first; None while nothing is foreseen of any."""
+
+    def nearness(window: QuotaWindow) -> tuple[float, float, float]:
+        one = window.exhaustion
+        return (-1.0, 0.0, 0.0) if one is None else (one.chance_60s, one.shadow_price, -one.headroom)
+
+    worst = max(windows, key=nearness, default=None)
+    return None if worst is None or worst.exhaustion is None else worst
+
+
+def _outlook_limit(windows: Mapping[QuotaWindow, str]) -> str:
+    worst = _worst(windows)
+    if worst is None:
+        return ""
+    return worst.label if windows[worst] == "*" else f"{worst.label}, {windows[worst]}"
 
 
 def _estimate(window: QuotaWindow | None, now_s: float) -> CapacityEstimate:

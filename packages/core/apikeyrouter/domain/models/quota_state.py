@@ -100,7 +100,8 @@ class QuotaState(BaseModel):
     `remaining_capacity` and `total_capacity` count requests in `time_window`; `remaining_tokens` and `total_tokens`
     count tokens. Each is None while neither the provider nor the configuration has said. `used_requests` and
     `used_tokens`: what this router settled in the window. `in_flight`: requests under way. `limits`: every limit known.
-    `outlook`: the tightest limit's, in words. `shared_with`: other keys of the pool.
+    `outlook`: the tightest limit's, in words, `outlook_limit`: which one that is; a key that rests says that first.
+    `shared_with`: other keys of the pool.
     """
 
     key_id: str
@@ -117,14 +118,17 @@ class QuotaState(BaseModel):
     reset_at: datetime | None = None
     updated_at: datetime
     outlook: str = ""
+    outlook_limit: str = ""
     limits: list[LimitState] = Field(default_factory=list)
     shared_with: list[str] = Field(default_factory=list)
 
 
 class PoolState(BaseModel):
-    """One quota pool: its keys, limits and outlook. `suspected_same`: pools whose reports fall together with those of
-    this one: most likely one account, whose keys should be given the same `quota_pool`. `burst_horizon_s`: over how
-    many seconds the provider seems to count (60: as it says)."""
+    """One quota pool: its keys, limits and outlook. `outlook_limit`: the limit that the outlook is of ("tokens per
+    minute, gpt-4o"); empty: nothing is foreseen. `capacity_state` is exhausted, too, where every key rests after a
+    failure with room left in its limits; `outlook` then says for how long. `suspected_same`: pools whose reports fall
+    together with those of this one: most likely one account, whose keys should be given the same `quota_pool`.
+    `burst_horizon_s`: over how many seconds the provider seems to count (60: as it says)."""
 
     pool_id: str
     provider_id: str
@@ -132,6 +136,7 @@ class PoolState(BaseModel):
     key_labels: list[str]
     capacity_state: CapacityState
     outlook: str
+    outlook_limit: str = ""
     pressure: float = 0.0
     in_flight: int = 0
     burst_horizon_s: float = 60.0
