@@ -198,7 +198,8 @@ class ModelRouting:
     def call_of(self, call: Call, able: Able, chosen: Chosen) -> Call:
         """The call for one model, without what is ours."""
         made = with_model(call, able.model, without=MEMBER)
-        made.peek = msgspec.structs.replace(call.peek, model=able.model)
+        if made.peek.model != able.model:
+            made.peek = msgspec.structs.replace(call.peek, model=able.model)
         made.provider_id, made.chosen, made.wish = able.provider_id, chosen, None
         return made
 

