@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 from tests.support.config_files import Configured, configured, until
@@ -37,3 +39,16 @@ def test_a_reload_holds_in_every_worker_and_after_a_restart_of_one(sim: Sim, tmp
         running.write(TEXT)
         assert running.reload()[0] == 200
         until(lambda: all(running.chat(key=CLIENT)[0] != 200 for _ in range(12)), "both workers let the key go")
+
+
+def test_a_worker_that_takes_anothers_place_runs_what_the_others_read_meanwhile(sim: Sim, tmp_path: Path) -> None:
+    with configured(sim, tmp_path, TEXT) as running:
+        running.write(TEXT + f"virtual_keys: {{c: {{secret: {CLIENT}}}}}\n")
+        running.hang_up()
+        until(lambda: admitted_everywhere(running), "both workers took the key in")
+        for victim in running.workers():
+            before = set(running.workers())
+            os.kill(victim, signal.SIGKILL)
+            until(lambda before=before: len(set(running.workers()) - before) == 1, "another one came")  # type: ignore[misc]
+            until(lambda: "apikeyrouter_workers 2.0" in str(running.ask("GET", "/metrics")[1]), "it serves")
+        assert admitted_everywhere(running)

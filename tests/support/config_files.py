@@ -36,6 +36,11 @@ class Configured:
         """SIGHUP to the process that was started."""
         self.proxy.process.send_signal(signal.SIGHUP)
 
+    def workers(self) -> list[int]:
+        """Process ids of the children of the process that was started."""
+        parent = self.proxy.process.pid
+        return [int(one) for one in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """A request of the management API, with the admin key."""
         return self.proxy.ask(method, path, body, {"Authorization": f"Bearer {ADMIN}"})[:2]

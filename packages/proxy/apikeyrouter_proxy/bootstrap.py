@@ -27,6 +27,7 @@ from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter_proxy import logs
 from apikeyrouter_proxy.access import Access, check_safe_start
 from apikeyrouter_proxy.audit import Audit
+from apikeyrouter_proxy.batch_watch import BatchWatch
 from apikeyrouter_proxy.config.keeper import ConfigKeeper
 from apikeyrouter_proxy.dashboard.live import LiveHub
 from apikeyrouter_proxy.dashboard.relay import Relay
@@ -89,6 +90,7 @@ class Proxy:
     audit: Audit
     simulation: Simulation
     pins: Pins
+    batches: BatchWatch
     alerts: HealthAlerts
     config: ConfigKeeper = field(init=False)
     webhooks: Webhooks | None = None
@@ -114,6 +116,7 @@ class Proxy:
             with contextlib.suppress(asyncio.CancelledError):
                 await self.housekeeper
             self.housekeeper = None
+        await self.batches.aclose()
         await self.models.aclose()
         try:
             if self.webhooks is not None:
@@ -147,6 +150,9 @@ async def open_proxy(settings: ProxySettings, clock: Clock | None = None, *, sea
         raise
     if proxy.webhooks is not None:
         proxy.webhooks.start()
+    proxy.batches.start()
+    if settings.config_watch_s and proxy.worker <= 1:  # of several workers one looks, and the others hear of it
+        proxy.config.watch_files(round(settings.config_watch_s / _FLUSH_EVERY_S))
     proxy.housekeeper = asyncio.create_task(_keep_house(proxy), name="apikeyrouter-proxy-housekeeping")
     return proxy
 
@@ -211,6 +217,7 @@ def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
     )
     virtual_keys = VirtualKeys(store, clock)
     pins = Pins(store, feed=router.feed, clock=clock)
+    batches = BatchWatch(router, clock)
     access = Access(settings, virtual_keys, clock, router.feed)
     proxy = Proxy(
         settings=settings,
@@ -229,6 +236,7 @@ def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
             router,
             access,
             pins=pins,
+            batches=batches,
             body_limit_bytes=settings.body_limit_bytes,
             upload_limit_bytes=settings.upload_limit_bytes,
             drop_params=settings.drop_params,
@@ -241,6 +249,7 @@ def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
         audit=Audit(store, router.journal),
         simulation=Simulation(router, lambda: _simulation_over(proxy, seat)),
         pins=pins,
+        batches=batches,
         alerts=_alerts(router, clock, webhooks),
         webhooks=webhooks,
         worker=0 if seat is None else seat.number,
@@ -319,6 +328,8 @@ async def _keep_house(proxy: Proxy) -> None:
         await proxy.clock.sleep(_FLUSH_EVERY_S)
         turn += 1
         proxy.request_log.flush()
+        if proxy.config.watch is not None:
+            await proxy.config.watch.look()
         if turn % _SNAPSHOT_EVERY == 0:
             proxy.live.look()
             proxy.alerts.look(proxy.router.providers.values())

@@ -24,6 +24,7 @@ from apikeyrouter.infrastructure.adapters.openai_adapter import OPENAI_BASE_URL
 from apikeyrouter.infrastructure.config.settings import RouterSettings
 from apikeyrouter.infrastructure.state_store import default_store_path, open_store
 from apikeyrouter_proxy.config.layers import FROZEN, Layered, Origin, frozen, lay_under, with_objects
+from apikeyrouter_proxy.config.watch import seconds_between
 from apikeyrouter_proxy.env_keys import EnvKey, is_placeholder, key_variables, read_env_keys, unquoted
 from apikeyrouter_proxy.provider_settings import Configured, configured_providers, read_providers_file
 from apikeyrouter_proxy.webhook_target import WebhookTarget, read_target
@@ -79,7 +80,8 @@ class ProxySettings:
     left out, for requests that do not say.
     `workers`: processes that serve. `stale_keys_s`: how long virtual keys hold while the store does not answer.
     `shutdown_timeout_s`: how long running requests may take to end. `metrics_public`: `/metrics` needs no key.
-    `log_format`: "json", "pretty", or "auto" for pretty on a terminal. `webhook`: where alerts go, None for
+    `log_format`: "json", "pretty", or "auto" for pretty on a terminal. `config_watch_s`: between two looks whether the
+    configuration file was saved, 0: nobody looks. `webhook`: where alerts go, None for
     nowhere. `router_config`: fields of `RouterSettings`.
     `providers`: who serves besides OpenAI, as the environment and APIKEYROUTER_PROVIDERS_FILE say. `warnings`: what was
     odd but did not stop the start. `config`: what the configuration file says, and `origin`, what all of this was read
@@ -90,6 +92,7 @@ class ProxySettings:
     port: int = 8000
     log_level: str = "INFO"
     log_format: str = "auto"
+    config_watch_s: float = 0.0
     store_url: str = field(default="memory:", repr=False)  # it may hold a password
     encryption_key: Secret | None = None
     admin_key: Secret | None = None
@@ -143,6 +146,7 @@ class ProxySettings:
             port=read("PROXY_PORT", 8000, _port, also="PORT"),
             log_level=read("LOG_LEVEL", "INFO", _one_of(_LOG_LEVELS, str.upper), also="APIKEYROUTER_LOG_LEVEL"),
             log_format=read("APIKEYROUTER_LOG_FORMAT", "auto", _one_of(_LOG_FORMATS, str.lower)),
+            config_watch_s=read("APIKEYROUTER_CONFIG_WATCH", 0.0, seconds_between),
             store_url=read("APIKEYROUTER_STORE", "", _store_url) or f"sqlite:///{default_store_path(env)}",
             encryption_key=read("APIKEYROUTER_ENCRYPTION_KEY", None, Secret),
             admin_key=_admin_key(env, faults),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from apikeyrouter.domain.errors import ConfigurationError
+from apikeyrouter_proxy.config.stamps import Stamps
 
 __all__ = ["ConfigFileError", "Fault", "Faults", "Path", "Place", "dotted", "nearest"]
 
@@ -46,10 +47,11 @@ class Fault:
 
 
 class ConfigFileError(ConfigurationError):
-    """The configuration is not usable. `found`: every fault, in the order of the file."""
+    """The configuration is not usable. `found`: every fault, in the order of the file. `stamps`: of what was read."""
 
-    def __init__(self, found: Iterable[Fault]) -> None:
+    def __init__(self, found: Iterable[Fault], stamps: Stamps | None = None) -> None:
         self.found: Sequence[Fault] = sorted(set(found), key=lambda one: (one.place is None, one.place, one.where))
+        self.stamps = stamps or Stamps()
         super().__init__([str(one) for one in self.found])
 
 

@@ -21,6 +21,8 @@ from apikeyrouter_proxy.config.changes import Change, changes
 from apikeyrouter_proxy.config.faults import ConfigFileError, Fault, Place
 from apikeyrouter_proxy.config.layers import FILE, FROZEN, Layered
 from apikeyrouter_proxy.config.owned import Owned
+from apikeyrouter_proxy.config.stamps import Stamps
+from apikeyrouter_proxy.config.watch import FileWatch
 from apikeyrouter_proxy.providers import register_configured
 from apikeyrouter_proxy.settings import ProxySettings
 
@@ -71,6 +73,7 @@ class ConfigKeeper:
         self._heard: bytes | None = None
         self._hung_up: asyncio.Task[None] | None = None
         self._again = False
+        self.watch: FileWatch | None = None
         proxy.router.feed.subscribe("setting", self.heard)
 
     @property
@@ -111,6 +114,21 @@ class ConfigKeeper:
         await self.owned.load()
         if self.owned.closed:
             self._proxy.virtual_keys.end_open_mode()
+        await self._follow_others()
+
+    async def _follow_others(self) -> None:
+        """A worker that takes another one's place was given the configuration of the start; the others may have read a
+        newer one since."""
+        said = await self._proxy.router.state_store.get_setting(self._announced)
+        if said is None or self.layered is None or _digest(self.settings) == _digest_in(said):
+            return
+        try:
+            settings = await asyncio.to_thread(read_again, self.settings)
+        except ConfigurationError:
+            return  # whoever reads it next is told what is wrong with it
+        if _digest(settings) == _digest_in(said):
+            self._heard = said
+            self._take_over(settings)
 
     def _left_over(self) -> list[str]:
         count = len(self.owned.keys) + len(self.owned.budgets)
@@ -147,8 +165,7 @@ class ConfigKeeper:
         """Reads the file and what it refers to again, and applies it. `announce`: other processes of this proxy do the
         same. Raises ConfigurationError (nothing was changed), StateStoreError (what was changed was undone)."""
         async with self._applying:
-            settings = await asyncio.to_thread(read_again, self.settings)
-            found = self._check(settings)
+            settings, found = await self._read_again()
             if announce:
                 await self._apply(settings, found)
             else:
@@ -164,6 +181,28 @@ class ConfigKeeper:
         for member in found.restart:
             _log.warning("Configuration: %s counts after the next start only.", member)
         return found
+
+    async def _read_again(self) -> tuple[ProxySettings, Reloaded]:
+        """Raises ConfigurationError; what was read with a fault is not read again until it is saved again."""
+        read = None
+        try:
+            settings = await asyncio.to_thread(read_again, self.settings)
+            read = _stamps(settings)
+            return settings, self._check(settings)
+        except ConfigFileError as error:
+            if self.watch is not None:
+                self.watch.expect(_stamps(self.settings).now().joined(read or error.stamps))
+            raise
+
+    def watch_files(self, every: int) -> None:
+        """Reads the configuration again whenever one of its files was saved. `every`: calls of `watch.look` from one
+        look to the next. Nothing happens without a file."""
+        known = self.layered.configuration if self.layered is not None else None
+        origin = self.settings.origin
+        if known is None or not known.stamps.files:
+            return
+        besides = (origin.dotenv,) if origin is not None and origin.dotenv is not None else ()
+        self.watch = FileWatch(every, known.stamps, besides, self.hang_up)
 
     def hang_up(self) -> None:
         """SIGHUP came: the file is read again; what is wrong with it is logged."""
@@ -202,9 +241,7 @@ class ConfigKeeper:
             _log.error("The configuration was not taken over from another process. %s", error.message)
 
     async def _announce(self, settings: ProxySettings) -> None:
-        known = settings.config.configuration if settings.config is not None else None
-        at = self._proxy.clock.utc_now().isoformat()
-        self._heard = f"{known.digest if known is not None else ''} {at}".encode()
+        self._heard = f"{_digest(settings)} {self._proxy.clock.utc_now().isoformat()}".encode()
         await self._proxy.router.state_store.put_setting(self._announced, self._heard)
 
     def _check(self, settings: ProxySettings) -> Reloaded:
@@ -274,6 +311,8 @@ class ConfigKeeper:
             proxy.request_log.set_level(settings.log_level)
         proxy.models.forget_age()
         self.settings = settings
+        if self.watch is not None:
+            self.watch.expect(_stamps(settings))
 
     # -- looking ----------------------------------------------------------------------------------------------------
 
@@ -308,6 +347,22 @@ def _parts(settings: ProxySettings) -> Mapping[str, Any]:
     """How the file writes its providers."""
     known = settings.config.configuration if settings.config is not None else None
     return {} if known is None else {name: one.model_dump() for name, one in known.file.providers.items()}
+
+
+def _digest(settings: ProxySettings) -> str:
+    known = settings.config.configuration if settings.config is not None else None
+    return "" if known is None else known.digest
+
+
+def _digest_in(said: bytes) -> str:
+    """Of the configuration that a process has announced."""
+    return said.decode().partition(" ")[0]
+
+
+def _stamps(settings: ProxySettings) -> Stamps:
+    """Of the files that they were read from."""
+    known = settings.config.configuration if settings.config is not None else None
+    return Stamps() if known is None else known.stamps
 
 
 def needs_restart(change: Change) -> bool:

@@ -19,6 +19,7 @@ from apikeyrouter.infrastructure.config.settings import RouterSettings
 from apikeyrouter_proxy.config.faults import ConfigFileError, Fault, Faults, Path, Place, dotted
 from apikeyrouter_proxy.config.loading import Configuration, load_file, typed_text
 from apikeyrouter_proxy.config.meaning import Meaning, meaning_of
+from apikeyrouter_proxy.config.stamps import Stamps
 from apikeyrouter_proxy.config.types import ROUTER_FIELDS, ConfigFile
 from apikeyrouter_proxy.env_keys import unquoted
 
@@ -49,6 +50,7 @@ VARIABLES: dict[Path, tuple[str, ...]] = {
     ("server", "metrics_public"): ("APIKEYROUTER_METRICS_PUBLIC",),
     ("server", "log_level"): ("LOG_LEVEL", "APIKEYROUTER_LOG_LEVEL"),
     ("server", "log_format"): ("APIKEYROUTER_LOG_FORMAT",),
+    ("server", "config_watch"): ("APIKEYROUTER_CONFIG_WATCH",),
     ("webhook", "url"): ("APIKEYROUTER_WEBHOOK_URL",),
     ("webhook", "secret"): ("APIKEYROUTER_WEBHOOK_SECRET",),
     ("webhook", "allow_private"): ("APIKEYROUTER_WEBHOOK_ALLOW_PRIVATE",),
@@ -107,7 +109,7 @@ class Layered:
             found.append(Fault(dotted(path), what, place) if path is not None else Fault("", line))
         if self.configuration is None and not self.faults:
             return ConfigurationError([one.message for one in found])
-        return ConfigFileError(found)
+        return ConfigFileError(found, self.configuration.stamps if self.configuration is not None else Stamps())
 
     def _place(self, path: Path) -> Place | None:
         known = self.configuration
@@ -196,6 +198,7 @@ def frozen(configuration: Configuration | None, origin: Origin) -> str:
         given["tree"], given["files"], given["told"] = configuration.tree, configuration.files, configuration.told
         given["places"] = [[list(path), one.file, one.line, one.column] for path, one in configuration.places.items()]
         given["names"] = [[list(path), one.file, one.line, one.column] for path, one in configuration.names.items()]
+        given["stamps"] = configuration.stamps.as_rows()
     return json.dumps(given)
 
 
@@ -209,4 +212,5 @@ def _thawed(text: str, faults: Faults) -> tuple[Origin, Configuration | None]:
         known.update({tuple(path): Place(file, line, column) for path, file, line, column in rows})
     file = ConfigFile.model_validate(given["file"])
     places, names = dict(faults.places), dict(faults.names)
-    return origin, Configuration(file, given["tree"], tuple(given["files"]), places, names, tuple(given["told"]))
+    told, stamps = tuple(given["told"]), Stamps.of_rows(given["stamps"])
+    return origin, Configuration(file, given["tree"], tuple(given["files"]), places, names, told, stamps)

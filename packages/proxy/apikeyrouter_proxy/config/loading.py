@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from apikeyrouter_proxy.config.faults import Fault, Faults, Path, Place, nearest
 from apikeyrouter_proxy.config.objects import Part
 from apikeyrouter_proxy.config.references import References
+from apikeyrouter_proxy.config.stamps import Stamps
 from apikeyrouter_proxy.config.tree import BYTES_MAX, read_yaml
 from apikeyrouter_proxy.config.types import ConfigFile
 
@@ -57,18 +58,20 @@ _EXPECTED = {
 @dataclass(slots=True)
 class Written:
     """A document as it was written. `tree`: references not followed. `files`: all that it came from, the main one
-    first. `told`: what a translation left out."""
+    first. `told`: what a translation left out. `stamps`: of the files as they were read."""
 
     tree: dict[str, Any] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
+    stamps: Stamps = field(default_factory=Stamps)
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """A configuration whose form is right. `file`: its content, references followed. `tree`: as it was written.
     `files`: the main one first; for text the name that it was given. `places`, `names`: of values and of the names
-    before them. `told`: what a translation from another product's file left out."""
+    before them. `told`: what a translation from another product's file left out. `stamps`: of every file that was read,
+    those that references lead to included."""
 
     file: ConfigFile
     tree: Mapping[str, Any] = field(repr=False)
@@ -76,6 +79,7 @@ class Configuration:
     places: Mapping[Path, Place] = field(default_factory=dict, repr=False)
     names: Mapping[Path, Place] = field(default_factory=dict, repr=False)
     told: tuple[str, ...] = ()
+    stamps: Stamps = field(default_factory=Stamps)
 
     @property
     def path(self) -> str:
@@ -116,8 +120,10 @@ def typed_text(text: str, environ: Mapping[str, str], faults: Faults, name: str)
 
 def read_files(path: FilePath, faults: Faults) -> Written:
     """The document of a file and of those that it includes."""
-    written = _read_one(path, faults)
-    queue = [(path, one) for one in _includes(path, written.tree, faults)]
+    stamps = Stamps()
+    written = _read_one(path, faults, stamps)
+    written.stamps = stamps
+    queue = [(path, one) for one in _includes(path, written.tree, faults, stamps)]
     seen = {path.resolve()}
     while queue:
         _, one = queue.pop(0)
@@ -128,8 +134,8 @@ def read_files(path: FilePath, faults: Faults) -> Written:
             faults.add(("include",), f"more than {_INCLUDES_MAX} files")
             break
         inner = Faults()
-        more = _read_one(one, inner)
-        queue += [(one, each) for each in _includes(one, more.tree, inner)]
+        more = _read_one(one, inner, stamps)
+        queue += [(one, each) for each in _includes(one, more.tree, inner, stamps)]
         faults.found += inner.found
         written.files += more.files
         written.told += more.told
@@ -137,7 +143,8 @@ def read_files(path: FilePath, faults: Faults) -> Written:
     return written
 
 
-def _read_one(path: FilePath, faults: Faults) -> Written:
+def _read_one(path: FilePath, faults: Faults, stamps: Stamps) -> Written:
+    stamps.note(path)
     try:
         raw = path.read_bytes()[: BYTES_MAX + 1]
         text = raw.decode("utf-8-sig")
@@ -162,13 +169,14 @@ def _with_kind(tree: Any, file: str, faults: Faults) -> Written:
     return Written(tree, [file])
 
 
-def _includes(path: FilePath, tree: dict[str, Any], faults: Faults) -> Iterator[FilePath]:
+def _includes(path: FilePath, tree: dict[str, Any], faults: Faults, stamps: Stamps) -> Iterator[FilePath]:
     given = tree.get("include")
     listed = [given] if isinstance(given, str) else given if isinstance(given, list) else []
     for number, pattern in enumerate(listed):
         at: Path = ("include", number) if isinstance(given, list) else ("include",)
         full = str(path.parent / FilePath(str(pattern)).expanduser())
         found = sorted(glob.glob(full))  # noqa: PTH207 - an absolute pattern is allowed as well
+        stamps.patterns[full] = tuple(found)
         if not found:
             faults.add(at, f"there is no file {full!r}", "paths are relative to the file that includes them")
         yield from map(FilePath, found)
@@ -223,7 +231,8 @@ def typed(written: Written, references: References, faults: Faults) -> Configura
                 _cut(tree, tuple(error["loc"]))
             continue
         places, names = dict(faults.places), dict(faults.names)
-        return Configuration(file, written.tree, tuple(written.files), places, names, tuple(written.told))
+        stamps = written.stamps.joined(references.stamps)
+        return Configuration(file, written.tree, tuple(written.files), places, names, tuple(written.told), stamps)
     return None
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 
 from apikeyrouter_proxy.config.faults import Faults, Path, nearest
+from apikeyrouter_proxy.config.stamps import Stamps
 
 __all__ = ["UNREAD", "References"]
 
@@ -27,13 +28,14 @@ UNREAD = "unread"
 
 
 class References:
-    """Follows references. `environ`: variables. `folder`: what relative paths start from."""
+    """Follows references. `environ`: variables. `stamps`: of the files that were read."""
 
     def __init__(self, environ: Mapping[str, str], faults: Faults, *, trusted: bool = True) -> None:
         self._environ = environ
         self._faults = faults
         self._trusted = trusted
         self._ran: dict[str, str | None] = {}
+        self.stamps = Stamps()
 
     def resolve(self, value: object, path: Path = ()) -> object:
         """The value with every reference in its texts followed; faults are noted."""
@@ -88,6 +90,7 @@ class References:
         place = self._faults.place_of(path)
         folder = FilePath(place.file).parent if place is not None else FilePath()
         file = folder / FilePath(name).expanduser()
+        self.stamps.note(file)
         try:
             raw = file.read_bytes()
             text = raw[: _BYTES_MAX + 1].decode().strip()

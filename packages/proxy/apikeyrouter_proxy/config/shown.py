@@ -25,7 +25,7 @@ _SECTIONS = (
     "providers", "pools", "keys", "prices", "budgets", "deployments", "aliases", "fallbacks",
     "model_groups", "policies", "virtual_keys", "teams",
 )  # fmt: skip
-_FIELDS = {"store": "store_url", "log_level": "log_level"}
+_FIELDS = {"store": "store_url", "config_watch": "config_watch_s"}
 
 
 class Shown(msgspec.Struct, frozen=True):

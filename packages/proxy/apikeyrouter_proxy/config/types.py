@@ -74,6 +74,8 @@ class Server(Part):
     """DEBUG, INFO, WARNING, ERROR or CRITICAL. Default: INFO."""
     log_format: Text | None = None
     """json, pretty, or auto: pretty on a terminal. Default: auto."""
+    config_watch: Text | None = None
+    """Read this file again whenever it was saved: on, off, or the seconds between two looks. Default: off."""
     keys_from_environment: Switch = True
     """Whether keys of the environment (OPENAI_API_KEY and so on) are taken besides those of this file."""
 
