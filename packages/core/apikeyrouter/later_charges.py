@@ -56,6 +56,11 @@ class LaterCharges:
             return None
         return self._charge(kind, thing_id, owner, model, usage, tags)
 
+    def booked(self, kind: str, thing_id: str) -> bool:
+        """Whether it is known here that it was charged, by whomever. After `book`, False means that the store did not
+        answer."""
+        return (kind, thing_id) in self._known
+
     def _charge(
         self, kind: str, thing_id: str, owner: Owner, model: str, usage: Usage, tags: Mapping[str, object]
     ) -> int:

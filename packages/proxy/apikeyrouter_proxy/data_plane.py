@@ -20,6 +20,7 @@ from apikeyrouter.pinning import Pins
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter.sending import Reply
 from apikeyrouter_proxy.access import Access
+from apikeyrouter_proxy.batch_watch import BatchWatch
 from apikeyrouter_proxy.incoming import Incoming, Intake, policy_of
 from apikeyrouter_proxy.nearest import nearest
 from apikeyrouter_proxy.owned import Owned
@@ -49,7 +50,8 @@ class DataPlane:
     """Answers requests for targets (`wire.endpoints`). One per application.
 
     `body_limit_bytes`: of a request; `upload_limit_bytes`: of a multipart form. `drop_params`: whether parameters that
-    a provider does not know are left out for requests that do not say. `pins`: who made what.
+    a provider does not know are left out for requests that do not say. `pins`: who made what. `batches`: sees to it
+    that batches are charged.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class DataPlane:
         access: Access,
         *,
         pins: Pins,
+        batches: BatchWatch,
         body_limit_bytes: int,
         upload_limit_bytes: int | None = None,
         drop_params: bool = False,
@@ -68,7 +71,7 @@ class DataPlane:
         self._upload_limit = upload_limit_bytes or body_limit_bytes
         self._intake = Intake(router, drop_params=drop_params)
         self._special = Special(router, self._intake)
-        self._owned = Owned(router, self._intake, pins)
+        self._owned = Owned(router, self._intake, pins, batches)
         self._threads = Threads(router, pins)
         self.in_flight = 0
 
@@ -105,11 +108,12 @@ class DataPlane:
                 if plan is not None and plan.charge is not None:
                     await plan.charge(reply)
                 if reply.stream is None:
-                    await send_body(send, reply, self._explaining(call, reply, target.wire))
+                    await send_body(scope, send, reply, self._explaining(call, reply, target.wire))
                 else:
                     watch.now()
                     array = plan is not None and plan.array
-                    await send_stream(send, reply, self._explaining(call, reply, target.wire), array=array)
+                    explained = self._explaining(call, reply, target.wire)
+                    await send_stream(scope, send, reply, explained, array=array)
         except ClientGone:
             return
         except Exception as fault:  # noqa: BLE001

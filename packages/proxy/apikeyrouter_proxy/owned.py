@@ -12,14 +12,12 @@ from typing import Any
 
 import msgspec
 
-from apikeyrouter.domain.cost.usage import Usage, usage_of_openai
-from apikeyrouter.domain.cost.usage_replies import usage_of_reply
 from apikeyrouter.domain.models.call import Call, Operation, Peek, Wire
 from apikeyrouter.domain.routing.objectives import Objective
-from apikeyrouter.later_charges import LaterCharges
 from apikeyrouter.pinning import Owner, Pins
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter.sending import Reply
+from apikeyrouter_proxy.batch_watch import BatchWatch
 from apikeyrouter_proxy.incoming import Incoming, Intake
 from apikeyrouter_proxy.principal import Role
 from apikeyrouter_proxy.special import FREE_METHODS, Plan, place_of
@@ -41,11 +39,11 @@ class _Made(msgspec.Struct, gc=False):
 class Owned:
     """Plans requests about things."""
 
-    def __init__(self, router: ApiKeyRouter, intake: Intake, pins: Pins) -> None:
+    def __init__(self, router: ApiKeyRouter, intake: Intake, pins: Pins, batches: BatchWatch) -> None:
         self._router = router
         self._intake = intake
         self._pins = pins
-        self._later = LaterCharges(router)
+        self._batches = batches
 
     async def plan(self, request: Incoming) -> Plan:
         """See `Plan`. Raises WireError 400, 403, 404, 409."""
@@ -73,7 +71,9 @@ class Owned:
             objective = pinned(self._router, objective, owner)
         plan = Plan(call, objective, learn=lambda reply: self._learn(kind, thing_id, method, reply))
         if kind == "batch" and thing_id and method == "GET":
-            plan.charge = lambda reply: self._charge(call, thing_id, reply)
+            plan.charge = lambda reply: self._batches.charge(thing_id, call.path, reply, call.tags or {})
+        elif kind == "batch" and not thing_id and method == "POST":
+            plan.charge = lambda reply: self._made(call, reply)
         return plan
 
     # -- whose it is ------------------------------------------------------------------------------------------------
@@ -157,11 +157,8 @@ class Owned:
 
     def _learn(self, kind: str, thing_id: str, method: str, reply: Reply) -> None:
         """Remembers the ids in a reply: of what was made, and of the files with a batch's results."""
-        if method not in ("GET", "POST") or reply.body[:1] != b"{":
-            return
-        try:
-            made = msgspec.json.decode(reply.body, type=_Made)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        made = _read(reply.body) if method in ("GET", "POST") else None
+        if made is None:
             return
         scored = reply.taken.scored
         if not thing_id and made.id:
@@ -170,65 +167,20 @@ class Owned:
             for file_id in _given(getattr(made, name) for name in _RESULTS):
                 self._pins.learn("file", file_id, scored.provider_id, scored.key_id)
 
-    async def _charge(self, call: Call, batch_id: str, reply: Reply) -> None:
-        """A batch that is over tells what it used: charged once, to whoever looks first (of those who may). What tells
-        no usage is not charged: batches of OpenAI from before 2025-09-07, and of servers without that member. Those of
-        Anthropic are charged when their results are read, line by line."""
-        found = _results(reply.body) if call.path.endswith("/results") else _usage_of_batch(reply.body)
-        scored = reply.taken.scored
-        for number, (model, usage) in enumerate(found):
-            thing = f"{batch_id}/{number}" if number else batch_id
-            await self._later.book("batch", thing, (scored.provider_id, scored.key_id), model, usage, call.tags or {})
+    async def _made(self, call: Call, reply: Reply) -> None:
+        """A batch was made: it is charged when it is over, whoever looks."""
+        made, scored = _read(reply.body), reply.taken.scored
+        if made is not None and made.id:
+            await self._batches.made(made.id, call.path, (scored.provider_id, scored.key_id), call.tags or {})
 
 
-class _Batch(msgspec.Struct, gc=False):
-    """OpenAI's batch object: `model` and `usage` (https://platform.openai.com/docs/api-reference/batch/object, read
-    2026-11-21)."""
-
-    status: str = ""
-    model: str = ""
-
-
-_OVER = frozenset(("completed", "expired", "cancelled", "failed"))
-
-
-def _usage_of_batch(body: bytes) -> list[tuple[str, Usage]]:
-    """What a batch used, once it is over: by the price of the tier "batch", where the price list has it (half of the
-    standard one at OpenAI and Anthropic)."""
+def _read(body: bytes) -> _Made | None:
+    if body[:1] != b"{":
+        return None
     try:
-        batch = msgspec.json.decode(body, type=_Batch)
+        return msgspec.json.decode(body, type=_Made)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return []
-    usage = usage_of_openai(body) if batch.status in _OVER and batch.model else None
-    if usage is None or not usage.total_tokens:
-        return []
-    usage.service_tier = "batch"
-    return [(batch.model, usage)]
-
-
-def _results(body: bytes) -> list[tuple[str, Usage]]:
-    """What the lines of Anthropic's results used, summed up by model (a `message` in each `result`, https://
-    platform.claude.com/docs/en/api/retrieving-message-batch-results, read 2026-11-21), models in order of name."""
-    sums: dict[str, Usage] = {}
-    for line in body.splitlines():
-        try:
-            message = msgspec.json.decode(line)["result"]["message"]
-            model = message["model"]
-            usage = usage_of_reply("api.anthropic.com", message)
-        except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError):
-            continue
-        if usage is None or not isinstance(model, str):
-            continue
-        known = sums.setdefault(model, Usage(service_tier="batch"))
-        for name in _SUMMED:
-            setattr(known, name, getattr(known, name) + getattr(usage, name))
-    return sorted(sums.items())
-
-
-_SUMMED = (
-    "input_tokens", "output_tokens", "cached_input_tokens", "cache_write_tokens", "cache_write_1h_tokens",
-    "reasoning_tokens",
-)  # fmt: skip
+        return None
 
 
 def _given(ids: Iterable[str | None]) -> list[str]:

@@ -30,7 +30,7 @@ __all__ = ["FileDesk", "FileShelf"]
 
 _FILES_MAX = 1_000
 _DELAY = "sim_delay_s"
-_LATER = ("completed_at", "output_file_id", "error_file_id")
+_LATER = ("completed_at", "output_file_id", "error_file_id", "usage")
 _Respond = Callable[[Account, bytes, Headers], tuple[dict[str, Any], dict[str, Any]]]
 
 
@@ -134,9 +134,7 @@ class FileDesk:
             raise invalid(f"No such File object: {file_id}", "input_file_id")
         done: list[bytes] = []
         failed: list[bytes] = []
-        for line in found[1].splitlines():
-            if line.strip():
-                self._work(account, endpoint, line, done, failed)
+        replies = [self._work(account, endpoint, line, done, failed) for line in found[1].splitlines() if line.strip()]
         metadata = members.get("metadata") or {}
         provider = self._provider
         created = provider.created_s()
@@ -152,6 +150,8 @@ class FileDesk:
             "completed_at": created + int(delay_s),
             "output_file_id": self._results(account, "output", done),
             "error_file_id": self._results(account, "error", failed),
+            "model": next((one["model"] for one in replies if "model" in one), None),
+            "usage": _usage_of(replies),
             "request_counts": {"total": len(done) + len(failed), "completed": len(done), "failed": len(failed)},
             "metadata": metadata,
         }
@@ -165,7 +165,10 @@ class FileDesk:
         kept: str = self._keep(account, f"batch_{what}.jsonl", b"\n".join(lines) + b"\n", "batch_output")["id"]
         return kept
 
-    def _work(self, account: Account, endpoint: str, line: bytes, done: list[bytes], failed: list[bytes]) -> None:
+    def _work(
+        self, account: Account, endpoint: str, line: bytes, done: list[bytes], failed: list[bytes]
+    ) -> dict[str, Any]:
+        """The reply, or the error."""
         status, custom_id = 200, None
         try:
             task = decoded(line)
@@ -177,6 +180,7 @@ class FileDesk:
         response = {"status_code": status, "request_id": request_id, "body": reply}
         told = {"id": f"batch_req_{request_id}", "custom_id": custom_id, "response": response, "error": None}
         (done if status == 200 else failed).append(msgspec.json.encode(told))
+        return reply
 
     def _answered(self, account: Account, endpoint: str, body: bytes) -> dict[str, Any]:
         provider = self._provider
@@ -210,6 +214,14 @@ class FileDesk:
             return batch.document
         counts = {**batch.document["request_counts"], "completed": 0, "failed": 0}
         return {**batch.document, "status": "in_progress", "request_counts": counts, **dict.fromkeys(_LATER)}
+
+
+def _usage_of(replies: list[dict[str, Any]]) -> dict[str, Any]:
+    """What all lines used, in the batch object's words."""
+    told = [one.get("usage") or {} for one in replies]
+    came = sum(one.get("prompt_tokens", one.get("input_tokens", 0)) for one in told)
+    went = sum(one.get("completion_tokens", one.get("output_tokens", 0)) for one in told)
+    return {"input_tokens": came, "output_tokens": went, "total_tokens": came + went}
 
 
 def _multipart(scope: Scope, body: bytes) -> dict[str, tuple[str, bytes]]:
