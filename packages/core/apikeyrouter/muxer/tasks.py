@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from itertools import islice
 
 from apikeyrouter.muxer.word_tables import split, table_of
 
@@ -56,8 +57,9 @@ _FORMULA = {
 _SYMBOLS = ("∑", "∫", "√", "≤", "≥", "∈", "∀", "∃", "π", "²", "×")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _EDGES = str.maketrans(dict.fromkeys(".,;:!?()[]{}<>\"'`*_#«»„“”‘’¿¡–—", " "))
-_PLAIN_NUMBER = re.compile(_NUMBER.pattern, re.ASCII)
+_PLAIN_NUMBER = re.compile(r"[0-9]+(?:[.,][0-9]+)*")
 _INNER = table_of(lambda letter: ord(letter) not in _EDGES and not letter.isspace())
+_MANY_NUMBERS = 8
 _STEP = re.compile(r"^\s*(?:\d+[.)]|[-*•]|\([a-z\d]\))\s", re.MULTILINE)
 _WIDE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\u0e00-\u0e7f]")
 """Scripts without spaces between words, whose characters say as much as half a word each."""
@@ -129,8 +131,9 @@ def read_prompt(text: str) -> PromptReading:
     plain = shown.isascii()
     code, formulas = _signs_of(_CODE, shown), _signs_of(_FORMULA, shown)
     formulas += 0 if plain else sum(map(shown.count, _SYMBOLS))
-    numbers = len((_PLAIN_NUMBER if plain else _NUMBER).findall(shown))
-    steps = len(_STEP.findall(shown))
+    found_numbers = (_PLAIN_NUMBER if plain else _NUMBER).finditer(shown)
+    numbers = len(list(islice(found_numbers, _MANY_NUMBERS)))
+    steps = len(_STEP.findall(shown)) if "\n" in shown else _STEP.match(shown) is not None
     found = _words(shown)
     wide = 0 if plain else len(_WIDE.findall(shown))
     words = len(found) + wide // 2
@@ -140,7 +143,7 @@ def read_prompt(text: str) -> PromptReading:
         "length": 0.22 * _share(math.log2(1 + max(words, len(text) // 12)), 3.0, 10.0),
         "vocabulary": 0.14 * _share(long_words, 4.0, 7.5),
         "structure": 0.12 * _share(steps + shown.count("?") - 1, 0.0, 6.0),
-        "numbers": 0.10 * _share(numbers, 1.0, 8.0),
+        "numbers": 0.10 * _share(numbers, 1.0, _MANY_NUMBERS),
         "formulas": 0.12 * _share(formulas, 0.0, 5.0),
         "code": 0.10 * _share(code, 0.0, 8.0),
         "said to be hard": 0.0 if _HARD.isdisjoint(found) else 0.12,

@@ -27,10 +27,12 @@ WORD_PLACES = 1 << 14
 _OPTION = re.compile(r"^\(?([A-Ja-j])[.)]\s*(.*)$", re.MULTILINE)
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")
 _NUMBER = re.compile(r"\d[\d,]*\.?\d*")
+_PLAIN_NUMBER = re.compile(r"[0-9][0-9,]*\.?[0-9]*")
+"""The same for ASCII: sets of characters are searched faster than classes."""
 # What follows begins with a set of characters and looks back from there: the search then jumps from one of them to the
 # next, in a third of the time that `\\b` at the front takes.
 _NAME = re.compile(r"[A-Z](?<=[a-z,;] .)[a-z]+")
-_SENTENCE_END = re.compile(r"[.!?]+(?:\s|$)")
+_SENTENCE_END = re.compile(r"[.!?](?:\s|$)")
 _YEAR = re.compile(r"[12](?<!\w.)(?:(?<=1)\d{3}|(?<=2)0[0-2]\d)\b")
 _ROMAN = re.compile(r"[IV](?<!\w.)(?:(?<=I)(?:I*|V)|(?<=V))\b(?: and|,| only)")
 _ROMAN_ITEM = re.compile(r"\(i+\)")
@@ -84,7 +86,8 @@ FEATURES = (
 def measure(text: str) -> list[float]:
     """The form of a prompt, a number for each of `FEATURES`; about 90 us per KB."""
     text = _looked_at(text)
-    options = _OPTION.findall(text)
+    content = text.encode("utf-8", "replace")
+    options = _OPTION.findall(text) if "\n" in text else ()
     start = _OPTION.search(text) if len(options) >= 2 else None
     stem = text if start is None else text[: start.start()]
     words = _words(text)
@@ -94,7 +97,7 @@ def measure(text: str) -> list[float]:
     letters = sum(lengths)
     sentences = len(_SENTENCE_END.findall(stem)) or 1
     known = set(stem_words)
-    numbers = len(_NUMBER.findall(stem))
+    numbers = len((_PLAIN_NUMBER if text.isascii() else _NUMBER).findall(stem))
     names = len(_NAME.findall(stem))
     ending = stem.rstrip()[-1:]
     return [
@@ -110,8 +113,8 @@ def measure(text: str) -> list[float]:
         log1p(asked / sentences),
         log1p(numbers),
         numbers / asked,
-        log1p(sum(map(text.count, "=^+*/<>|\\"))),
-        log1p(sum(map(text.count, "{}[]();"))),
+        log1p(len(content) - len(content.translate(None, b"=^+*/<>|\\"))),
+        log1p(len(content) - len(content.translate(None, b"{}[]();"))),
         float(ending == "?"),
         float("__" in stem),
         float(ending == ":"),
