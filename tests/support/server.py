@@ -23,6 +23,7 @@ from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter_proxy.app import create_app
 from apikeyrouter_proxy.bootstrap import Proxy
 from apikeyrouter_proxy.env_keys import EnvKey
+from apikeyrouter_proxy.one_write import OneWriteProtocol
 from apikeyrouter_proxy.settings import ProxySettings
 
 __all__ = ["Answer", "Served", "run_app", "run_proxy"]
@@ -99,8 +100,12 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def run_app(app: Any) -> Iterator[Served]:
-    """Serves the application, lifespan included. Raises AssertionError when it does not start."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, loop="asyncio", ws="none", lifespan="on", log_config=None)
+    """Serves the application with the protocol of `apikeyrouter serve`, lifespan included. Raises AssertionError when
+    it does not start."""
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, loop="asyncio", http=OneWriteProtocol, ws="none", lifespan="on", log_config=None,
+        access_log=False,
+    )  # fmt: skip
     server = _Server(config)
     thread = threading.Thread(target=server.run, name="served application", daemon=True)
     kept = _process_state()

@@ -26,6 +26,7 @@ from apikeyrouter.domain.models.call import Wire
 from apikeyrouter_proxy.bootstrap import Proxy, Seat, open_proxy
 from apikeyrouter_proxy.dashboard.playground import PLAYGROUND, play
 from apikeyrouter_proxy.middleware.guard import OPEN_PATHS, Guard, with_headers
+from apikeyrouter_proxy.one_write import forgo
 from apikeyrouter_proxy.routes import include_routes
 from apikeyrouter_proxy.routes.errors import DESCRIBED
 from apikeyrouter_proxy.settings import ProxySettings
@@ -70,6 +71,8 @@ class ProxyApp(FastAPI):
                         proxy.tracing.enter(scope)
                     browsers = proxy.access.browsers
                     headers = browsers.cors(dict(scope["headers"])) if browsers.any_origin else []
+                    if headers:
+                        forgo(scope)  # they are added to messages
                     await proxy.data_plane(scope, receive, with_headers(send, headers), target)
                     return
                 scope["path"] = f"/{'v1beta' if target.wire is Wire.Gemini else 'v1'}/{target.path}"

@@ -14,25 +14,29 @@ from apikeyrouter.domain.errors import RouterError
 from apikeyrouter.domain.models.call import Call, Wire
 from apikeyrouter.sending import Reply
 from apikeyrouter.streaming import ReplyStream
+from apikeyrouter_proxy.one_write import begin
 from apikeyrouter_proxy.wire.errors import Headers, WireError
 from apikeyrouter_proxy.wire.event_array import EventArray
 from apikeyrouter_proxy.wire.headers import upstream_reply_headers
 
 __all__ = ["explaining", "send_answer", "send_body", "send_error", "send_stream"]
 
+Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _LASTING_MAX = 1024
 
 
-async def send_body(send: Send, reply: Reply, headers: Headers) -> None:
+async def send_body(scope: Scope, send: Send, reply: Reply, headers: Headers) -> None:
     """A whole reply."""
+    if begin(scope, reply.status, headers, reply.body, whole=True):
+        return
     headers.append((b"content-length", str(len(reply.body)).encode()))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
 
 
-async def send_stream(send: Send, reply: Reply, headers: Headers, *, array: bool = False) -> None:
+async def send_stream(scope: Scope, send: Send, reply: Reply, headers: Headers, *, array: bool = False) -> None:
     """A stream, up to its end or its error. `array`: as one JSON array instead of events."""
     stream = reply.stream
     if stream is None:
@@ -43,7 +47,10 @@ async def send_stream(send: Send, reply: Reply, headers: Headers, *, array: bool
         chunks = _as_array(stream)
     headers += [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
     try:
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        first = await anext(chunks, b"")
+        if not begin(scope, reply.status, headers, first, whole=False):
+            await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+            await send({"type": "http.response.body", "body": first, "more_body": True})
         async for chunk in chunks:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from apikeyrouter.domain.errors import RouterError
+from apikeyrouter_proxy.one_write import OneWriteProtocol
 from apikeyrouter_proxy.settings import ProxySettings
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def uvicorn_config(app: Startup, settings: ProxySettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="auto",
-        http="httptools",
+        http=OneWriteProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

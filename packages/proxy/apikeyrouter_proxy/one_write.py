@@ -1,0 +1,105 @@
+"""A reply's head and its first bytes in one write: uvicorn's HTTP protocol, with one more way to answer.
+
+ASGI hands a head and a body over one after the other, and uvicorn writes each at once: two system calls and two
+packets, of which every client wakes twice. `OneWriteProtocol` (for `uvicorn.Config(http=...)`) offers itself in each
+request's scope, as the ASGI extension `apikeyrouter.one_write`; `begin` uses it where it is there.
+Laws: whatever is not the plain case (a client that is gone or slow, a pipelined request, HEAD, a connection that is to
+close, a header that cannot be sent) is left to uvicorn and to ordinary ASGI messages; what a client reads is the same
+either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+__all__ = ["OneWriteProtocol", "begin", "forgo"]
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+_EXTENSION = "apikeyrouter.one_write"
+_STATUS_LINES = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus if one >= 200}
+_BODILESS = (204, 304)
+_CONTROLS = bytes([*range(9), *range(10, 32), 127])
+"""What no header may hold (RFC 9110, section 5.5), and, twice in each line, CR LF."""
+
+
+class OneWriteProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, whose requests can also be answered by `begin`."""
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._extensions: dict[str, dict[object, object]] = {_EXTENSION: {"begin": self.begin}}
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone: nothing more is offered, and nothing holds this object in a circle."""
+        self._extensions.clear()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self.scope["extensions"] = self._extensions
+
+    def begin(self, scope: object, status: int, headers: Headers, body: bytes, *, whole: bool) -> bool:
+        """See the function `begin`."""
+        cycle = self.cycle
+        plain = (
+            cycle is not None
+            and cycle.scope is scope
+            and not cycle.response_started
+            and not cycle.disconnected
+            and cycle.keep_alive
+            and not cycle.access_log
+            and not self.flow.write_paused
+            and status in _STATUS_LINES
+            and status not in _BODILESS
+            and cycle.scope["method"] != "HEAD"
+        )
+        if not plain:
+            return False
+        lines = [_STATUS_LINES[status]]
+        for name, value in cycle.default_headers:
+            lines += (name, b": ", value, b"\r\n")
+        for name, value in headers:
+            lines += (name, b": ", value, b"\r\n")
+        lines.append(b"content-length: %d\r\n\r\n" % len(body) if whole else b"transfer-encoding: chunked\r\n\r\n")
+        head = b"".join(lines)
+        # Each line ends once, the head once more; any other control character came inside a value.
+        ends = 1 + (len(lines) - 2) // 4 + 2
+        if len(head) - len(head.translate(None, _CONTROLS)) != 2 * ends:
+            return False
+        cycle.response_started = True
+        cycle.waiting_for_100_continue = False
+        cycle.chunked_encoding = not whole
+        if not whole:
+            self.transport.write(b"%b%x\r\n%b\r\n" % (head, len(body), body) if body else head)
+            return True
+        self.transport.write(head + body)
+        cycle.response_complete = True
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
+
+
+def begin(scope: MutableMapping[str, Any], status: int, headers: Headers, body: bytes, *, whole: bool) -> bool:
+    """Sends the head and the first bytes of a reply in one write; `whole`: they are all, and the reply ends.
+
+    `headers`: without content-length and transfer-encoding, which are added. False when nothing was sent and the reply
+    has to go as ordinary messages. After True with `whole=False`, the rest goes as ordinary messages.
+    """
+    extensions = scope.get("extensions")
+    offered = extensions.get(_EXTENSION) if extensions else None
+    return offered is not None and offered["begin"](scope, status, headers, body, whole=whole)
+
+
+def forgo(scope: MutableMapping[str, Any]) -> None:
+    """Replies to this request go as ordinary messages: something between wants to see them."""
+    extensions = scope.get("extensions")
+    if extensions and _EXTENSION in extensions:
+        scope["extensions"] = {name: one for name, one in extensions.items() if name != _EXTENSION}
