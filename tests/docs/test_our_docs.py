@@ -196,7 +196,7 @@ def commands(path: Path) -> list[str]:
 
 
 def test_commands_that_are_not_run_exist() -> None:
-    from apikeyrouter_proxy.cli import app
+    from apikeyrouter_proxy.cli.program import app
 
     known = typer.main.get_command(app)
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
