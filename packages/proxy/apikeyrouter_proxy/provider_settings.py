@@ -24,14 +24,26 @@ import msgspec
 
 from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
+from apikeyrouter.domain.models.call import Operation
 from apikeyrouter.infrastructure.adapters.compatible import CompatibleAdapter
 from apikeyrouter.infrastructure.adapters.http_adapter import HttpApi, HttpApiAdapter
+from apikeyrouter.infrastructure.adapters.openai_adapter import OPENAI_BASE_URL, OpenAIAdapter
 from apikeyrouter.infrastructure.catalogue.provider_row import ProviderRow, row_of
-from apikeyrouter.infrastructure.catalogue.providers import find_row, provider, unknown_provider
+from apikeyrouter.infrastructure.catalogue.providers import NATIVE, find_row, provider, unknown_provider
 from apikeyrouter_proxy.env_keys import EnvKey
 from apikeyrouter_proxy.own_adapters import own_adapter
 
-__all__ = ["Configured", "configured_providers", "read_provider", "read_providers_file"]
+__all__ = [
+    "SIMULATED",
+    "Configured",
+    "configured_providers",
+    "operations_of",
+    "read_provider",
+    "read_providers_file",
+]
+
+SIMULATED = "simulated"
+"""The id of the provider that stands in while no key is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,10 @@ def read_provider(document: Mapping[str, Any], environ: Mapping[str, str], folde
     operator's own may lie. Never for documents that come over the network: such a class runs here. Raises
     ConfigurationError."""
     given = dict(document)
+    if given.get("id") == SIMULATED:
+        raise ConfigurationError(
+            [f"provider {SIMULATED!r}: that is the built-in provider's id, which answers while there is no key"]
+        )
     if "adapter" in given:
         return _own(given, folder)
     kind, like = given.pop("kind", "compatible"), given.pop("like", None)
@@ -83,12 +99,44 @@ def read_provider(document: Mapping[str, Any], environ: Mapping[str, str], folde
         return _http(given)
     if kind != "compatible":
         raise ConfigurationError([f'provider {given.get("id")!r}: kind is "compatible" or "http"'])
-    base = find_row(str(like)) if like is not None else None
-    if like is not None and base is None:
-        raise ConfigurationError([unknown_provider(str(like))])
-    row = row_of(given, like=base)
+    row = row_of(given, like=_like(given, str(like)) if like is not None else None)
     claims_all = None if row.makes or row.hosts_open else True
     return Configured(row.id, CompatibleAdapter(row, row.address(environ), claims_all=claims_all), row)
+
+
+def _like(given: Mapping[str, Any], like: str) -> ProviderRow:
+    """The row that another one takes over. OpenAI itself is none, but a server may have all that OpenAI has. Raises
+    ConfigurationError."""
+    if like == "openai":
+        return ProviderRow(
+            id="openai",
+            base_url=OPENAI_BASE_URL,
+            dialect="openai",
+            operations={one: one.value for one in OpenAIAdapter(OPENAI_BASE_URL).native},
+        )
+    row = find_row(like)
+    if row is not None:
+        return row
+    where = f"provider {given.get('id', '')!r}: like"
+    if like in NATIVE:
+        fault = (
+            f"{where}: {like!r} speaks a format of its own, which is no row: leave `like` out and describe the "
+            f"server, or write it into apikeyrouter.yaml, where `like: {like}` takes a base_url"
+        )
+        raise ConfigurationError([fault])
+    raise ConfigurationError([f"{where}: {unknown_provider(like)}"])
+
+
+def operations_of(given: object) -> list[Operation] | None:
+    """A list of OpenAI's endpoints by their paths below /v1, such as "responses"; None where nothing is given. Raises
+    ConfigurationError."""
+    if given is None:
+        return None
+    try:
+        return msgspec.convert(given, list[Operation])
+    except msgspec.MsgspecError:
+        known = ", ".join(OpenAIAdapter(OPENAI_BASE_URL).native)
+        raise ConfigurationError([f"operations: expected a list of some of: {known}"]) from None
 
 
 def _own(given: dict[str, Any], folder: Path) -> Configured:

@@ -23,7 +23,7 @@ from apikeyrouter.infrastructure.adapters.base import checked_base_url
 from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
 from apikeyrouter.infrastructure.catalogue.providers import provider
 from apikeyrouter.router import ApiKeyRouter
-from apikeyrouter_proxy.provider_settings import Configured
+from apikeyrouter_proxy.provider_settings import SIMULATED, Configured
 
 __all__ = [
     "SETTING",
@@ -34,9 +34,6 @@ __all__ = [
     "names_credential",
     "register_configured",
 ]
-
-SIMULATED = "simulated"
-"""The id of the provider that stands in while no key is configured."""
 
 SETTING = "providers"
 """The name of the store's setting."""
@@ -107,6 +104,8 @@ class ProviderBook:
 
     async def add(self, router: ApiKeyRouter, provider: AddedProvider) -> None:
         """Registers and keeps it. Raises ProviderRegistrationError, ConfigurationError, StateStoreError."""
+        if provider.id == SIMULATED:
+            raise ConfigurationError([f"id: {SIMULATED!r} is the built-in provider's; choose another one"])
         await router.register_provider(provider.id, provider.adapter())
         self._words[provider.id] = msgspec.structs.replace(provider, changed_us=self._now_us(provider.id))
         await self._save()

@@ -14,14 +14,14 @@ from typing import Any
 from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter
 from apikeyrouter.infrastructure.catalogue.providers import NATIVE, find_row, provider
-from apikeyrouter_proxy.provider_settings import Configured, read_provider
+from apikeyrouter_proxy.provider_settings import SIMULATED, Configured, operations_of, read_provider
 from apikeyrouter_proxy.providers import check_headers
 
 __all__ = ["provider_of"]
 
 _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _OWN_ADAPTER = {
-    "openai": ("base_url", "headers", "dialect"),
+    "openai": ("base_url", "headers", "dialect", "operations"),
     "anthropic": ("base_url", "headers"),
     "gemini": ("base_url", "headers"),
     "azure": ("base_url", "endpoint", "api_version", "deployment", "deployments", "headers"),
@@ -36,6 +36,8 @@ def provider_of(
     the API, whose classes are never run. Raises ConfigurationError."""
     if not _ID.fullmatch(name):
         raise ConfigurationError(["its name may hold 1 to 64 lower-case letters, digits, dots, dashes, underscores"])
+    if name == SIMULATED:
+        raise ConfigurationError(["its name is the built-in provider's, which answers while there is no key"])
     check_headers(given.get("headers") or {})
     if "adapter" in given:
         if folder is None:
@@ -82,7 +84,8 @@ def _adapter(known: str, name: str, given: Mapping[str, Any], environ: Mapping[s
         where = (environ.get("OPENAI_BASE_URL", "").strip() if name == "openai" else "") or base_url
         dialect = given.get("dialect", "openai")
         return OpenAIAdapter(where or OPENAI_BASE_URL, headers=headers, dialect=dialect,
-                             claims_all=None if name == "openai" else True)  # fmt: skip
+                             claims_all=None if name == "openai" else True,
+                             operations=operations_of(given.get("operations")))  # fmt: skip
     if known == "anthropic":
         from apikeyrouter.infrastructure.adapters.anthropic_adapter import ANTHROPIC_BASE_URL, AnthropicAdapter
 

@@ -17,6 +17,7 @@ from apikeyrouter.domain.interfaces.provider_adapter import ProviderCapabilities
 from apikeyrouter.domain.models.call import CONVERSATIONS, Call, Operation, Wire
 from apikeyrouter.infrastructure.adapters.base import WireAdapter, checked_base_url, with_member
 from apikeyrouter.wire.chat.reader import ChatStreamReader
+from apikeyrouter.wire.losses import UntranslatableError
 
 __all__ = ["OPENAI_BASE_URL", "OpenAIAdapter"]
 
@@ -35,6 +36,15 @@ _BESIDES = (
     Operation.Transcriptions, Operation.Translations,
 )  # fmt: skip
 _WITH_USAGE_OPTION = frozenset({Operation.Chat, Operation.Completions})
+
+
+_OF_RESPONSES = ("previous_response_id", "conversation", "prompt", "background", "item_reference")
+_MAY_HAVE_IT = (
+    "this server is asked for chat completions only: if it serves /responses itself, as vLLM and LM Studio do, "
+    'add "responses" to the `operations` of its provider in apikeyrouter.yaml'
+)
+"""Said of what only a server of Responses can do. Which servers do cannot be told from a base URL, and what they have
+there differs from server to server, so chat completions, which all of them have, are the default."""
 
 
 class _Reply(msgspec.Struct, gc=False):
@@ -98,6 +108,17 @@ class OpenAIAdapter(WireAdapter):
 
             body = without_foreign_reasoning(body)
         return body
+
+    def translated_body(self, call: Call) -> tuple[bytes, tuple[str, ...]]:
+        """As the base's; what only a server of Responses can do names the setting that says that this is one."""
+        try:
+            return super().translated_body(call)
+        except UntranslatableError as error:
+            if call.operation is not Operation.Responses or not any(
+                fault.startswith(_OF_RESPONSES) for fault in error.faults
+            ):
+                raise
+            raise UntranslatableError(self.wire.value, [*error.faults, _MAY_HAVE_IT]) from None
 
     def read_reply(self, call: Call, body: bytes) -> tuple[bytes, Usage | None]:
         """See `ProviderAdapter.read_reply`."""
