@@ -208,7 +208,7 @@ class Journal:
             input_tokens=usage.input_tokens if usage else 0,
             output_tokens=usage.output_tokens if usage else 0,
             cost_nano_usd=record.cost_nano_usd or 0,
-            attempts=tuple((a.label, a.outcome) for a in record.attempts),
+            attempts=tuple([(a.label, a.outcome) for a in record.attempts]),
             decision_id=record.decision_id,
             caller=record.caller,
         )

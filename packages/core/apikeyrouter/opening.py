@@ -3,7 +3,6 @@ tokenizer that its budgets go by, and the pipeline over the transport of its eve
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +25,7 @@ from apikeyrouter.infrastructure.state_store.sealing import EnvelopeSealer
 from apikeyrouter.infrastructure.tokens import tokenizer
 from apikeyrouter.patience import Patience
 from apikeyrouter.pipeline import Pipeline
+from apikeyrouter.random_ids import random_id
 from apikeyrouter.sending import Limits
 from apikeyrouter.waiting_room import WaitingRoom, WaitingRules
 
@@ -104,7 +104,7 @@ def _pipeline(router: ApiKeyRouter, transport: Transport, learners: Learners, cl
 
 
 def _new_decision_id() -> str:
-    return "dec_" + os.urandom(12).hex()
+    return "dec_" + random_id()
 
 
 def _open_funding(costs: CostController, clock: Clock, settings: RouterSettings) -> Funding:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from random import Random
@@ -40,6 +39,7 @@ from apikeyrouter.intents import call_of, dry_run, embedding_call
 from apikeyrouter.opening import leaves_model, open_muxer, open_pipeline, open_sealer
 from apikeyrouter.parts import RouterParts
 from apikeyrouter.pipeline import Pipeline
+from apikeyrouter.random_ids import random_id
 from apikeyrouter.responses import build_response
 from apikeyrouter.routed_stream import RoutedStream
 from apikeyrouter.sending import Reply
@@ -374,4 +374,4 @@ class ApiKeyRouter(RouterParts):
 
 
 def _new_request_id() -> str:
-    return "req_" + os.urandom(12).hex()
+    return "req_" + random_id()

@@ -27,7 +27,7 @@ from apikeyrouter_proxy.owned import Owned
 from apikeyrouter_proxy.replies import explaining, send_answer, send_body, send_error, send_stream
 from apikeyrouter_proxy.special import Plan, Special
 from apikeyrouter_proxy.threads import Threads
-from apikeyrouter_proxy.watching import ClientWatch
+from apikeyrouter_proxy.watching import Watches
 from apikeyrouter_proxy.wire.body import MODERATION_MODEL, ClientGone, check, decoded, items_as_chat, read_body
 from apikeyrouter_proxy.wire.endpoints import PLAIN, Kind, Target
 from apikeyrouter_proxy.wire.errors import Headers, WireError, of_router_error
@@ -73,6 +73,7 @@ class DataPlane:
         self._special = Special(router, self._intake)
         self._owned = Owned(router, self._intake, pins, batches)
         self._threads = Threads(router, pins)
+        self._watches = Watches()
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, target: Target) -> None:
@@ -101,7 +102,7 @@ class DataPlane:
                     told = plan.answer[1] + self._limits(tenant)
                     await send_answer(send, plan.answer[0], told, call.request_id.encode())
                     return
-            with ClientWatch(receive) as watch:
+            with self._watches.watch(receive) as watch:
                 reply = await self._router.serve(call, objective, policy_of(headers))
                 if plan is not None and plan.learn is not None:
                     plan.learn(reply)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 __all__ = ["KeyMoved", "Observer", "ProviderHealthChanged", "QuotaChanged", "RequestEnded"]
 
 
-@dataclass(frozen=True, slots=True)
-class RequestEnded:
+class RequestEnded(msgspec.Struct, frozen=True, gc=False):
     """A request finished, well or not.
 
     `outcome`: "ok" or the error's code. `status`: what a proxy answered. `duration_s`: whole request. `ttft_s`: to the
