@@ -16,7 +16,7 @@ from apikeyrouter.infrastructure.adapters.gemini_adapter import VertexAdapter
 from apikeyrouter.wire.codec import codec_of
 from apikeyrouter.wire.losses import Losses
 from tests.support.native_servers import NativeServer, reply_to
-from tests.support.server import run_app
+from tests.support.server import run_app, run_proxy
 from tests.support.upstream import Seen
 
 TOKEN = "ya29-" + "t" * 20
@@ -116,6 +116,56 @@ async def test_an_overloaded_model_is_told_in_the_clients_words(vertex: tuple[Fa
     async with await router_at(root) as router:
         with pytest.raises(SystemError, match="Overloaded"):
             await router.route({"model": MODEL, "messages": [{"role": "user", "content": "x"}]})
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        ({"type": "error", "error": {"type": "invalid_request_error", "message": "too hot"}}, "anthropic"),
+        ({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "too hot"}}, "google"),
+    ],
+)
+def test_errors_of_claude_come_in_each_clients_own_format(
+    vertex: tuple[FakeVertex, str], body: dict[str, Any], path: str
+) -> None:
+    app, root = vertex
+    app.fails[TOKEN] = (400, {}, body)
+    said = [{"role": "user", "content": "x"}]
+    with run_proxy() as (served, proxy):
+        proxy.router.directory.register("vertex", VertexAdapter("p1", "us-east5", base_url=root))
+        assert served.post("/api/v1/keys", {"provider_id": "vertex", "key_material": TOKEN}).status == 201
+        place = f"/v1beta/models/vertex/{MODEL}"
+        google = served.post(f"{place}:generateContent", {"contents": [{"role": "user", "parts": [{"text": "x"}]}]})
+        anthropic = served.post(
+            "/v1/messages",
+            {"model": f"vertex/{MODEL}", "max_tokens": 9, "messages": said},
+            {"anthropic-version": "2023-06-01"},
+        )
+        openai = served.post("/v1/chat/completions", {"model": f"vertex/{MODEL}", "messages": said})
+    assert (google.status, anthropic.status, openai.status) == (400, 400, 400), path
+    assert google.json["error"]["status"] == "INVALID_ARGUMENT"
+    assert google.json["error"]["code"] == 400
+    assert anthropic.json["type"] == "error"
+    assert anthropic.json["error"]["type"] == "invalid_request_error"
+    assert openai.json["error"]["type"] == "invalid_request_error"
+    for answer in (google, anthropic, openai):
+        assert "too hot" in answer.json["error"]["message"]
+
+
+def test_claude_counts_for_messages_clients_and_google_clients_get_an_estimate(vertex: tuple[FakeVertex, str]) -> None:
+    app, root = vertex
+    with run_proxy() as (served, proxy):
+        proxy.router.directory.register("vertex", VertexAdapter("p1", "us-east5", base_url=root))
+        assert served.post("/api/v1/keys", {"provider_id": "vertex", "key_material": TOKEN}).status == 201
+        said = {"model": f"vertex/{MODEL}", "messages": [{"role": "user", "content": "x"}]}
+        counted = served.post("/v1/messages/count_tokens", said, {"anthropic-version": "2023-06-01"})
+        assert (counted.status, counted.json) == (200, {"input_tokens": 7})
+        seen = len(app.seen)
+        asked = {"contents": [{"role": "user", "parts": [{"text": "x"}]}]}
+        estimated = served.post(f"/v1beta/models/vertex/{MODEL}:countTokens", asked)
+        assert (estimated.status, estimated.headers["x-akr-estimate"]) == (200, "true")
+        assert estimated.json["totalTokens"] > 0
+        assert len(app.seen) == seen
 
 
 def test_addresses_and_settings() -> None:

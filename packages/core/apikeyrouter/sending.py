@@ -11,7 +11,7 @@ from functools import partial
 
 from apikeyrouter.attempt import Attempt, Learners
 from apikeyrouter.domain.cost.usage import Usage
-from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter, StreamReader
+from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter, StreamReader, passes_for
 from apikeyrouter.domain.interfaces.transport import (
     Headers,
     HttpReply,
@@ -192,7 +192,7 @@ class Sender:
         inside = classify_event(adapter.dialect, raw, utc_now=self._clock.utc_now()) if raw else None
         if inside is None:
             return _failed(order, attempt, _bad_reply(why, reply))
-        passes = adapter.passes(order.call.operation)
+        passes = passes_for(adapter, order.call.operation, attempt.taken.candidate.model)
         return _failed(order, attempt, inside, (raw, "application/json") if passes else None)
 
     async def _read_failure(self, order: Order, attempt: Attempt, reply: HttpReply) -> Failed:
@@ -202,7 +202,7 @@ class Sender:
         if order.call.operation is Operation.Raw:
             failure = of_raw_path(failure)
         attempt.refused(failure, reply.headers, body)
-        if not adapter.passes(order.call.operation):
+        if not passes_for(adapter, order.call.operation, attempt.taken.candidate.model):
             return _failed(order, attempt, failure)
         kind = reply.header(b"content-type")
         return _failed(order, attempt, failure, (body, kind.decode("latin-1") if kind else None))

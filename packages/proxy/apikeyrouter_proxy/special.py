@@ -15,6 +15,7 @@ import msgspec
 
 from apikeyrouter.domain.cost.input_bound import tight_input_bound
 from apikeyrouter.domain.errors import ProviderNotRegisteredError
+from apikeyrouter.domain.interfaces.provider_adapter import passes_for
 from apikeyrouter.domain.models.call import Call, Operation, Peek, Wire, peek
 from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.router import ApiKeyRouter
@@ -164,8 +165,8 @@ class Special:
     def _offering(self, call: Call) -> frozenset[str]:
         """Providers of the model that have the operation themselves."""
         group = self._router.directory.group_for(call.provider_id, call.model)
-        providers = {one.provider.provider_id: one.provider for one in group.candidates}
-        return frozenset(name for name, one in providers.items() if one.adapter.passes(call.operation))
+        adapters = {(one.provider.provider_id, one.model): one.provider.adapter for one in group.candidates}
+        return frozenset(name for (name, model), one in adapters.items() if passes_for(one, call.operation, model))
 
     # -- raw --------------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ caller and provider speak the same format both bodies stay as they are; else the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
@@ -18,7 +18,7 @@ from apikeyrouter.domain.interfaces.transport import HttpRequest
 from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.models.call import Call, Operation
 
-__all__ = ["ProviderAdapter", "ProviderCapabilities", "StreamReader"]
+__all__ = ["ProviderAdapter", "ProviderCapabilities", "StreamReader", "passes_for"]
 
 
 class ProviderCapabilities(BaseModel):
@@ -104,3 +104,10 @@ class ProviderAdapter(Protocol):
     def open_stream(self, call: Call) -> StreamReader:
         """A reader for one event stream."""
         ...
+
+
+def passes_for(adapter: ProviderAdapter, operation: Operation, model: str) -> bool:
+    """`ProviderAdapter.passes`, for one model. Providers that speak several formats, each for models of its own, say
+    more than `passes` can by a method `passes_for(operation, model)`; others need none."""
+    ask: Callable[[Operation, str], bool] | None = getattr(adapter, "passes_for", None)
+    return adapter.passes(operation) if ask is None else ask(operation, model)

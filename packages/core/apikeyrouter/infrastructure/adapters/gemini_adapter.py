@@ -203,6 +203,13 @@ class VertexAdapter(GeminiAdapter):
         """Whether the model's name is one of Google's or Anthropic's."""
         return is_claude(model) or super().claims(model)
 
+    def passes_for(self, operation: Operation, model: str) -> bool:
+        """See `provider_adapter.passes_for`. Claude counts its tokens itself; what it is asked besides does not pass,
+        since errors come in Google's words or in Anthropic's, whoever refuses."""
+        if is_claude(model):
+            return operation in (Operation.CountTokens, Operation.Raw)
+        return self.passes(operation)
+
     def build_request(self, call: Call, secret: Secret, *, base_url: str | None = None) -> HttpRequest:
         """See `ProviderAdapter.build_request`."""
         if self._is_claudes(call):
