@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from apikeyrouter.domain.errors import RouterError
+from apikeyrouter.domain.errors import KeyRegistrationError, RouterError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.state_store import StateStore, StoredVirtualKey
 from apikeyrouter.domain.models.call import Tenant
@@ -31,7 +31,7 @@ from apikeyrouter.meter import RESERVED_TAGS
 from apikeyrouter_proxy.declared import DeclaredKey
 from apikeyrouter_proxy.principal import Principal, Role
 
-__all__ = ["CallerLimits", "VirtualKey", "VirtualKeyNotFoundError", "VirtualKeys"]
+__all__ = ["CHANGEABLE", "CallerLimits", "VirtualKey", "VirtualKeyNotFoundError", "VirtualKeys"]
 
 _PEPPER = "virtual_keys.pepper"
 _ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -42,6 +42,10 @@ _TOKEN = re.compile(
 _VERIFIED_MAX = 4096
 _NOBODY = bytes(32)
 _DECLARED = b"declared"
+
+
+CHANGEABLE = ("name", "models", "providers", "team", "tags", "expires_at", "rpm", "tpm", "parallel", "weight")
+"""Members of a key that can be changed. Its role cannot: who may manage is decided when a key is issued."""
 
 
 class VirtualKeyNotFoundError(RouterError):
@@ -182,9 +186,7 @@ class VirtualKeys:
         `team` and `tags` go with each request of the key and cannot be changed by its holder. Raises ValueError for a
         tag with a name that is reserved.
         """
-        reserved = sorted(set(RESERVED_TAGS).intersection(tags or {}))
-        if reserved:
-            raise ValueError(f"tags: {reserved[0]!r} is no name for a tag; a team has a field of its own.")
+        _check_tags(tags)
         key_id, secret = _random(_ID_LENGTH), _random(_SECRET_LENGTH)
         row = StoredVirtualKey(
             virtual_key_id=f"vk_{key_id}",
@@ -217,13 +219,26 @@ class VirtualKeys:
             return self._declared_view(self._declared[virtual_key_id])
         return self._view(self._row(virtual_key_id))
 
-    async def change_limits(self, virtual_key_id: str, limits: CallerLimits) -> VirtualKey:
-        """Sets all of its limits, for running windows too; other processes hear of it within 250 ms.
+    def name_of(self, virtual_key_id: str) -> str | None:
+        """What a key is called; None when there is none."""
+        row, declared = self._rows.get(virtual_key_id), self._declared.get(virtual_key_id)
+        if row is not None:
+            return str(row.document["name"])
+        return None if declared is None else declared.name
 
-        Raises VirtualKeyNotFoundError, StateStoreError; then nothing changed.
-        """
+    async def change(self, virtual_key_id: str, given: Mapping[str, Any]) -> VirtualKey:
+        """Sets any of `CHANGEABLE`, as `VirtualKey` has them, for running windows and the next request alike; other
+        processes hear of it within 250 ms. A key that expired is valid again when its end is moved. Raises
+        VirtualKeyNotFoundError, KeyRegistrationError (it was revoked), ValueError (a reserved tag), StateStoreError."""
+        _check_tags(given.get("tags"))
         row = self._row(virtual_key_id)
-        after = replace(row, document={**row.document, **_limits_document(limits)})
+        if row.revoked_at_s is not None:
+            raise KeyRegistrationError(f"{virtual_key_id} is revoked and stays so. Issue another key.")
+        members = {name: given[name] for name in CHANGEABLE if name in given and name != "expires_at"}
+        after = replace(row, document={**row.document, **members})
+        if "expires_at" in given:
+            end: datetime | None = given["expires_at"]
+            after = replace(after, expires_at_s=None if end is None else end.timestamp())
         await self._store.save_virtual_key(after)
         if self._row(virtual_key_id).revoked_at_s is None:
             self._rows[virtual_key_id] = after
@@ -356,6 +371,12 @@ def _declared_principal(one: DeclaredKey) -> Principal:
         tags=tags if one.team is None else {**tags, "team": one.team},
         tenant=Tenant(one.id, one.rpm, one.tpm, one.parallel, one.weight),
     )
+
+
+def _check_tags(tags: Mapping[str, str] | None) -> None:
+    reserved = sorted(set(RESERVED_TAGS).intersection(tags or {}))
+    if reserved:
+        raise ValueError(f"tags: {reserved[0]!r} is no name for a tag; a team has a field of its own.")
 
 
 def _limits_document(limits: CallerLimits) -> dict[str, Any]:

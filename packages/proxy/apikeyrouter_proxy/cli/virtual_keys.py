@@ -1,4 +1,4 @@
-"""`virtual-keys`: the credentials that the proxy issues to its own clients: create, list, limit, revoke."""
+"""`virtual-keys`: the credentials that the proxy issues to its own clients: create, list, update, limit, revoke."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import typer
 
-from apikeyrouter_proxy.cli.console import note, print_json, print_table, say, styled
+from apikeyrouter_proxy.cli.console import came_from, note, print_json, print_table, say, styled
 from apikeyrouter_proxy.cli.failures import USAGE, CliError
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Store, Url
 from apikeyrouter_proxy.cli.service import Service, Where, open_service
@@ -25,6 +25,9 @@ __all__ = ["register"]
 _PATH = "/api/v1/virtual-keys"
 _Names = Optional[list[str]]  # noqa: UP045 - typer reads it at run time
 _Count = Optional[int]  # noqa: UP045
+_Text = Optional[str]  # noqa: UP045
+_Days = Optional[float]  # noqa: UP045
+_ANY = ("any", "all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +78,11 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         no_args_is_help=True,
         rich_markup_mode=None,
-        help="Issue keys of this proxy to clients, list, limit and revoke them.",
+        help="Issue keys of this proxy to clients, list, change, limit and revoke them.",
     )
     group.command("create")(_with_limits(create))
     group.command("list")(list_)
+    group.command("update")(_with_limits(update))
     group.command("limit")(_with_limits(limit))
     group.command("revoke")(revoke)
     app.add_typer(group, name="virtual-keys")
@@ -112,9 +116,7 @@ def create(
     if tag:
         body["tags"] = _tags(tag)
     if days is not None:
-        from apikeyrouter.infrastructure.clock import SystemClock
-
-        body["expires_at"] = (SystemClock().utc_now() + timedelta(days=days)).isoformat()
+        body["expires_at"] = _in_days(days)
     with open_service(Where(url, store, env_file)) as service:
         issued = service.send("POST", _PATH, body)
     if as_json:
@@ -135,8 +137,50 @@ def list_(url: Url = None, store: Store = None, env_file: EnvFile = None, as_jso
     elif not keys:
         say("No virtual key was issued. Make one with `apikeyrouter virtual-keys create NAME`.")
     else:
-        columns = ["id", "name", "role", "state", "team", "models", "providers", "limits", "created", "expires"]
+        columns = ["id", "name", "role", "state", "team", "models", "providers", "limits", "created", "expires", "from"]
         print_table(columns, [_row(key) for key in keys])
+
+
+def update(
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Its id or name.")],
+    name: Annotated[_Text, typer.Option("--name", help="What it is called from now on.")] = None,
+    model: Annotated[_Names, typer.Option("--model", help="Only these models (may be repeated); any: all.")] = None,
+    provider: Annotated[
+        _Names, typer.Option("--provider", help="Only these providers (may be repeated); any: all.")
+    ] = None,
+    team: Annotated[_Text, typer.Option("--team", help="Whose budgets count it; an empty text: no team's.")] = None,
+    tag: Annotated[
+        _Names, typer.Option("--tag", metavar="NAME=VALUE", help="All its tags (may be repeated); an empty text: none.")
+    ] = None,
+    days: Annotated[_Days, typer.Option("--days", min=0, help="Ends so many days from now; 0: never.")] = None,
+    limits: _Limits = _UNLIMITED,
+    url: Url = None,
+    store: Store = None,
+    env_file: EnvFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change what is given and leave the rest as it is: name, models, providers, team, tags, end, limits. It holds at
+    once, in every process. The key itself and its role stay."""
+    body: dict[str, Any] = limits.body()
+    for member, given in (("models", model), ("providers", provider)):
+        if given:
+            body[member] = None if any(one.lower() in _ANY for one in given) else given
+    if name is not None:
+        body["name"] = name
+    if team is not None:
+        body["team"] = team.strip() or None
+    if tag:
+        body["tags"] = _tags([one for one in tag if one.strip()])
+    if days is not None:
+        body["expires_at"] = _in_days(days) if days else None
+    if not body:
+        raise CliError("Say what to change, such as --model, --team, --days or --rpm; --help lists everything.", USAGE)
+    with open_service(Where(url, store, env_file)) as service:
+        changed = service.send("PATCH", f"{_PATH}/{quote(_find(service, key), safe='')}", body)
+    if as_json:
+        print_json(changed)
+    else:
+        say(f"Virtual key {changed['id']} ({changed['name']}) is changed: {', '.join(sorted(body))}.")
 
 
 def limit(
@@ -173,6 +217,12 @@ def revoke(
         print_json(revoked)
     else:
         say(f"Virtual key {revoked['id']} ({revoked['name']}) is revoked.")
+
+
+def _in_days(days: float) -> str:
+    from apikeyrouter.infrastructure.clock import SystemClock
+
+    return (SystemClock().utc_now() + timedelta(days=days)).isoformat()
 
 
 def _limits_of(key: dict[str, Any]) -> str:
@@ -219,4 +269,5 @@ def _row(key: dict[str, Any]) -> list[Text | str]:
         _limits_of(key) or "none",
         moment(key["created_at"]),
         moment(key["expires_at"]),
+        came_from(key),
     ]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, field_validator
@@ -30,6 +29,7 @@ _Pattern = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 _Word = Annotated[str, StringConstraints(min_length=1, max_length=128, strip_whitespace=True)]
 
 
+_Name = Annotated[str, Field(min_length=1, max_length=64, description="Who or what it is for.")]
 _Limit = Annotated[int, Field(ge=1, le=10**12)]
 _RPM = Field(None, description="Requests that it may make in any 60 seconds; null: no limit.")
 _TPM = Field(None, description="Tokens, input and output, that it may use in any 60 seconds; null: no limit.")
@@ -37,20 +37,20 @@ _PARALLEL = Field(None, description="Requests that it may have under way at once
 _WEIGHT = Field(1.0, gt=0, le=1000, allow_inf_nan=False, description="Its share of capacity while requests wait.")
 
 
-class NewVirtualKey(Body):
-    """A virtual key to issue."""
+class _Members(Body):
+    """What a new key and a change have in common."""
 
-    name: str = Field(min_length=1, max_length=64, description="Who or what it is for.")
-    role: Role = Field(Role.Client, description="client: /v1 only. admin: the management API too.")
     models: list[_Pattern] | None = Field(
-        None, min_length=1, max_length=100, description="Patterns; absent: every model."
+        None, min_length=1, max_length=100, description="Patterns; absent or null: every model."
     )
-    providers: list[_Pattern] | None = Field(None, min_length=1, max_length=100, description="Ids; absent: every one.")
-    team: _Word | None = Field(None, description="Whose budgets and reports count its requests; absent: no team's.")
+    providers: list[_Pattern] | None = Field(
+        None, min_length=1, max_length=100, description="Ids; absent or null: every one."
+    )
+    team: _Word | None = Field(None, description="Whose budgets and reports count its requests; null: no team's.")
     tags: dict[_Word, _Word] = Field(
         default_factory=dict, max_length=8, description="Names and values that each of its requests carries."
     )
-    expires_at: AwareDatetime | None = Field(None, description="With time zone; absent: never.")
+    expires_at: AwareDatetime | None = Field(None, description="With time zone; null: never.")
     rpm: _Limit | None = _RPM
     tpm: _Limit | None = _TPM
     parallel: _Limit | None = _PARALLEL
@@ -76,13 +76,17 @@ class NewVirtualKey(Body):
         return tags
 
 
-class VirtualKeyChange(Body):
-    """Limits to change; what is absent stays as it is."""
+class NewVirtualKey(_Members):
+    """A virtual key to issue."""
 
-    rpm: _Limit | None = _RPM
-    tpm: _Limit | None = _TPM
-    parallel: _Limit | None = _PARALLEL
-    weight: float = _WEIGHT
+    name: _Name
+    role: Role = Field(Role.Client, description="client: /v1 only. admin: the management API too.")
+
+
+class VirtualKeyChange(_Members):
+    """What to change; what is absent stays as it is, null takes a bound away. The role stays what it was."""
+
+    name: _Name = "unchanged"
 
 
 class IssuedVirtualKey(VirtualKey):
@@ -115,10 +119,7 @@ async def list_virtual_keys(proxy: RunningProxy, active: bool | None = None) -> 
 @router.post("", status_code=201, summary="Issue a virtual key")
 async def create_virtual_key(proxy: RunningProxy, request: Request, body: NewVirtualKey) -> IssuedVirtualKey:
     """Issues a virtual key. The first one ends open mode: from then on `/v1` needs a key."""
-    if not body.name.isprintable() or not body.name.strip():
-        raise KeyRegistrationError("name: must be printable and not blank.")
-    if body.expires_at is not None and body.expires_at <= proxy.clock.utc_now():
-        raise KeyRegistrationError("expires_at: lies in the past.")
+    _check(proxy, body.name, body.expires_at)
     was_open = proxy.access.open_mode
     key, plaintext = await proxy.virtual_keys.create(
         body.name.strip(),
@@ -164,16 +165,21 @@ async def show_virtual_key(proxy: RunningProxy, virtual_key_id: str) -> VirtualK
     return proxy.virtual_keys.get(virtual_key_id)
 
 
-@router.patch("/{virtual_key_id}", summary="Change a virtual key's limits")
+@router.patch("/{virtual_key_id}", summary="Change a virtual key")
 async def change_virtual_key(
     proxy: RunningProxy, request: Request, virtual_key_id: str, body: VirtualKeyChange
 ) -> VirtualKey:
-    """Changes limits; they hold at once, in every process within 250 ms. What was used stays used."""
-    before = proxy.virtual_keys.get(virtual_key_id)
+    """Changes its name, models, providers, team, tags, end or limits; that holds at once, in every process within
+    250 ms. What was used stays used, and stays with the team that it was used for. An end that is moved makes a key
+    that expired valid again; one that was revoked stays so."""
     given = {name: getattr(body, name) for name in body.model_fields_set}
-    limits = CallerLimits(before.rpm, before.tpm, before.parallel, before.weight)
-    key = await proxy.virtual_keys.change_limits(virtual_key_id, replace(limits, **given))
-    proxy.audit.write(request, "virtual_key.changed", key.id, fields=sorted(given))
+    _check(proxy, given.get("name", "unchanged"), given.get("expires_at"))
+    if "name" in given:
+        given["name"] = given["name"].strip()
+    before = proxy.virtual_keys.get(virtual_key_id)
+    key = await proxy.virtual_keys.change(virtual_key_id, given)
+    changed = {name: [_told(getattr(before, name)), _told(getattr(key, name))] for name in sorted(given)}
+    proxy.audit.write(request, "virtual_key.changed", key.id, name=key.name, fields=sorted(given), changed=changed)
     return key
 
 
@@ -183,6 +189,17 @@ async def revoke_virtual_key(proxy: RunningProxy, request: Request, virtual_key_
     key = await proxy.virtual_keys.revoke(virtual_key_id)
     proxy.audit.write(request, "virtual_key.revoked", key.id, name=key.name)
     return key
+
+
+def _check(proxy: RunningProxy, name: str, expires_at: datetime | None) -> None:
+    if not name.isprintable() or not name.strip():
+        raise KeyRegistrationError("name: must be printable and not blank.")
+    if expires_at is not None and expires_at <= proxy.clock.utc_now():
+        raise KeyRegistrationError("expires_at: lies in the past. To end a key now, revoke it.")
+
+
+def _told(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 async def _last_used(proxy: RunningProxy, used: Iterable[str], since_s: float, now_s: float) -> dict[str, float]:
