@@ -11,7 +11,7 @@ import asyncio
 from datetime import datetime, timedelta
 from typing import Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, Field
 
 from apikeyrouter import __version__
@@ -26,10 +26,11 @@ from apikeyrouter_proxy.metrics import CONTENT_TYPE, BudgetGauge, Gauges, KeyGau
 from apikeyrouter_proxy.metrics_quota import POOLS_READ, quota_gauges
 from apikeyrouter_proxy.names import Names
 from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
+from apikeyrouter_proxy.routes.late import late_router
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["health"])
+router = late_router(tags=["health"])
 
 _RETRY_AFTER_S = "5"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from apikeyrouter.domain.cost.prices import to_decimal_usd, to_nano_usd
@@ -17,11 +17,12 @@ from apikeyrouter_proxy.budget_course import counted, course, period_start, proj
 from apikeyrouter_proxy.budget_forms import Dollars, Limit, Period, Zone, money
 from apikeyrouter_proxy.names import Names, scope_id_of
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
+from apikeyrouter_proxy.routes.late import late_router
 from apikeyrouter_proxy.spending import tagged_rows
 
 __all__ = ["BudgetView", "router"]
 
-router = APIRouter(prefix="/api/v1/budgets", tags=["budgets"])
+router = late_router(prefix="/api/v1/budgets", tags=["budgets"])
 
 _INTENT_FIELDS = frozenset({"model", "messages", "provider_id", "parameters", "timeout_s"})
 _LIMIT = "US dollars per period, above zero: 10, 10.50 or $10; counted in billionths of a dollar."

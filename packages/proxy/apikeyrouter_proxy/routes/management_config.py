@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel, Field
 
 from apikeyrouter_proxy.config.changes import Change
@@ -18,10 +18,11 @@ from apikeyrouter_proxy.config.keeper import Reloaded
 from apikeyrouter_proxy.config.shown import effective, objects
 from apikeyrouter_proxy.config.trying import tried
 from apikeyrouter_proxy.routes.common import Body, RunningProxy
+from apikeyrouter_proxy.routes.late import late_router
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1/config", tags=["configuration"])
+router = late_router(prefix="/api/v1/config", tags=["configuration"])
 
 
 class ValueView(BaseModel):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from apikeyrouter_proxy.config.file_text import UnshowableError, masked_text
@@ -16,10 +15,11 @@ from apikeyrouter_proxy.config.masking import MASK
 from apikeyrouter_proxy.config.tree import BYTES_MAX
 from apikeyrouter_proxy.config.trying import tried
 from apikeyrouter_proxy.routes.common import RunningProxy
+from apikeyrouter_proxy.routes.late import late_router
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1/config", tags=["configuration"])
+router = late_router(prefix="/api/v1/config", tags=["configuration"])
 
 
 class FileView(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import Field, StrictBool
 
 from apikeyrouter.credentials.specs import Command, spec_of
@@ -12,6 +12,7 @@ from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.domain.models.api_key import APIKey
 from apikeyrouter_proxy.providers import SIMULATED, check_address
 from apikeyrouter_proxy.routes.common import Body, RunningProxy
+from apikeyrouter_proxy.routes.late import late_router
 
 __all__ = ["router"]
 
@@ -20,7 +21,7 @@ _NO_PROGRAMS = (
     "run anything on this machine; register it from Python with register_credential"
 )
 
-router = APIRouter(prefix="/api/v1/credentials", tags=["keys"])
+router = late_router(prefix="/api/v1/credentials", tags=["keys"])
 
 
 class NewCredential(Body):

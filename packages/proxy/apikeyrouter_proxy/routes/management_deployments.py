@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from apikeyrouter.domain.routing.deployments import Deployment, Target, odd_about
 from apikeyrouter_proxy.bootstrap import Proxy
 from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
 from apikeyrouter_proxy.routes.errors import NotFoundError
+from apikeyrouter_proxy.routes.late import late_router
 
 __all__ = ["DeploymentView", "router"]
 
-router = APIRouter(prefix="/api/v1/deployments", tags=["deployments"])
+router = late_router(prefix="/api/v1/deployments", tags=["deployments"])
 
 
 class TargetView(BaseModel):

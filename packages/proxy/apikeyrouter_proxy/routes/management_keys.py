@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import Field, SecretStr, StrictBool
 
 from apikeyrouter.domain.errors import KeyRegistrationError
@@ -17,10 +17,11 @@ from apikeyrouter_proxy.middleware.guard import principal_of
 from apikeyrouter_proxy.providers import SIMULATED, check_address
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
 from apikeyrouter_proxy.routes.errors import ConflictError
+from apikeyrouter_proxy.routes.late import late_router
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1/keys", tags=["keys"])
+router = late_router(prefix="/api/v1/keys", tags=["keys"])
 
 _MATERIAL = Field(description="The key itself. Stored encrypted; no answer of this API repeats it.", min_length=1)
 _LIST_MAX = 10_000

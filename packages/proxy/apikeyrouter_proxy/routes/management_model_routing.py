@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field, model_validator
 
 from apikeyrouter.muxer.groups import ModelGroup
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
+from apikeyrouter_proxy.routes.late import late_router
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1", tags=["model routing"])
+router = late_router(prefix="/api/v1", tags=["model routing"])
 
 
 class FeedbackBody(Body):

@@ -13,7 +13,7 @@ from datetime import date
 from functools import lru_cache
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field
 
 from apikeyrouter.domain.cost.prices import to_decimal_usd
@@ -27,10 +27,11 @@ from apikeyrouter_proxy.budget_forms import Dollars
 from apikeyrouter_proxy.recent_use import RecentUse, Use, newest_records, provider_of, uses
 from apikeyrouter_proxy.routes.common import Page, RunningProxy
 from apikeyrouter_proxy.routes.errors import NotFoundError
+from apikeyrouter_proxy.routes.late import late_router
 
 __all__ = ["ModelView", "router"]
 
-router = APIRouter(prefix="/api/v1/models", tags=["models"])
+router = late_router(prefix="/api/v1/models", tags=["models"])
 
 _HOUR_S = 3600.0
 _FACTS_MAX = 16_384

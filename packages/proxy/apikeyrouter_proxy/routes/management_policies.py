@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from apikeyrouter.domain.errors import ConfigurationError
@@ -18,10 +18,11 @@ from apikeyrouter_proxy.bootstrap import Proxy
 from apikeyrouter_proxy.names import Names, UnknownNameError
 from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
 from apikeyrouter_proxy.routes.errors import NotFoundError
+from apikeyrouter_proxy.routes.late import late_router
 
 __all__ = ["PolicyView", "router"]
 
-router = APIRouter(prefix="/api/v1/policies", tags=["policies"])
+router = late_router(prefix="/api/v1/policies", tags=["policies"])
 
 _List = list[str] | str | None
 

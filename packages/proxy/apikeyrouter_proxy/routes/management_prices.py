@@ -10,7 +10,7 @@ from datetime import date, datetime
 from difflib import get_close_matches
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, Strict
 
 from apikeyrouter.domain.cost.overrides import CLASSES, FEES, PriceOverride
@@ -21,10 +21,11 @@ from apikeyrouter_proxy.bootstrap import Proxy
 from apikeyrouter_proxy.budget_forms import Dollars
 from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
 from apikeyrouter_proxy.routes.errors import NotFoundError
+from apikeyrouter_proxy.routes.late import late_router
 
 __all__ = ["PriceView", "router"]
 
-router = APIRouter(prefix="/api/v1/prices", tags=["prices"])
+router = late_router(prefix="/api/v1/prices", tags=["prices"])
 
 _SUGGESTED = 5
 _Offset = Annotated[int, Query(ge=0)]

@@ -6,7 +6,7 @@ keys are registered with its id.
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, Field, StrictBool
 
 from apikeyrouter.domain.errors import ConfigurationError
@@ -15,10 +15,11 @@ from apikeyrouter_proxy.providers import AddedProvider, check_address, check_hea
 from apikeyrouter_proxy.recent_use import RecentUse, Use, newest_records, provider_of, uses
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
 from apikeyrouter_proxy.routes.errors import ConflictError, NotFoundError
+from apikeyrouter_proxy.routes.late import late_router
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1/providers", tags=["providers"])
+router = late_router(prefix="/api/v1/providers", tags=["providers"])
 
 _RECENT_S = 24 * 3600.0
 

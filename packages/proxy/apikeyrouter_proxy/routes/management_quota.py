@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field
 
 from apikeyrouter.domain.models.quota_state import ExhaustionPrediction, PoolState, QuotaState
 from apikeyrouter_proxy.routes.common import Page, RunningProxy
 from apikeyrouter_proxy.routes.errors import NotFoundError
+from apikeyrouter_proxy.routes.late import late_router
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1/quota", tags=["quota"])
+router = late_router(prefix="/api/v1/quota", tags=["quota"])
 
 _Counted = Literal["minute", "hourly", "daily", "weekly", "monthly"]
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field
 
 from apikeyrouter.domain.routing.explain import DecisionRecord
 from apikeyrouter_proxy.recent_use import LEFT, RecentUse, newest_records, uses
 from apikeyrouter_proxy.routes.common import RunningProxy
+from apikeyrouter_proxy.routes.late import late_router
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1/recent", tags=["state"])
+router = late_router(prefix="/api/v1/recent", tags=["state"])
 
 _EXAMPLES = 8
 

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 from pydantic import BaseModel, Field, StringConstraints
 
 from apikeyrouter.domain.errors import ErrorCategory, SystemError
@@ -17,11 +17,12 @@ from apikeyrouter.domain.models.cost_estimate import CostReconciliation
 from apikeyrouter_proxy.budget_forms import Dollars, tag, time_zone
 from apikeyrouter_proxy.names import Names, UnknownNameError
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
+from apikeyrouter_proxy.routes.late import late_router
 from apikeyrouter_proxy.spending import GROUPS, Sums, group_of, interval, report_rows, to_csv
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1")
+router = late_router(prefix="/api/v1")
 
 _GROUPS_MAX = 4
 _ID_PREFIXES = ("key_", "vk_")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import AwareDatetime, BaseModel, Field, StringConstraints, field_validator
 from pydantic_core import PydanticCustomError
 
@@ -16,12 +16,13 @@ from apikeyrouter.meter import RESERVED_TAGS
 from apikeyrouter_proxy.budget_forms import Dollars
 from apikeyrouter_proxy.principal import Role
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
+from apikeyrouter_proxy.routes.late import late_router
 from apikeyrouter_proxy.spending import Sums, interval
 from apikeyrouter_proxy.virtual_keys import CallerLimits, VirtualKey
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1/virtual-keys", tags=["virtual keys"])
+router = late_router(prefix="/api/v1/virtual-keys", tags=["virtual keys"])
 
 _LATELY_S = 86_400.0
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from pydantic import BaseModel, Field
 
 from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
 from apikeyrouter_proxy.routes.errors import NotFoundError
+from apikeyrouter_proxy.routes.late import late_router
 from apikeyrouter_proxy.webhooks import Message, Webhooks
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1/webhooks", tags=["webhooks"])
+router = late_router(prefix="/api/v1/webhooks", tags=["webhooks"])
 
 
 class WebhookView(BaseModel):

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import difflib
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from apikeyrouter.domain.models.call import Wire
+from apikeyrouter_proxy.routes.late import late_router
 from apikeyrouter_proxy.wire.endpoints import wire_of
 from apikeyrouter_proxy.wire.errors import WireError
 from apikeyrouter_proxy.wire.model_lists import listing, one_model
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["OpenAI"])
+router = late_router(tags=["OpenAI"])
 
 
 @router.get("/v1/models", summary="Models of every provider with a usable key")
