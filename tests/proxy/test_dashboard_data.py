@@ -113,6 +113,22 @@ def test_the_use_of_virtual_keys_names_those_that_were_used(served: Served) -> N
     assert served.get("/api/v1/virtual-keys/use?since=someday").status == 400
 
 
+def test_requests_name_their_caller_and_are_found_by_that_name(served: Served) -> None:
+    app, other = (served.post("/api/v1/virtual-keys", {"name": name}).json for name in ("Web shop", "Reports"))
+    for key in (app, other, app):
+        headers = {"authorization": f"Bearer {key['key']}"}
+        assert served.post("/v1/chat/completions", CHAT, headers).status == 200
+    rows = served.get("/api/v1/requests").json["data"]
+    assert [(row["caller"], row["caller_name"]) for row in rows] == [
+        (app["id"], "Web shop"), (other["id"], "Reports"), (app["id"], "Web shop"),
+    ]  # fmt: skip
+    for asked_for in (app["id"], "Web+shop"):
+        found = served.get(f"/api/v1/requests?caller={asked_for}").json["data"]
+        assert [row["id"] for row in found] == [rows[0]["id"], rows[2]["id"]]
+    served.post("/api/v1/virtual-keys", {"name": "Reports"})
+    assert served.get("/api/v1/requests?caller=Reports").json["data"] == [], "a name of two keys is nobody's"
+
+
 def events(served: Served, **asked: Any) -> dict[str, Any]:
     answer = served.get("/api/v1/events?" + urlencode(asked))
     assert answer.status == 200, answer.json

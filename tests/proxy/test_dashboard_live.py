@@ -64,6 +64,9 @@ class Watcher:
         self._connection.close()
 
 
+TRIES, NOTICED_TICKS = 20, 4
+
+
 @contextmanager
 def watching(proxy: ProxyProcess) -> Iterator[Watcher]:
     watcher = Watcher(proxy.port)
@@ -74,8 +77,9 @@ def watching(proxy: ProxyProcess) -> Iterator[Watcher]:
         watcher.close()
 
 
-def chat(proxy: ProxyProcess) -> str:
-    status, told, headers = proxy.ask("POST", "/v1/chat/completions", CHAT)
+def chat(proxy: ProxyProcess, key: str = "") -> str:
+    given = {"authorization": f"Bearer {key}"} if key else {}
+    status, told, headers = proxy.ask("POST", "/v1/chat/completions", CHAT, given)
     assert status == 200, told
     return headers["x-request-id"]
 
@@ -83,12 +87,24 @@ def chat(proxy: ProxyProcess) -> str:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_one_stream_tells_of_every_workers_requests_and_edits(sim: Sim, tmp_path: Path, workers: int) -> None:
     with proxy_process(sim, tmp_path, env={"PROXY_WORKERS": str(workers)}) as proxy, watching(proxy) as watcher:
-        watcher.until(lambda: len(watcher.of("tick")) >= 2)  # by now the other worker has noticed
-        sent = {chat(proxy) for _ in range(4 * workers)}
-        watcher.until(lambda: sent <= watcher.ids())
+        sent: set[str] = set()
+        for _ in range(TRIES):  # until the other worker has noticed that somebody listens
+            newest = {chat(proxy) for _ in range(4 * workers)}
+            sent |= newest
+            ticks = len(watcher.of("tick"))
+            watcher.until(lambda: newest <= watcher.ids() or len(watcher.of("tick")) > ticks + 2)  # noqa: B023
+            if workers == 1 or (newest <= watcher.ids() and ticks >= NOTICED_TICKS):
+                break
+        assert newest <= watcher.ids()
         for number in range(3 * workers):
             assert proxy.post("/api/v1/virtual-keys", {"name": f"app {number}"})[0] == 201
         watcher.until(lambda: any("virtual_key" in told["what"] for told in watcher.of("changed")))
+        client = proxy.post("/api/v1/virtual-keys", {"name": "Web shop"})[1]
+        named = {chat(proxy, client["key"]) for _ in range(2 * workers)}
+        watcher.until(lambda: named <= watcher.ids())
+        rows = [row for told in watcher.of("decisions") for row in told["items"] if row["request_id"] in named]
+        assert {(row["caller"], row["caller_name"]) for row in rows} == {(client["id"], "Web shop")}
+        sent |= named
         assert sum(tick["requests"] for tick in watcher.of("tick")) <= len(sent)
 
 

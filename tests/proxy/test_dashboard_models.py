@@ -162,6 +162,22 @@ def test_the_last_minutes_are_summed_by_how_requests_ended(served: Served, sim: 
     assert served.get("/api/v1/recent?minutes=0").status == 400
 
 
+def test_the_last_seconds_are_told_one_by_one_so_that_charts_begin_full(served: Served, sim: Sim) -> None:
+    assert served.get("/api/v1/recent/seconds").json["data"] == []
+    assert asked(served, 3) == 3
+    for key in sim.keys:
+        sim.fault(key, "server_error")
+    assert asked(served, 1) == 0
+    rows = served.get("/api/v1/recent/seconds?seconds=60").json["data"]
+    assert sum(row["requests"] for row in rows) == 4
+    assert sum(row["failures"] for row in rows) == 1
+    assert [row["at"] for row in rows] == sorted(row["at"] for row in rows)
+    spent = sum(Decimal(row["cost_usd"]) for row in rows)
+    assert spent == Decimal(served.get("/api/v1/recent").json["use"]["cost"])
+    assert any(row["ttft_s"]["p95"] >= row["ttft_s"]["p50"] > 0 for row in rows if row["ttft_s"])
+    assert served.get("/api/v1/recent/seconds?seconds=0").status == 400
+
+
 def test_callers_that_go_away_are_no_failures_of_the_model(running: tuple[Served, Proxy]) -> None:
     served, proxy = running
     assert asked(served, 3) == 3

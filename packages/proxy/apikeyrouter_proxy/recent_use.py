@@ -19,7 +19,7 @@ from apikeyrouter.domain.routing.explain import DecisionRecord
 from apikeyrouter.journal import Journal
 from apikeyrouter_proxy.budget_forms import Dollars
 
-__all__ = ["LEFT", "READ_MAX", "RecentUse", "Use", "newest_records", "provider_of", "uses"]
+__all__ = ["LEFT", "READ_MAX", "RecentUse", "Use", "newest_records", "provider_of", "quantile", "uses"]
 
 READ_MAX = 20_000
 """Decisions that one question looks at."""
@@ -76,8 +76,8 @@ class Use:
             requests=self.requests,
             failures=judged - self.served,
             success=self.served / judged if judged else None,
-            ttft_p50_s=_quantile(ordered, 0.5),
-            ttft_p95_s=_quantile(ordered, 0.95),
+            ttft_p50_s=quantile(ordered, 0.5),
+            ttft_p95_s=quantile(ordered, 0.95),
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
             cost=to_decimal_usd(self.cost_nano_usd),
@@ -108,7 +108,8 @@ def uses(records: Iterable[DecisionRecord], group: Callable[[DecisionRecord], It
     return found
 
 
-def _quantile(ordered: list[float], share: float) -> float | None:
+def quantile(ordered: list[float], share: float) -> float | None:
+    """The value that this share of an ordered list does not pass; None of nothing."""
     if not ordered:
         return None
     return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 6)

@@ -52,6 +52,10 @@ _CONFIG_APPLIED = re.compile(r"config\..*\.applied")
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
+def _nobody(_: str) -> None:
+    return None
+
+
 class _Listener:
     def __init__(self) -> None:
         self.backlog: deque[bytes] = deque()
@@ -98,6 +102,7 @@ class LiveHub:
         self._changed: set[str] = set()
         self._levels_of: dict[str, tuple[float, dict[str, int]]] = {}
         self._over = False
+        self._name_of: Callable[[str], str | None] = _nobody
 
     @property
     def listeners(self) -> int:
@@ -146,9 +151,10 @@ class LiveHub:
         for listener in self._listeners:
             listener.ready.set()
 
-    async def stream(self) -> AsyncGenerator[bytes, None]:
+    async def stream(self, name_of: Callable[[str], str | None] = _nobody) -> AsyncGenerator[bytes, None]:
         """Events for one listener, from now on, until it goes away, the server ends or `STREAM_LASTS_S` are over.
-        Raises WireError 503."""
+        `name_of`: what the caller with an id is called. Raises WireError 503."""
+        self._name_of = name_of
         if self._over or len(self._listeners) >= LISTENERS_MAX:
             raise WireError(
                 503,
@@ -215,6 +221,8 @@ class LiveHub:
             events.append(_event("tick", self._tick(self._second)))
             self._second = Batch()
         if batch.rows:
+            for row in batch.rows:
+                row["caller_name"] = self._name_of(row["caller"])
             events.append(_event("decisions", {"items": batch.rows, "more": batch.more}))
         events += [_event("key", one) for one in batch.keys]
         if self._changed:

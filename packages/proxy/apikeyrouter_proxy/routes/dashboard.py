@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from apikeyrouter_proxy.dashboard.assets import HTML_HEADERS, Assets
 from apikeyrouter_proxy.routes.common import Body, RunningProxy
 from apikeyrouter_proxy.routes.errors import NotFoundError
-from apikeyrouter_proxy.routes.late import late_router
 from apikeyrouter_proxy.wire.errors import WireError
 
 __all__ = ["router"]
 
-router = late_router()
+router = APIRouter()
 _assets = Assets()
 _KEY_MAX = 512
 _OF_BROWSERS = (b"host", b"origin", b"sec-fetch-site")
@@ -62,7 +61,7 @@ async def show(page: str = "") -> Response:
 @router.get("/api/v1/live", tags=["state"], summary="What happens, as it happens", response_class=StreamingResponse)
 async def live(proxy: RunningProxy) -> StreamingResponse:
     """Server-sent events: `tick` each second, `decisions` (finished requests), `key`, `changed`."""
-    events = proxy.live.stream()
+    events = proxy.live.stream(proxy.virtual_keys.name_of)
     first = await anext(events)
 
     async def rest() -> AsyncIterator[bytes]:

@@ -1,23 +1,27 @@
-"""Management API: the last minutes in sums: how many requests, how they ended, the newest example of each ending."""
+"""Management API: the last minutes in sums: how many requests, how they ended, the newest example of each ending; and
+second by second, for charts that do not begin empty."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
+from apikeyrouter.domain.cost.prices import to_decimal_usd
 from apikeyrouter.domain.routing.explain import DecisionRecord
-from apikeyrouter_proxy.recent_use import LEFT, RecentUse, newest_records, uses
-from apikeyrouter_proxy.routes.common import RunningProxy
-from apikeyrouter_proxy.routes.late import late_router
+from apikeyrouter_proxy.budget_forms import Dollars
+from apikeyrouter_proxy.recent_use import LEFT, RecentUse, newest_records, quantile, uses
+from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
 
 __all__ = ["router"]
 
-router = late_router(prefix="/api/v1/recent", tags=["state"])
+router = APIRouter(prefix="/api/v1/recent", tags=["state"])
 
 _EXAMPLES = 8
+_LASTS_S = 600
+"""A request that ended in these seconds began at most so long before them."""
 
 
 class OutcomeView(BaseModel):
@@ -39,6 +43,56 @@ class RecentView(BaseModel):
     use: RecentUse | None
     outcomes: list[OutcomeView] = Field(description="Most first.")
     remembered: int
+
+
+class Quantiles(BaseModel):
+    """Seconds: the median, and what 95 of 100 did not pass."""
+
+    p50: float
+    p95: float
+
+
+class SecondView(BaseModel):
+    """What ended in one second, as a `tick` of the live stream tells it. `at`: when the second was over."""
+
+    at: datetime
+    requests: int
+    failures: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Dollars
+    ttft_s: Quantiles | None
+
+
+@router.get("/seconds", summary="What happened second by second")
+async def list_seconds(
+    proxy: RunningProxy,
+    seconds: Annotated[int, Query(ge=1, le=3600, description="How far back.")] = 180,
+) -> Page[SecondView]:
+    """The last seconds, oldest first, as far as this process remembers; seconds in which nothing ended are left out."""
+    journal = proxy.router.journal
+    now_s = journal.utc_s()
+    since_s = int(now_s) - seconds
+    found: dict[int, list[DecisionRecord]] = {}
+    for record in newest_records(journal, since_s - _LASTS_S):
+        ended_s = int(record.at_utc_s + record.duration_s)
+        if since_s <= ended_s and record.outcome != "pending":
+            found.setdefault(ended_s, []).append(record)
+    return page_of([_second(ended_s, found[ended_s]) for ended_s in sorted(found)])
+
+
+def _second(ended_s: int, records: list[DecisionRecord]) -> SecondView:
+    sends = [record.attempts[-1].ttft_s for record in records if record.attempts]
+    first = sorted(ttft_s for ttft_s in sends if ttft_s is not None)
+    return SecondView(
+        at=datetime.fromtimestamp(ended_s + 1, UTC),
+        requests=len(records),
+        failures=sum(record.outcome != "ok" for record in records),
+        input_tokens=sum(record.input_tokens or 0 for record in records),
+        output_tokens=sum(record.output_tokens or 0 for record in records),
+        cost_usd=to_decimal_usd(sum(record.cost_nano_usd or 0 for record in records)),
+        ttft_s=Quantiles(p50=quantile(first, 0.5) or 0.0, p95=quantile(first, 0.95) or 0.0) if first else None,
+    )
 
 
 @router.get("", summary="What happened lately")

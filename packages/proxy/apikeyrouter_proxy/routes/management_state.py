@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from apikeyrouter.domain.interfaces.state_store import StateQuery
@@ -17,11 +17,10 @@ from apikeyrouter.request_rows import RequestRow, RowFilter, request_rows
 from apikeyrouter_proxy.audit import KINDS, kinds_of
 from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
 from apikeyrouter_proxy.routes.errors import NotFoundError
-from apikeyrouter_proxy.routes.late import late_router
 
 __all__ = ["router"]
 
-router = late_router(prefix="/api/v1")
+router = APIRouter(prefix="/api/v1")
 
 _Limit = Annotated[int, Query(ge=1, le=500)]
 _INTENT_FIELDS = frozenset({"model", "messages", "provider_id", "parameters", "timeout_s"})
@@ -53,11 +52,17 @@ class ExplainedDecision(RoutingDecision):
     compared: Comparison | None = None
 
 
+class RequestView(RequestRow):
+    """A request. `caller_name`: what the virtual key `caller` is called; None where it is none of ours."""
+
+    caller_name: str | None
+
+
 class RequestList(BaseModel):
     """A page of requests. `next_before`: to ask for the next one with; None when this is the last."""
 
     object: Literal["list"] = "list"
-    data: list[RequestRow]
+    data: list[RequestView]
     next_before: float | None
 
 
@@ -115,14 +120,19 @@ async def list_requests(
     model: Annotated[str, Query(description="A part of the name.")] = "",
     provider_id: str = "",
     key_id: str = "",
-    caller: str = "",
+    caller: Annotated[str, Query(description="A virtual key's id, or its name where no other has it.")] = "",
     outcome: Annotated[str, Query(description='"ok", "failed" (all but ok), or one code.')] = "",
 ) -> RequestList:
     """Finished requests as short rows, newest first, as far back as the store remembers. A page that was cut short by a
     rare filter may hold fewer rows than `limit`, or none, and still have a `next_before`."""
+    if caller and proxy.virtual_keys.name_of(caller) is None:
+        called = [one.id for one in proxy.virtual_keys.list() if one.name == caller]
+        caller = called[0] if len(called) == 1 else caller
     wanted = RowFilter(model=model, provider_id=provider_id, key_id=key_id, caller=caller, outcome=outcome)
     page = await request_rows(proxy.router, wanted, before_s=before, limit=limit)
-    return RequestList(data=page.rows, next_before=page.next_before_s)
+    name_of = proxy.virtual_keys.name_of
+    rows = [RequestView.model_construct(**row.__dict__, caller_name=name_of(row.caller)) for row in page.rows]
+    return RequestList(data=rows, next_before=page.next_before_s)
 
 
 @router.get("/decisions/shadow", tags=["decisions"], summary="What the shadow objective would change")

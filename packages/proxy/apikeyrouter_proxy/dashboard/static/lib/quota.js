@@ -37,8 +37,16 @@ export function usePools(every) {
 /** How much of a limit is gone, 0..1; null when the limit is not known. */
 export const usedShare = (limit) => (limit.limit ? 1 - Math.max(0, limit.remaining ?? 0) / limit.limit : null);
 
-/** The known limit with the least left. */
+/** What a limit is called, with its models: as the API names the limit that an outlook is of. */
+export const nameOf = (limit) => (limit.models === "*" ? limit.name : `${limit.name}, ${limit.models}`);
+
+/** "requests/min" for "requests per minute". */
+export const short = (name) => name.replace(" per minute", "/min").replace(" per ", "/");
+
+/** The limit that the pool's outlook is of, else the known one with the least left. */
 export function tightest(pool) {
   const known = pool?.limits.filter((limit) => limit.limit != null) ?? [];
+  const meant = known.find((limit) => nameOf(limit) === pool.outlook_limit);
+  if (meant) return meant;
   return known.reduce((worst, limit) => (worst === null || usedShare(limit) > usedShare(worst) ? limit : worst), null);
 }

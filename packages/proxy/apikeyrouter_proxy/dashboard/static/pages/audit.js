@@ -139,6 +139,6 @@ const columns = [
   { name: "at", title: "Time", of: (row) => html`<span title=${`${moment(row.at)}, ${ago(row.at)}`}>${when(row.at)}</span>` },
   { name: "kind", title: "What happened", of: (row) => html`<${Badge} tone=${TONES[row.kind.split(".").at(-1)]}>${worded(row.kind.replace(/^admin\./, ""))}</${Badge}>` },
   { name: "entity", title: "To what", of: (row) => html`<${Entity} row=${row} />`, hide: "phone" },
-  { name: "who", title: "By", of: (row) => html`${who(row)}${row.document.address && html` <span class="muted hide-phone">${row.document.address}</span>`}` },
-  { name: "facts", title: "Facts", of: (row) => html`<span class="clip wide">${facts(row) || "–"}</span>`, hide: "tablet" },
+  { name: "who", title: "By", of: (row) => html`<span title=${row.document.address}>${who(row)}</span>`, hide: "tablet" },
+  { name: "facts", title: "Facts", of: (row) => html`<span class="clip wide">${facts(row) || "–"}</span>` },
 ];

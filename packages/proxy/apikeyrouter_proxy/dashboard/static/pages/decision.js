@@ -87,9 +87,9 @@ function Candidates({ routes, named }) {
     { name: "provider", title: "Provider", of: (route) => route.provider_id, hide: "phone" },
     { name: "score", title: "Score, lower is better", of: (route) => html`<${Terms} terms=${terms} values=${route.terms_usd} largest=${largest} />` },
     { name: "usd", title: "Score", of: (route) => usd(route.score_usd), kind: "number" },
-    { name: "cost", title: "Expected cost", of: (route) => usd(route.expected_cost_usd), kind: "number", hide: "phone" },
-    { name: "risk", title: "Fails with", of: (route) => percent(route.p_failure), kind: "number", hide: "phone" },
-    { name: "why", title: "Why not", of: (route) => html`<span title=${route.reason_not_selected}>${route.reason_not_selected ?? ""}</span>` },
+    { name: "cost", title: "Expected cost", of: (route) => usd(route.expected_cost_usd), kind: "number", hide: "tablet" },
+    { name: "risk", title: "Fails with", of: (route) => percent(route.p_failure), kind: "number", hide: "tablet" },
+    { name: "why", title: "Why not", of: (route) => route.reason_not_selected ?? "", wrap: true },
   ];
   return html`<${Table} label="Candidates" columns=${columns} rows=${routes} id=${(route) => route.key_id + route.provider_id} />
     <p class="row legend">${terms.map((name, index) => html`<span key=${name}><i class=${"swatch " + TONES[index % TONES.length]}></i>${name.replaceAll("_", " ")}</span>`)}</p>`;
@@ -107,7 +107,7 @@ function Rejections({ rows, named }) {
     { name: "key", title: "Key", of: (row) => named(row.key_id) },
     { name: "provider", title: "Provider", of: (row) => row.provider_id, hide: "phone" },
     { name: "code", title: "Code", of: (row) => html`<${Badge}>${row.code}</${Badge}>`, sort: (row) => row.code },
-    { name: "reason", title: "Reason", of: (row) => html`<span title=${row.reason}>${row.reason}</span>` },
+    { name: "reason", title: "Reason", of: (row) => row.reason, wrap: true },
   ];
   return html`<${Table} label="Rejected keys" columns=${columns} rows=${rows} id=${(row) => row.key_id + row.provider_id + row.code} />`;
 }

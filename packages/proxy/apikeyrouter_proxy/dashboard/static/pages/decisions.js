@@ -21,8 +21,8 @@ const columns = [
   { name: "outcome", title: "Outcome", of: (row) => html`<${Badge} tone=${row.outcome === "ok" ? "good" : "bad"}>${row.outcome}</${Badge}>`, sort: (row) => row.outcome },
   { name: "model", title: "Model", of: (row) => row.model, kind: "text" },
   { name: "key", title: "Key", of: (row) => (row.key_label ? `${row.provider_id} · ${row.key_label}` : "nobody"), kind: "text" },
-  { name: "caller", title: "Caller", of: (row) => row.caller || "–", kind: "text", hide: "tablet" },
-  { name: "attempts", title: "Attempts", of: (row) => row.attempts, kind: "number", hide: "tablet" },
+  { name: "caller", title: "Caller", of: (row) => html`<span class="clip" title=${row.caller}>${row.caller_name ?? (row.caller || "–")}</span>`, sort: (row) => row.caller_name ?? row.caller, hide: "tablet" },
+  { name: "attempts", title: "Attempts", of: (row) => row.attempts, kind: "number", hide: "narrow" },
   { name: "tokens", title: "Tokens", of: (row) => (row.output_tokens == null ? "–" : `${count(row.input_tokens)} + ${count(row.output_tokens)}`), sort: (row) => row.output_tokens, kind: "number", hide: "phone" },
   { name: "ttft", title: "First byte", of: (row) => seconds(row.ttft_s), sort: (row) => row.ttft_s, kind: "number", hide: "phone" },
   { name: "duration", title: "Took", of: (row) => seconds(row.duration_s), sort: (row) => row.duration_s, kind: "number" },
@@ -42,7 +42,7 @@ function List({ wanted }) {
       <${Field} label="Model" value=${filters.model} onInput=${choose("model")} placeholder="part of a name" />
       <${Field} label="Provider" value=${filters.provider_id} onInput=${choose("provider_id")} placeholder="openai" />
       <${Field} label="Key id" value=${filters.key_id} onInput=${choose("key_id")} placeholder="key_…" />
-      <${Field} label="Caller" value=${filters.caller} onInput=${choose("caller")} placeholder="virtual key" />
+      <${Field} label="Caller" value=${filters.caller} onInput=${choose("caller")} placeholder="name or vk_…" />
       ${filtered && html`<${Button} onClick=${() => go(pathOf("decisions"), { replace: true })}>Clear</${Button}>`}
       <span class="grow"></span>
       <${Button} kind=${fresh ? "primary" : "plain"} onClick=${() => load(null)} aria-live="polite">${fresh ? `Show ${plural(fresh, "new request")}` : "Refresh"}</${Button}>
@@ -99,4 +99,4 @@ const matches = (row, { outcome, model, provider_id: provider, caller }) =>
   (!outcome || row.outcome === outcome || (outcome === "failed" && row.outcome !== "ok")) &&
   (!model || row.model.toLowerCase().includes(model.toLowerCase())) &&
   (!provider || row.provider_id === provider) &&
-  (!caller || row.caller === caller);
+  (!caller || row.caller === caller || row.caller_name === caller);

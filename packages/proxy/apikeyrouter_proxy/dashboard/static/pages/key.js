@@ -2,7 +2,7 @@
 
 import { html, useEffect, useRef, useState } from "../lib/preact.js";
 import { useApi, useLive } from "../lib/hooks.js";
-import { usedShare } from "../lib/quota.js";
+import { nameOf, tightest, usedShare } from "../lib/quota.js";
 import { go, Link, pathOf } from "../lib/route.js";
 import { Badge, Button, Card, Empty, Loaded, Meter, Stat } from "../components/ui.js";
 import { Chart } from "../components/chart.js";
@@ -62,7 +62,7 @@ function Pool({ id }) {
   if (pool && past.current.at(-1)?.pool !== pool) past.current = [...past.current.slice(1 - PAST_KEPT), { at: Date.now() / 1000, pool }];
   const [chosen, setChosen] = useState(null);
   const known = pool?.limits.filter((limit) => limit.limit != null) ?? [];
-  const worst = known.toSorted((a, b) => usedShare(b) - usedShare(a))[0];
+  const worst = tightest(pool);
   useEffect(() => {
     if (!chosen && worst && usedShare(worst) > 0) setChosen(nameOf(worst));
   }, [worst]);
@@ -75,8 +75,6 @@ function Pool({ id }) {
       <${Limits} limits=${pool.limits} choose=${(limit) => setChosen(nameOf(limit))} />
     </${Card}>`;
 }
-
-const nameOf = (limit) => `${limit.name} ${limit.models}`;
 
 /** What was left while this page was open, and what is foreseen: the median, and the band from p10 to p90. */
 function Forecast({ limit, past }) {
@@ -100,7 +98,7 @@ function Forecast({ limit, past }) {
     ]}
     bands=${[[2, 3]]}
     summary=${`${limit.name}: ${count(limit.remaining)} of ${count(limit.limit)} left. ${limit.prediction?.text ?? "Nothing is foreseen yet."}`} />
-    <p class="muted">${limit.name}${limit.models === "*" ? "" : " of " + limit.models}: ${limit.prediction?.text ?? "nothing is foreseen yet"}.</p>`;
+    <p class="muted">${nameOf(limit)}: ${limit.prediction?.text ?? "nothing is foreseen yet"}.</p>`;
 }
 
 const SOURCES = { header: "told by replies", learned: "learned from refusals", configured: "configured", tier: "the tier's preset", unknown: "not known" };
@@ -112,9 +110,9 @@ function Limits({ limits, choose }) {
     { name: "used", title: "Used", of: (row) => (row.limit == null ? count(row.used) : html`<${Meter} share=${usedShare(row)} held=${row.held / row.limit} label=${percent(usedShare(row), 0) + " used"} />`) },
     { name: "left", title: "Left", of: (row) => (row.limit == null ? "–" : `${count(row.remaining)} of ${count(row.limit)}`), sort: (row) => row.remaining, kind: "number" },
     { name: "outlook", title: "Outlook", of: (row) => row.prediction?.text ?? "–" },
-    { name: "resets", title: "Comes back", of: (row) => (row.resets_in_s == null ? row.refill : "in " + seconds(row.resets_in_s)), hide: "phone" },
+    { name: "resets", title: "Comes back", of: (row) => (row.resets_in_s == null ? row.refill : "in " + seconds(row.resets_in_s)), hide: "tablet" },
     { name: "source", title: "Known from", of: (row) => `${SOURCES[row.source] ?? row.source}${row.age_s == null ? "" : ", " + seconds(row.age_s) + " old"}`, hide: "phone" },
-    { name: "sure", title: "Sure", of: (row) => percent(row.confidence, 0), sort: (row) => row.confidence, kind: "number", hide: "phone" },
+    { name: "sure", title: "Sure", of: (row) => percent(row.confidence, 0), sort: (row) => row.confidence, kind: "number", hide: "tablet" },
   ];
   return html`<${Table} label="Limits of the quota pool" columns=${columns} rows=${limits} id=${nameOf} onOpen=${choose} />`;
 }

@@ -22,9 +22,11 @@ export default function Overview({ session }) {
   const state = useApi("/api/v1/state", { every: 5000 });
   const today = useApi("/api/v1/spend" + query({ since: "today", by: "provider", time_zone: zone }), { every: 10000 });
   const month = useApi("/api/v1/spend" + query({ since: "30d", by: "provider" }));
+  const past = useApi(`/api/v1/recent/seconds?seconds=${KEPT_S}`);
   const [ticks, setTicks] = useState([]);
   const [served, setServed] = useState(false);
   useLive("tick", (tick) => setTicks((those) => [...those.slice(1 - KEPT_S), tick]));
+  useEffect(() => past.data && setTicks((those) => [...whole(past.data.data, those[0]?.at), ...those].slice(-KEPT_S)), [past.data]);
   useLive("decisions", ({ items }) => served || setServed(items.some((row) => row.outcome === "ok" && row.provider_id !== SIMULATED)));
   const before = month.data?.data.some((row) => row.provider !== SIMULATED && row.requests > 0 && Number(row.output_tokens) > 0);
   const started = served || before || (month.error && !month.data);
@@ -39,6 +41,19 @@ export default function Overview({ session }) {
       <${Card} title="Errors, last hour" actions=${html`<${Link} to=${pathOf("decisions", [], { outcome: "failed" })}>All that failed</${Link}>`}><${Errors} /></${Card}>
     </div>
     <${Card} title="Newest requests" actions=${html`<${Link} to=${pathOf("decisions")}>All requests</${Link}>`}><${Newest} /></${Card}>`;
+}
+
+const NOTHING = { requests: 0, failures: 0, input_tokens: 0, output_tokens: 0, cost_usd: "0", ttft_s: null };
+
+/** Every second of what was remembered, those in which nothing ended too, up to the first that was seen live. */
+function whole(seconds, until) {
+  const end = until ? Date.parse(until) - 500 : Date.now();
+  const known = new Map(seconds.map((one) => [Date.parse(one.at), one]));
+  const found = [];
+  for (let at = Math.floor(end / 1000) * 1000 - (KEPT_S - 1) * 1000; at <= end; at += 1000) {
+    found.push(known.get(at) ?? { ...NOTHING, at: new Date(at).toISOString() });
+  }
+  return found;
 }
 
 function Numbers({ now, today, ticks }) {
@@ -82,7 +97,7 @@ const KEY_COLUMNS = [
   { name: "key", title: "Key", of: ({ pool }) => html`<strong>${pool.key_labels[0]}</strong>${pool.key_labels.length > 1 && html` <span class="muted">and ${pool.key_labels.length - 1} more</span>`}` },
   { name: "state", title: "Quota", of: ({ pool }) => html`<${Badge}>${pool.capacity_state}</${Badge}>` },
   { name: "left", title: "Used", of: ({ limit }) => (limit ? html`<${Meter} share=${usedShare(limit)} label=${`${percent(usedShare(limit), 0)} of ${limit.name} used`} />` : html`<span class="muted">not known</span>`), hide: "phone" },
-  { name: "outlook", title: "Outlook", of: ({ pool }) => html`<span title=${pool.outlook}>${pool.outlook}</span>` },
+  { name: "outlook", title: "Outlook", of: ({ pool }) => html`<span title=${pool.outlook_limit}>${pool.outlook}</span>`, wrap: true },
 ];
 
 function Soonest() {
@@ -113,7 +128,7 @@ const ROW_COLUMNS = [
   { name: "outcome", title: "Outcome", of: (row) => html`<${Badge} tone=${row.outcome === "ok" ? "good" : "bad"}>${row.outcome}</${Badge}>` },
   { name: "model", title: "Model", of: (row) => html`<span class="short" title=${row.model}>${row.model}</span>` },
   { name: "key", title: "Key", of: (row) => (row.key_label ? `${row.provider_id} · ${row.key_label}` : "nobody"), hide: "phone" },
-  { name: "caller", title: "Caller", of: (row) => row.caller || "–", hide: "tablet" },
+  { name: "caller", title: "Caller", of: (row) => html`<span class="clip" title=${row.caller}>${row.caller_name ?? (row.caller || "–")}</span>`, hide: "tablet" },
   { name: "ttft", title: "First byte", of: (row) => seconds(row.ttft_s), sort: (row) => row.ttft_s, kind: "number", hide: "tablet" },
   { name: "duration", title: "Took", of: (row) => seconds(row.duration_s), sort: (row) => row.duration_s, kind: "number", hide: "tablet" },
   { name: "cost", title: "Cost", of: (row) => usd(row.cost_usd), sort: (row) => Number(row.cost_usd), kind: "number", hide: "tablet" },
