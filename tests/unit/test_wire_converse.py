@@ -369,6 +369,29 @@ def test_a_stream_tells_thoughts_text_and_parallel_calls_in_order() -> None:
     ]
 
 
+def picture(at: int, *pieces: bytes) -> bytes:
+    """A picture in pieces, each of them base64 of its own."""
+    began = event("contentBlockStart", {"contentBlockIndex": at, "start": {"image": {"format": "webp"}}})
+    told = [delta(at, image={"source": {"bytes": b64encode(one).decode()}}) for one in pieces]
+    return began + b"".join(told)
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_picture_in_pieces_is_told_whole(stopped: bool) -> None:
+    data = delta(0, text="Look:") + stop(0) + picture(1, b"abcd", b"e", b"fg") + (stop(1) if stopped else b"")
+    events = read(data + event("messageStop", {"stopReason": "end_turn"}))
+    whole = Media(MediaKind.Image, "image/webp", data=b64encode(b"abcdefg").decode())
+    assert events[-3:] == [PartStarted(1, whole), PartEnded(1), Finished(Stop.End)]
+
+
+def test_a_picture_that_cannot_be_read_is_left_out() -> None:
+    failed = event("contentBlockStart", {"contentBlockIndex": 0, "start": {"image": {"format": "png"}}})
+    failed += delta(0, image={"error": {"message": "blocked"}}) + stop(0)
+    torn = picture(1) + delta(1, image={"source": {"bytes": "%%%"}}) + stop(1)
+    events = read(failed + torn + delta(2, text="x") + event("messageStop", {"stopReason": "end_turn"}))
+    assert [one.part for one in events if isinstance(one, PartStarted)] == [Text("")]
+
+
 def test_parts_that_never_stop_end_with_the_message() -> None:
     events = read(delta(0, text="x") + event("messageStop", {"stopReason": "max_tokens"}))
     assert events[-2:] == [PartEnded(0), Finished(Stop.Length)]

@@ -1,12 +1,15 @@
 """Streams of ConverseStream read into events.
 
 Main entry: `ConverseDecoder`. Texts and thoughts begin with their first piece, calls of tools with an event of their
-own; usage comes last, behind the stop. Blocks of tools that Bedrock runs itself are skipped.
+own; pictures come in pieces and are told whole; usage comes last, behind the stop. Blocks of tools that Bedrock runs
+itself are skipped.
 Laws: never raises; every part that started ends before its choice finishes; nothing follows an error.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +22,8 @@ from apikeyrouter.wire.facts import (
     Event,
     Failed,
     Finished,
+    Media,
+    MediaKind,
     PartDelta,
     PartEnded,
     PartStarted,
@@ -33,6 +38,8 @@ from apikeyrouter.wire.facts import (
 __all__ = ["ConverseDecoder"]
 
 _BROKEN = "The provider ended the stream with an error."
+_PICTURE_MAX = 32 * 2**20
+"""Bytes of a picture; larger ones are left out, since a stream is held in memory only so far."""
 
 
 class _Thought(msgspec.Struct, rename="camel", gc=False):
@@ -48,6 +55,17 @@ class _Call(msgspec.Struct, rename="camel", gc=False):
     input: str = ""
 
 
+class _Source(msgspec.Struct, gc=False):
+    bytes: str | None = None
+
+
+class _Image(msgspec.Struct, gc=False):
+    """`format`: with the start; `source`: with each piece, base64 of its own."""
+
+    format: str | None = None
+    source: _Source | None = None
+
+
 class _Piece(msgspec.Struct, rename="camel", gc=False):
     """A start or a delta."""
 
@@ -56,6 +74,7 @@ class _Piece(msgspec.Struct, rename="camel", gc=False):
     tool_result: msgspec.Raw = msgspec.Raw()
     reasoning_content: _Thought | None = None
     citation: dict[str, Any] | None = None
+    image: _Image | None = None
 
 
 class _Tier(msgspec.Struct, gc=False):
@@ -81,13 +100,14 @@ _decode = msgspec.json.Decoder(_Event).decode
 class ConverseDecoder:
     """See `StreamDecoder`."""
 
-    __slots__ = ("_failed", "_finished", "_frames", "_next", "_open", "_skipped", "_started", "done")
+    __slots__ = ("_failed", "_finished", "_frames", "_images", "_next", "_open", "_skipped", "_started", "done")
 
     def __init__(self) -> None:
         self.done = False
         self._frames = Frames()
         self._open: dict[int, int] = {}
         self._skipped: set[int] = set()
+        self._images: dict[int, tuple[str, bytearray]] = {}
         self._next = 0
         self._started = self._finished = self._failed = False
 
@@ -121,6 +141,8 @@ class ConverseDecoder:
                 self._delta(event.content_block_index, event.delta, out)
             case "contentBlockStart" if event.start is not None:
                 self._start(event.content_block_index, event.start, out)
+            case "contentBlockStop" if event.content_block_index in self._images:
+                self._picture(event.content_block_index, out)
             case "contentBlockStop":
                 index = self._open.pop(event.content_block_index, None)
                 if index is not None:
@@ -139,7 +161,7 @@ class ConverseDecoder:
             self._started = True
             out.append(Started("", ""))
 
-    def _part(self, at: int, part: Text | ToolCall | Reasoning, out: list[Event]) -> int:
+    def _part(self, at: int, part: Text | ToolCall | Reasoning | Media, out: list[Event]) -> int:
         self._begin(out)
         index = self._open[at] = self._next
         self._next += 1
@@ -150,11 +172,16 @@ class ConverseDecoder:
         call = piece.tool_use
         if piece.tool_result or (call is not None and call.type == "server_tool_use"):
             self._skipped.add(at)
+        elif piece.image is not None and at not in self._open and not self._finished:
+            self._images[at] = piece.image.format or "png", bytearray()
         elif call is not None and at not in self._open and not self._finished:
             self._part(at, ToolCall(call.tool_use_id, call.name, ""), out)
 
     def _delta(self, at: int, piece: _Piece, out: list[Event]) -> None:
         if at in self._skipped or self._finished:
+            return
+        if piece.image is not None:
+            self._pixels(at, piece.image)
             return
         index = self._open.get(at)
         if piece.text is not None:
@@ -180,10 +207,30 @@ class ConverseDecoder:
         elif cipher:
             out.append(PartDelta(index, encrypted=cipher))
 
+    def _pixels(self, at: int, image: _Image) -> None:
+        """What is no base64, or beyond the bound, is left out with its picture."""
+        _, known = self._images.get(at, ("", bytearray()))
+        try:
+            known += base64.b64decode((image.source.bytes if image.source is not None else None) or "", validate=True)
+        except (binascii.Error, ValueError):
+            self._images.pop(at, None)
+        if len(known) > _PICTURE_MAX:
+            self._images.pop(at, None)
+
+    def _picture(self, at: int, out: list[Event]) -> None:
+        kind, pixels = self._images.pop(at)
+        if pixels and not self._finished:
+            data = base64.b64encode(pixels).decode()
+            index = self._part(at, Media(MediaKind.Image, f"image/{kind}", data=data), out)
+            del self._open[at]
+            out.append(PartEnded(index))
+
     def _stop(self, event: _Event, out: list[Event]) -> None:
         if self._finished:
             return
         self._begin(out)
+        for at in list(self._images):
+            self._picture(at, out)
         out.extend([PartEnded(index) for index in self._open.values()])
         self._open.clear()
         self._finished = True
