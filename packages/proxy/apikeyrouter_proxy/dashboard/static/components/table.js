@@ -113,8 +113,8 @@ export function Table({ columns, rows, id, onOpen, label, initialSort = null, ro
       ${shown.map((column, index) => {
         const mine = sort?.name === column.name;
         const sorts = column.sort || column.kind;
-        return html`<th key=${column.name} scope="col" class=${classes(column)} aria-sort=${mine ? (sort.down ? "descending" : "ascending") : undefined}>
-          ${sorts ? html`<button type="button" onClick=${() => turn(column)}>${column.title}<span aria-hidden="true">${mine ? (sort.down ? " ↓" : " ↑") : ""}</span></button>` : column.title}
+        return html`<th key=${column.name} data-name=${column.name} scope="col" class=${classes(column)} aria-sort=${mine ? (sort.down ? "descending" : "ascending") : undefined}>
+          ${sorts ? html`<button type="button" onClick=${() => turn(column)}>${column.title}<span aria-hidden="true">${mine ? (sort.down ? " ↓" : " ↑") : ""}</span></button>` : column.title}${index === shown.length - 1 && others}
         </th>`;
       })}
     </tr></thead>
@@ -130,4 +130,4 @@ export function Table({ columns, rows, id, onOpen, label, initialSort = null, ro
   </table></div>`;
 }
 
-const classes = (column) => [column.kind === "number" && "number", column.hide && "hide-" + column.hide].filter(Boolean).join(" ") || undefined;
+const classes = (column) => [column.kind === "number" && "number", column.wrap && "wrap"].filter(Boolean).join(" ") || undefined;
