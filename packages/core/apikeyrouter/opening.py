@@ -23,6 +23,7 @@ from apikeyrouter.infrastructure.config.settings import RouterSettings
 from apikeyrouter.infrastructure.state_store.keyring import ENVIRONMENT_NAME, Keyring
 from apikeyrouter.infrastructure.state_store.sealing import EnvelopeSealer
 from apikeyrouter.infrastructure.tokens import tokenizer
+from apikeyrouter.kept_back import KeptBack
 from apikeyrouter.patience import Patience
 from apikeyrouter.pipeline import Pipeline
 from apikeyrouter.random_ids import random_id
@@ -93,7 +94,7 @@ def _pipeline(router: ApiKeyRouter, transport: Transport, learners: Learners, cl
         router.cost_controller,
         transport,
         funding=_open_funding(router.cost_controller, clock, chosen),
-        patience=Patience(router.waiting_room, clock),
+        patience=Patience(router.waiting_room, clock, KeptBack(router.directory.group_for)),
         shares=router.pool_shares,
         tenants=router.tenant_limits,
         learners=learners,

@@ -2,14 +2,16 @@
 
 `Patience` stands between the pipeline and the `WaitingRoom`. A newcomer does not overtake those who wait for the same
 model (`may_try`); a request that every key refused for want of headroom waits until the earliest of them could serve it
-(`until`). Laws: a request that does not wait costs one look into a dictionary; whatever becomes of a request, its place
-is given up.
+(`until`); whose tenant has had its share waits until there is room beside what is kept back for those who ask for less
+(`kept_back.py`). Laws: a request that does not wait costs one look into a dictionary; whatever becomes of a request,
+its place is given up.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import NamedTuple
 
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.models.call import Call
@@ -17,12 +19,23 @@ from apikeyrouter.domain.quota.vtc import weighed_tokens
 from apikeyrouter.domain.routing.candidates import Group
 from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.domain.routing.explain import Rejection
+from apikeyrouter.kept_back import KeptBack, Who
 from apikeyrouter.waiting_room import Place, WaitingRoom
 
-__all__ = ["Patience", "Waiting", "spared_rejections", "waitable_at", "wanted"]
+__all__ = ["Patience", "Spared", "Waiting", "spared_rejections", "waitable_at", "wanted"]
 
-Who = tuple[str, str]
-"""A candidate by key id and model."""
+_WAITED_FOR_BY_OTHERS = "requests before it in line wait for it"
+_KEPT_BACK = "what is left is kept back for those who ask for less than their share"
+
+
+class Spared(NamedTuple):
+    """A candidate that a request leaves alone: until when (monotonic), and why."""
+
+    until_s: float
+    reason: str
+
+
+_NOBODY: Mapping[Who, Spared] = {}
 
 _WAITED_FOR = frozenset({"headroom", "rate_limited", "throttled"})
 """Refusals that time mends: quota that flows back. An outage is told at once (fail fast)."""
@@ -30,9 +43,10 @@ _WAITED_FOR = frozenset({"headroom", "rate_limited", "throttled"})
 
 class Waiting:
     """One request's waiting. `waited_s`: so far. `again`: it had its turn; should it have to wait once more, then not
-    behind those who came after it. `charged`: what its tenant paid for that turn."""
+    behind those who came after it. `charged`: what its tenant paid for that turn. `left_alone`: candidates that it
+    leaves alone in the turn that it has, for what they keep back."""
 
-    __slots__ = ("again", "call", "charged", "demand", "line", "place", "waited_s")
+    __slots__ = ("again", "call", "charged", "demand", "left_alone", "line", "place", "waited_s")
 
     def __init__(self, call: Call, demand: Demand) -> None:
         self.call = call
@@ -42,6 +56,7 @@ class Waiting:
         self.waited_s = 0.0
         self.again = False
         self.charged = 0
+        self.left_alone = _NOBODY
 
     @property
     def cost(self) -> int:
@@ -63,11 +78,12 @@ class Waiting:
 
 
 class Patience:
-    """One per router. `room`: where requests wait."""
+    """One per router. `room`: where requests wait; `kept_back`: None keeps nothing back."""
 
-    def __init__(self, room: WaitingRoom, clock: Clock) -> None:
+    def __init__(self, room: WaitingRoom, clock: Clock, kept_back: KeptBack | None = None) -> None:
         self.room = room
         self._clock = clock
+        self._kept_back = kept_back
 
     async def may_try(self, waiting: Waiting) -> bool:
         """Whether the request may look for a key now: waits for its turn if others wait. False: not in time."""
@@ -84,13 +100,17 @@ class Patience:
             waiting.place.wants = wants
         return await self._turn(waiting, at_s)
 
-    def spared(self, waiting: Waiting) -> dict[Who, float]:
-        """Candidates that requests before this one wait for, and until when (monotonic): it overtakes them, and would
-        put them off if it took the same."""
+    def spared(self, waiting: Waiting) -> Mapping[Who, Spared]:
+        """Candidates that it leaves alone: those that requests before this one wait for (it overtakes them, and would
+        put them off if it took the same), and those of which all that is left is kept back."""
         place = waiting.place
         if place is None or not place.passed:
-            return {}
-        return {one.wants: one.try_at_s for one in place.passed if one.wants is not None}
+            return waiting.left_alone if place is not None else _NOBODY
+        spared = dict(waiting.left_alone)
+        for one in place.passed:
+            if one.wants is not None:
+                spared[one.wants] = Spared(one.try_at_s, _WAITED_FOR_BY_OTHERS)
+        return spared
 
     def retry_after_s(self, waiting: Waiting, at_s: float | None) -> float:
         """When such a request would be served if it came again, in seconds."""
@@ -131,11 +151,27 @@ class Patience:
         started_s = self._clock.monotonic_s()
         try:
             came = await place.turn(at_s)
+            while came and (later_s := self._later_s(waiting, place)) is not None:
+                came = await place.turn(later_s)
         finally:
             waiting.waited_s += self._clock.monotonic_s() - started_s
         if not came:
             waiting.place = None
         return came
+
+    def _later_s(self, waiting: Waiting, place: Place) -> float | None:
+        """It is its turn. None: it may try now; else when there will be room beside what is kept back."""
+        waiting.left_alone = _NOBODY
+        now_s = self._clock.monotonic_s()
+        if self._kept_back is None or not place.line.keeps_back(waiting.tenant, now_s):
+            return None
+        call = waiting.call
+        left_alone, first_s = self._kept_back.look(call.provider_id, call.model, waiting.demand, now_s)
+        if now_s < first_s < math.inf:
+            return first_s
+        if left_alone:
+            waiting.left_alone = {who: Spared(until_s, _KEPT_BACK) for who, until_s in left_alone.items()}
+        return None
 
 
 def waitable_at(rejections: Sequence[Rejection]) -> float | None:
@@ -150,13 +186,13 @@ def wanted(rejections: Sequence[Rejection]) -> Who | None:
     return None if found is None else found.who
 
 
-def spared_rejections(group: Group, spared: Mapping[Who, float], tried: Collection[Who]) -> list[Rejection]:
-    """Why a request that overtakes others did not take what they wait for."""
-    reason = "requests before it in line wait for it"
-    left = [(one, one.record) for one in group.candidates if one.who in spared and one.who not in tried]
+def spared_rejections(group: Group, spared: Mapping[Who, Spared], tried: Collection[Who]) -> list[Rejection]:
+    """Why a request did not take what it leaves to others."""
+    left = [(one, one.record, spared[one.who]) for one in group.candidates if one.who in spared]
     return [
-        Rejection(record.key_id, record.label, record.provider_id, "headroom", reason, spared[one.who], one.model)
-        for one, record in left
+        Rejection(record.key_id, record.label, record.provider_id, "headroom", why.reason, why.until_s, one.model)
+        for one, record, why in left
+        if one.who not in tried
     ]
 
 

@@ -27,6 +27,12 @@ More lets small requests by at every large one: with 0.25 s each, estimates for 
 _LOOK = 8
 """Of those who wait, so many are looked at when the first cannot be served: it bounds the tries for one event."""
 
+_MODEST_S = 10.0
+"""So long after a tenant that asks for less than its share was served, something is kept back for its next request."""
+
+_MODEST_MAX = 1024
+"""So many of them are known by name; of more, those who come back find what their counters give them."""
+
 _SAMPLE = 64
 """An estimate looks at so many tenants."""
 
@@ -100,7 +106,10 @@ class Line:
     """See the module. `credit_s`: a tenant that asked for little goes first for what it was entitled to and did not use
     in so many seconds."""
 
-    __slots__ = ("_credit_s", "_drain", "_kinds", "_queues", "counters", "epoch", "trying", "wake_at_s")
+    __slots__ = (
+        "_credit_s", "_drain", "_kept_until_s", "_kinds", "_modest", "_queues", "counters", "epoch", "trying",
+        "wake_at_s",
+    )  # fmt: skip
 
     def __init__(self, credit_s: float) -> None:
         self.counters = TokenCounters()
@@ -111,6 +120,8 @@ class Line:
         """When somebody's time comes, as of the last `next_to_try`."""
         self._credit_s = credit_s
         self._drain = Drain()
+        self._kept_until_s = -math.inf
+        self._modest: dict[str, float] = {}
         self._kinds = 0
         self._queues: dict[str, _Queue] = {}
 
@@ -207,9 +218,19 @@ class Line:
         ticket.passed = []
         if not queue.tickets:
             del self._queues[ticket.tenant]
+            count = self.counters.count_of(ticket.tenant)
             self.counters.leave(ticket.tenant)
             if not self._queues:
                 self._drain.idle(now_s)
+            elif count < self.counters.counts(1)[0][0]:  # it has all it asked for, and less than those who still wait
+                self._asks_little(ticket.tenant, now_s)
+
+    def keeps_back(self, tenant: str, now_s: float) -> bool:
+        """Whether some tenant asked for less than its share a moment ago, and this one is none of them and has had its
+        own."""
+        if now_s >= self._kept_until_s or self._modest.get(tenant, -math.inf) > now_s:
+            return False
+        return self.counters.count_of(tenant) >= self.counters.level
 
     def ahead(self, tenant: str, weight: float) -> tuple[float, float]:
         """Cost that will be served before a request of this tenant that comes now: of those who wait now, and if the
@@ -298,6 +319,13 @@ class Line:
             other.overtaken += ticket.cost
         if ticket.passed:
             ticket.passed[0].recheck = ticket.passed[0].try_at_s < math.inf
+
+    def _asks_little(self, tenant: str, now_s: float) -> None:
+        if len(self._modest) >= _MODEST_MAX:
+            self._modest = {other: until_s for other, until_s in self._modest.items() if until_s > now_s}
+        if len(self._modest) < _MODEST_MAX or tenant in self._modest:
+            self._modest[tenant] = now_s + _MODEST_S
+        self._kept_until_s = now_s + _MODEST_S
 
     def _promised_s(self) -> float:
         head = self.head()
