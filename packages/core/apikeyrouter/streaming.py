@@ -64,8 +64,19 @@ class ReplyStream:
         try:
             if out:
                 yield out
-            async for out in self._rest():
-                yield out
+            if not self._broke():
+                async for chunk in self._upstream:
+                    piece = reader.feed(chunk)
+                    if piece:
+                        out = piece
+                        yield piece
+                    if self._broke():
+                        break
+                else:
+                    piece = reader.finish()
+                    if piece:
+                        out = piece
+                        yield piece
             failure = self._end()
             if failure is not None and not reader.done:
                 yield self._last_word(failure, out)
@@ -84,20 +95,6 @@ class ReplyStream:
         if self.reader.error is None:
             return in_band_error(failure, self._call)
         return _DONE if self._call.operation in _ENDED_BY_DONE and not out.endswith(_DONE) else b""
-
-    async def _rest(self) -> AsyncIterator[bytes]:
-        """What follows the first events, up to the end or an in-band error."""
-        if self._broke():
-            return
-        async for chunk in self._upstream:
-            out = self.reader.feed(chunk)
-            if out:
-                yield out
-            if self._broke():
-                return
-        last = self.reader.finish()
-        if last:
-            yield last
 
     def _broke(self) -> bool:
         return self.reader.error is not None

@@ -102,7 +102,7 @@ class DataPlane:
                     told = plan.answer[1] + self._limits(tenant)
                     await send_answer(send, plan.answer[0], told, call.request_id.encode())
                     return
-            with self._watches.watch(receive) as watch:
+            with self._watches.watch(receive):
                 reply = await self._router.serve(call, objective, policy_of(headers))
                 if plan is not None and plan.learn is not None:
                     plan.learn(reply)
@@ -111,7 +111,6 @@ class DataPlane:
                 if reply.stream is None:
                     await send_body(scope, send, reply, self._explaining(call, reply, target.wire))
                 else:
-                    watch.now()
                     array = plan is not None and plan.array
                     explained = self._explaining(call, reply, target.wire)
                     await send_stream(scope, send, reply, explained, array=array)

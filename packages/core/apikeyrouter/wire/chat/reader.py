@@ -17,6 +17,7 @@ from apikeyrouter.wire.chat.errors import DONE_EVENT
 
 __all__ = ["ChatStreamReader"]
 
+_END_MARK = b"[DONE]"
 _LARGEST_EVENT_BYTES = 16 * 1024 * 1024
 
 
@@ -78,7 +79,7 @@ class ChatStreamReader:
     def _watch(self, whole: bytes) -> list[tuple[int, int]]:
         """Updates the fields from whole events; returns the (start, end) of those that must not be passed on."""
         self.deltas += whole.count(b'"delta"') + whole.count(b'"text":')
-        if b"[DONE]" in whole and _says_done(whole):
+        if _says_done(whole):
             self.done = True
         cuts: list[tuple[int, int]] = []
         for pattern, read in _WATCHED:
@@ -133,14 +134,22 @@ _WATCHED: tuple[tuple[bytes, Callable[[ChatStreamReader, bytes], bool]], ...] = 
 
 def _end_of_last_event(data: bytes) -> int:
     """Index just behind the last blank line; 0 when no event is whole yet."""
+    if data.endswith(b"\n\n"):  # as nearly always: providers write whole events
+        return len(data)
     return max(data.rfind(b"\n\n") + 2 if b"\n\n" in data else 0, data.rfind(b"\n\r\n") + 3 if b"\n\r\n" in data else 0)
 
 
 def _event_around(whole: bytes, at: int) -> tuple[int, int]:
     """(start, end) of the event that holds index `at`, its blank line included. Lines may end in LF or CRLF."""
-    start = _end_of_last_event(whole[:at])
-    ends = [i + len(mark) for mark in (b"\n\n", b"\n\r\n") if (i := whole.find(mark, at)) >= 0]
-    return start, min(ends) if ends else len(whole)
+    start = whole.rfind(b"\n\n", 0, at) + 2
+    if start == 1:
+        start = 0
+    # Blank lines that end in CRLF are looked for only where they would be nearer: most streams have none at all.
+    nearer = whole.rfind(b"\n\r\n", max(0, start - 1), at)
+    end = whole.find(b"\n\n", at)
+    end = len(whole) if end < 0 else end + 2
+    sooner = whole.find(b"\n\r\n", at, end)
+    return (start if nearer < 0 else nearer + 3), (end if sooner < 0 else sooner + 3)
 
 
 def _payload(event: bytes) -> bytes:
@@ -151,12 +160,19 @@ def _payload(event: bytes) -> bytes:
 
 def _says_done(whole: bytes) -> bool:
     """Whether one of the events is the end mark, and not text about it."""
-    return any(line.startswith(b"data:") and line[5:].strip() == b"[DONE]" for line in whole.splitlines())
+    at = whole.find(_END_MARK)
+    while at >= 0:
+        start = max(whole.rfind(b"\n", 0, at), whole.rfind(b"\r", 0, at)) + 1
+        line = whole[start:].splitlines()[0] if whole[start:at].rstrip() == b"data:" else b""
+        if line[5:].strip() == _END_MARK:
+            return True
+        at = whole.find(_END_MARK, at + 1)
+    return False
 
 
 def _is_whole(payload: bytes) -> bool:
     """Whether an event's data was not broken off."""
-    if payload == b"[DONE]":
+    if payload == _END_MARK:
         return True
     try:
         return bool(msgspec.json.decode(payload))
