@@ -40,6 +40,7 @@ NAME = "form-1"
 GSM8K = "gsm8k"
 REPLIES = trained.SHIPPED.with_name("replies.json")
 ROUNDS = 100
+HALVES = 40
 _KB = 1024
 
 
@@ -153,6 +154,21 @@ def within_subjects(found: Evaluation, scores: Sequence[float]) -> float:
     return sum(area * size for area, size in areas) / sum(size for _, size in areas)
 
 
+def halves(found: Evaluation, lengths: Sequence[float], rounds: int = HALVES) -> tuple[list[float], list[float]]:
+    """APGR on half of the MMLU subjects by what the other half teaches, for `rounds` ways to draw the halves: how the
+    fit carries over when it has seen fewer kinds. The second list: of `lengths`, on the same halves."""
+    rng, names, data = Random(14), sorted(found.subjects), found.data
+    trained_areas, length_areas = [], []
+    for _ in range(rounds):
+        rng.shuffle(names)
+        line, _ = fit(add(data.sums[name] for name in names[: len(names) // 2]))
+        places = [place for name in names[len(names) // 2 :] for place in found.subjects[name]]
+        weak, strong = [data.weak[p] for p in places], [data.strong[p] for p in places]
+        trained_areas.append(apgr(ranked([-line.at(data.rows[p]) for p in places], weak, strong)) or 0.0)
+        length_areas.append(apgr(ranked([lengths[p] for p in places], weak, strong)) or 0.0)
+    return trained_areas, length_areas
+
+
 def gsm8k_alone(examples: Sequence[Example]) -> tuple[list[float], Study]:
     """Scores of GSM8K when its own other prompts teach (ten folds): how much a prompt tells at all."""
     data = study([example for example in examples if example.group == GSM8K])
@@ -235,6 +251,12 @@ def _report(examples: list[Example], rows: Sequence[Mapping[str, Any]], folder: 
     print(f"\nGSM8K, learnt from its own other prompts (ten folds): APGR {apgr(outcomes):.3f}")
     for name in ("length of the prompt", "complexity (untrained)", "trained, held out"):
         print(f"inside single MMLU subjects, mean APGR: {name} {within_subjects(found, names[name]):.3f}")
+    ours, length = halves(found, names["length of the prompt"])
+    print(
+        f"learnt from half of the subjects, judged on the others ({HALVES} draws): APGR {statistics.mean(ours):.3f} "
+        f"(sd {statistics.stdev(ours):.3f}); length of the prompt {statistics.mean(length):.3f}, worse in "
+        f"{sum(one > other for one, other in zip(ours, length, strict=True))}"
+    )
     print(f"\n{subjects_table(found.subjects, found.data, found.scores, found.gains)}")
     real = found.data.gains
     seen = [real[p] for p in mmlu]
@@ -244,6 +266,9 @@ def _report(examples: list[Example], rows: Sequence[Mapping[str, Any]], folder: 
     played = replies.read_replies(rows)
     reasons = replies.signals(played, [found.scores[p] for p in gsm])
     print(f"\nCascade on GSM8K\n{cascade_table(played, reasons)}")
+    better, changed = replies.regraded(rows)
+    right = f"strong model right: {statistics.mean(played.strong):.1%}, then {statistics.mean(better.strong):.1%}"
+    print(f"\nThe same, {changed} results of the strong model put right ({right})\n{cascade_table(better, reasons)}")
     draw_all(folder, judged, (found.gains, real, mmlu, gsm), (played, reasons))
     per_kb = microseconds_per_kb(trained.load(trained.SHIPPED), examples)
     trained_row = judged["MMLU"][list(names).index("trained, held out")]

@@ -14,12 +14,12 @@ from typing import Any
 from zlib import crc32
 
 from apikeyrouter.muxer.reply_signs import SIGNS, read_reply
-from apikeyrouter.muxer.sums import steps_of
+from apikeyrouter.muxer.sums import numbers_in, steps_of
 from apikeyrouter.muxer.trained.calibration import fit_curve
 from apikeyrouter.muxer.trained.fitting import add, fit, gather, subtract
 from apikeyrouter.muxer.trained.metrics import apgr, calls_for, ranked
 from apikeyrouter.muxer.trained.model import file_bytes
-from apikeyrouter.muxer.verifiers import ReplyModel, ReplyModels
+from apikeyrouter.muxer.verifiers import ReplyModel
 
 __all__ = [
     "Replies",
@@ -29,6 +29,7 @@ __all__ = [
     "figures",
     "held_out",
     "read_replies",
+    "regraded",
     "reply_model_bytes",
     "signals",
 ]
@@ -45,12 +46,11 @@ has them (github.com/pydantic/genai-prices, prices/providers, read 2026-11-21)."
 
 @dataclass(slots=True)
 class Replies:
-    """GSM8K, measured: signs of both replies, whether they were right, what they cost in dollars, and the folds."""
+    """GSM8K, measured: signs of weak replies, whether each reply was right, what it cost in dollars, and the folds."""
 
     prompts: list[str]
     weak_replies: list[str]
     weak_signs: list[list[float]]
-    strong_signs: list[list[float]]
     weak: list[float]
     strong: list[float]
     weak_usd: list[float]
@@ -78,7 +78,6 @@ def read_replies(rows: Sequence[Mapping[str, Any]]) -> Replies:
         prompts=[row["prompt"] for row in rows],
         weak_replies=[row["weak_response"] for row in rows],
         weak_signs=[read_reply(row["prompt"], row["weak_response"]) for row in rows],
-        strong_signs=[read_reply(row["prompt"], row["strong_response"]) for row in rows],
         weak=[float(row["weak_correct"]) for row in rows],
         strong=[float(row["strong_correct"]) for row in rows],
         weak_usd=[_usd(row["prompt"], row["weak_response"], WEAK_USD_PER_MTOK) for row in rows],
@@ -91,9 +90,26 @@ def _usd(prompt: str, reply: str, prices: tuple[float, float]) -> float:
     return (len(prompt) * prices[0] + len(reply) * prices[1]) / 4 / 1e6
 
 
-def held_out(data: Replies) -> tuple[list[float], list[float]]:
-    """What the verifier says of each weak and each strong reply when it has seen neither of that prompt."""
-    return _held_out(data, data.weak_signs, data.weak), _held_out(data, data.strong_signs, data.strong)
+def regraded(rows: Sequence[Mapping[str, Any]]) -> tuple[Replies, int]:
+    """The same with the strong model's results put right where the data itself proves them wrong, and how many those
+    are: its reply ends with the very number of a weak reply that was graded right, but in a sentence that has another
+    number behind it, and the grader took the last one."""
+    made, changed = [], 0
+    for row in rows:
+        is_missed = row["benchmark"] == "gsm8k" and row["weak_correct"] and not row["strong_correct"]
+        if is_missed and numbers_in(row["weak_response"])[-1] in numbers_in(_last_line(row["strong_response"])):
+            row, changed = {**row, "strong_correct": True}, changed + 1  # noqa: PLW2901
+        made.append(row)
+    return read_replies(made), changed
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2]
+
+
+def held_out(data: Replies) -> list[float]:
+    """What the verifier says of each weak reply when it has not seen that prompt."""
+    return _held_out(data, data.weak_signs, data.weak)
 
 
 def _held_out(data: Replies, signs: Sequence[Sequence[float]], right: Sequence[float]) -> list[float]:
@@ -109,10 +125,7 @@ def _held_out(data: Replies, signs: Sequence[Sequence[float]], right: Sequence[f
 
 def reply_model_bytes(data: Replies) -> bytes:
     """The file of the shipped verifier: fitted on every reply, calibrated on held-out judgements."""
-    models = ReplyModels(
-        weak=_reply_model(data, data.weak_signs, data.weak), strong=_reply_model(data, data.strong_signs, data.strong)
-    )
-    return file_bytes(models)
+    return file_bytes(_reply_model(data, data.weak_signs, data.weak))
 
 
 def _reply_model(data: Replies, signs: Sequence[Sequence[float]], right: Sequence[float]) -> ReplyModel:
@@ -130,7 +143,7 @@ def _reply_model(data: Replies, signs: Sequence[Sequence[float]], right: Sequenc
 
 def signals(data: Replies, foreseen: Sequence[float]) -> dict[str, list[float]]:
     """Reasons to ask the strong model, each as a score (higher: ask), worst first. `foreseen`: by the prompt."""
-    weak, _ = held_out(data)
+    weak = held_out(data)
     return {
         "prompt alone": list(foreseen),
         "length of the weak reply": [float(len(reply)) for reply in data.weak_replies],
@@ -139,20 +152,15 @@ def signals(data: Replies, foreseen: Sequence[float]) -> dict[str, list[float]]:
     }
 
 
-def cascade_curve(data: Replies, scores: Sequence[float], *, keep_better: bool, points: int = 40) -> list[Step]:
-    """The cascade from "keep all" to "ask the strong model always". `keep_better`: where both have answered, the reply
-    that the verifier believes more is kept, else the strong model's."""
+def cascade_curve(data: Replies, scores: Sequence[float], *, points: int = 40) -> list[Step]:
+    """The cascade from "keep all" to "ask the strong model always"."""
     order = sorted(range(len(scores)), key=lambda place: -scores[place])
-    weak_said, strong_said = held_out(data) if keep_better else ([], [])
     always = fsum(data.strong_usd)
     found = []
     for number in range(points + 1):
         cut = round(number / points * len(order))
         asked, kept = order[:cut], order[cut:]
-        right = fsum(data.weak[p] for p in kept)
-        for place in asked:
-            is_weak_better = keep_better and weak_said[place] > strong_said[place]
-            right += data.weak[place] if is_weak_better else data.strong[place]
+        right = fsum(data.weak[p] for p in kept) + fsum(data.strong[p] for p in asked)
         cost = fsum(data.weak_usd) + fsum(data.strong_usd[p] for p in asked)
         found.append(Step(cut / len(order), right / len(order), cost / always))
     return found

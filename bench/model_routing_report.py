@@ -19,7 +19,6 @@ from bench.plots import COLOURS, Line, Plot, draw
 __all__ = ["Judged", "cascade_table", "draw_all", "routers_table", "subjects_table"]
 
 _DASHES = ("4 4", "8 4", "2 3", "", "10 3 2 3")
-_BEST_SIGNAL = "arithmetic verifier"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +97,13 @@ def cascade_table(played: Replies, reasons: Mapping[str, Sequence[float]]) -> st
     always = _mean(played.strong)
     rows = []
     for name, scores in reasons.items():
-        for keep_better in (False, True) if name == _BEST_SIGNAL else (False,):
-            curve = cascade_curve(played, scores, keep_better=keep_better, points=100)
-            area, half, most = figures(played, scores)
-            costs = [cheapest_at(curve, always * part) for part in (0.95, 0.98, 1.0)]
-            rows.append(
-                (
-                    f"{name}, better of both" if keep_better else name,
-                    *((_figure(area), _percent(half), _percent(most)) if not keep_better else ("-", "-", "-")),
-                    *(_percent(step.cost) if step else "never" for step in costs),
-                    _percent(curve[-1].accuracy),
-                )
-            )
+        curve = cascade_curve(played, scores, points=100)
+        area, half, most = figures(played, scores)
+        costs = [cheapest_at(curve, always * part) for part in (0.95, 0.98, 1.0)]
+        told = (_figure(area), _percent(half), _percent(most))
+        rows.append((name, *told, *(_percent(step.cost) if step else "never" for step in costs)))
     header = ("asks the strong model by", "APGR", "CPT(50 %)", "CPT(80 %)")
-    return report.columns((*header, "cost at 95 %", "at 98 %", "at 100 %", "accuracy when always asked"), rows)
+    return report.columns((*header, "cost at 95 %", "at 98 %", "at 100 %"), rows)
 
 
 def draw_all(
@@ -176,12 +168,10 @@ def _cascade(played: Replies, reasons: Mapping[str, Sequence[float]]) -> Plot:
     for number, (name, scores) in enumerate(reasons.items()):
         if name in ("length of the weak reply", "a shown sum is wrong"):
             continue
-        curve = cascade_curve(played, scores, keep_better=False)
+        curve = cascade_curve(played, scores)
         lines.append(
             Line(name, [(100 * s.cost, 100 * s.accuracy) for s in curve], COLOURS[number % 4], _DASHES[number])
         )
-    curve = cascade_curve(played, reasons[_BEST_SIGNAL], keep_better=True)
-    lines.append(Line("verifier, better of both", [(100 * s.cost, 100 * s.accuracy) for s in curve], COLOURS[1]))
     return Plot(
         "GSM8K, cascade: accuracy by cost",
         "cost, of always asking the strong model",

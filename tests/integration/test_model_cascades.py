@@ -157,6 +157,44 @@ def test_a_verifier_of_the_program_decides_and_its_faults_count_as_no() -> None:
     play(agrees, use, accept="verifier")
 
 
+CLIPS = "Natalia sold 48 clips in April and 24 in May. How many clips did she sell in all?"
+RIGHT = "In all she sold 48 + 24 = 72 clips. The answer is 72."
+WRONG = "She sold 48 / 2 = 20 clips, and 48 + 20 = 70. However, it may be 71."
+
+
+def both(weak: str, strong: str) -> Callable[[str, int, dict[str, Any]], Saying]:
+    return lambda model, *_: Saying(weak if model == WEAK else strong)
+
+
+def test_only_the_decision_whose_answer_was_given_tells_of_savings() -> None:
+    async def use(router: ApiKeyRouter, world: TalkingWorld) -> None:
+        response = await router.route(ask(CLIPS, model="auto", max_tokens=50))
+        assert response.content == RIGHT
+        assert response.decision is not None
+        first, given = sorted((one for one in router.journal.newest()), key=lambda one: one.model == STRONG)
+        assert given.model_choice is not None
+        assert first.model_choice is not None
+        assert given.model_choice.saved_usd == -WEAK_USD
+        assert (first.model_choice.saved_usd, first.model_choice.instead) == (None, given.id)
+        assert "the caller got the answer of" in first.model_choice.explanation
+        (book,) = router.muxer.books.values()
+        assert book.strong_calls == 1
+        assert book.expected_saved_usd < 0
+        taken = await router.muxer.take_feedback(first.id, 1.0)
+        assert taken.model == f"openai/{STRONG}"
+
+    play(both(WRONG, RIGHT), use, accept="verifier")
+
+
+def test_answers_that_were_only_compared_tell_of_no_savings() -> None:
+    async def use(router: ApiKeyRouter, world: TalkingWorld) -> None:
+        await router.route(ask("How many clips are left?", model="auto", max_tokens=50))
+        choices = [one.model_choice for one in router.journal.newest()]
+        assert sorted(choice is not None and choice.saved_usd is not None for choice in choices) == [False, False, True]
+
+    play(agrees, use)
+
+
 def test_worst_case_money_is_held_before_the_first_answer_is_asked_for() -> None:
     async def use(router: ApiKeyRouter, world: TalkingWorld) -> None:
         task = asyncio.ensure_future(router.route(ask("How many?", model="auto", max_tokens=50)))

@@ -7,7 +7,7 @@ import pytest
 
 from apikeyrouter.muxer.reply_signs import SIGNS, is_ended, read_reply
 from apikeyrouter.muxer.sums import number_in, numbers_in, steps_of, value_of
-from apikeyrouter.muxer.verifiers import ArithmeticVerifier, FormVerifier, reply_models, verifier_for
+from apikeyrouter.muxer.verifiers import ArithmeticVerifier, FormVerifier, reply_model, verifier_for
 
 PROMPT = "A ticket costs $12. Ann buys 4 tickets and pays with a $50 note. How many dollars does she get back?"
 RIGHT = "The tickets cost 4 * $12 = $48.\nShe gets back 50 - 48 = 2 dollars.\nThe answer is 2."
@@ -72,12 +72,6 @@ def test_an_error_that_is_carried_on_is_seen_once_and_judged() -> None:
     assert ArithmeticVerifier().accept(PROMPT, WRONG) < ArithmeticVerifier().accept(PROMPT, RIGHT)
 
 
-def test_the_better_of_two_replies_is_preferred() -> None:
-    verifier = ArithmeticVerifier()
-    assert not verifier.prefers_weak(PROMPT, WRONG, RIGHT)
-    assert verifier.prefers_weak(PROMPT, RIGHT, "")
-
-
 @pytest.mark.parametrize(
     "text", ["", "=", "1 = " * 9_000, "1+" * 9_000, "(" * 9_000, "\ud800 3 + 4 = 7", "1 " * 20_000]
 )
@@ -116,7 +110,6 @@ def test_form_orders_replies_by_what_is_wrong_with_them() -> None:
 
 
 def test_weights_for_other_signs_are_refused() -> None:
-    models = reply_models()
-    other = msgspec.structs.replace(models, weak=msgspec.structs.replace(models.weak, signs=["length"]))
+    other = msgspec.structs.replace(reply_model(), signs=["length"])
     with pytest.raises(ValueError, match="other signs"):
         ArithmeticVerifier(other)

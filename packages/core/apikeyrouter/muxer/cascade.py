@@ -102,19 +102,32 @@ class Cascade:
             legs += [{**one.told("to compare", accepted=False), "sample": True} for one in others]
             plan.note["legs"] = legs
             if accepted:
+                self._passed_over(others, cheap.reply)
                 return self._delivered(plan, cheap)
         for one in held[2:]:
             one.free()
+        spare = [] if cheap is None else [cheap, *others]
+        self._routing.book(plan.group).escalated(strong.option.expected_usd)
         note = {**plan.note, "legs": legs, "model": strong.option.name, "order": [strong.option.name]}
         note |= {"quality": strong.option.quality, "why": "the cheaper answer was not accepted"}
         call = self._routing.call_of(plan.asked, strong, Chosen(note, reserve=held[1]))
         try:
-            return await self._router.serve(call, self._limited(plan, legs), policy)
+            reply = await self._router.serve(call, self._limited(plan, legs), policy)
         except SystemError:
             if cheap is None or not cheap.text.strip():
                 raise
             plan.note["note"] = "the stronger model failed, so the first answer was given after all"
+            self._passed_over(others, cheap.reply)
             return self._delivered(plan, cheap)
+        self._passed_over(spare, reply)
+        return reply
+
+    def _passed_over(self, legs: Sequence[_Leg], given: Reply) -> None:
+        """The decisions of these answers say whose was given instead."""
+        for leg in legs:
+            record = leg.reply.record
+            record.choice = {**(record.choice or {}), "instead": given.record.decision_id}
+            self._router.journal.amended(record)
 
     # -- answers ----------------------------------------------------------------------------------------------------
 

@@ -230,6 +230,9 @@ class ModelRouting:
             raise refused("score must be from 0 to 1.", "score")
         decision = await self._router.get_decision(request_id)
         choice = None if decision is None else decision.model_choice
+        if choice is not None and choice.instead is not None:  # what was marked is the answer that was given
+            decision = await self._router.get_decision(choice.instead)
+            choice = None if decision is None else decision.model_choice
         if decision is None or choice is None or choice.mode != "auto":
             raise no_lesson(request_id, known=decision is not None)
         await self.feedback.opened()

@@ -133,6 +133,11 @@ class RouteBook:
         if self._since >= _RENEW_EVERY:
             self._since, self._tolerance = 0, None
 
+    def escalated(self, strong_usd: float | None) -> None:
+        """A prompt that was counted as a cheap one went on to the strong model, for about `strong_usd` more."""
+        self.strong_calls += 1
+        self.expected_saved_usd -= strong_usd or 0.0
+
     def tolerance(self, fallback: float) -> float:
         """The loss that is put up with now. `fallback`: without a target, or before there is traffic for it."""
         if self.strong_share is None and self.target_quality is None:

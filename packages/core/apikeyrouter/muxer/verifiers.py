@@ -23,7 +23,7 @@ from apikeyrouter.muxer.reply_signs import REPLY_CHARACTERS_MAX, SIGNS, hedges, 
 from apikeyrouter.muxer.sums import numbers_in
 from apikeyrouter.muxer.trained.calibration import Curve
 
-__all__ = ["ArithmeticVerifier", "FormVerifier", "ReplyModel", "ReplyModels", "Verifier", "verifier_for"]
+__all__ = ["ArithmeticVerifier", "FormVerifier", "ReplyModel", "Verifier", "verifier_for"]
 
 _FILE = Path(__file__).parent / "trained" / "replies.json"
 
@@ -75,17 +75,10 @@ class ReplyModel(msgspec.Struct, frozen=True):
         return self.bias + fsum(map(mul, self.weights, bounded))
 
 
-class ReplyModels(msgspec.Struct, frozen=True):
-    """One for each role: models of different strength fail in different ways."""
-
-    weak: ReplyModel
-    strong: ReplyModel
-
-
 @lru_cache(1)
-def reply_models() -> ReplyModels:
+def reply_model() -> ReplyModel:
     """The weights that come with the package."""
-    return msgspec.json.decode(_FILE.read_bytes(), type=ReplyModels)
+    return msgspec.json.decode(_FILE.read_bytes(), type=ReplyModel)
 
 
 class ArithmeticVerifier:
@@ -93,22 +86,14 @@ class ArithmeticVerifier:
 
     name = "arithmetic"
 
-    def __init__(self, models: ReplyModels | None = None) -> None:
-        self._models = models or reply_models()
-        if any(model.signs != list(SIGNS) for model in (self._models.weak, self._models.strong)):
+    def __init__(self, model: ReplyModel | None = None) -> None:
+        self._model = model or reply_model()
+        if self._model.signs != list(SIGNS):
             raise ValueError("these weights are for other signs of a reply")
 
     def accept(self, prompt: str, reply: str) -> float:
         """See `Verifier`; for a reply of the weak model. Calibrated on GSM8K; an empty reply is never right."""
-        return _judge(self._models.weak, prompt, reply)
-
-    def prefers_weak(self, prompt: str, weak_reply: str, strong_reply: str) -> bool:
-        """Where both have answered: whether the weak model's reply is likelier to be right than the strong one's."""
-        return _judge(self._models.weak, prompt, weak_reply) > _judge(self._models.strong, prompt, strong_reply)
-
-
-def _judge(model: ReplyModel, prompt: str, reply: str) -> float:
-    return model.curve.at(model.score(read_reply(prompt, reply))) if reply.strip() else 0.0
+        return self._model.curve.at(self._model.score(read_reply(prompt, reply))) if reply.strip() else 0.0
 
 
 class FormVerifier:

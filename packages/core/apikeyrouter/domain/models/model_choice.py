@@ -83,8 +83,8 @@ class ModelChoice(BaseModel):
     `raw_gain`: before feedback corrected it; `predictor`: who said so. `tolerance`: the loss that was put up with.
     `reference`: the model that savings are told against, `reference_usd`: what the same tokens would have cost there;
     `saved_usd`: that, minus all that was charged (below zero: more was spent); None until both are known. `legs`:
-    answers of a cascade, in order.
-    `note`: what the strategy could not do, and why.
+    answers of a cascade, in order. `instead`: the decision whose answer the caller got in place of this one's; what
+    this one cost is counted there, so it has no savings of its own. `note`: what the strategy could not do, and why.
     """
 
     asked: str
@@ -108,6 +108,7 @@ class ModelChoice(BaseModel):
     options: list[ModelOption] = Field(default_factory=list)
     rejected: dict[str, str] = Field(default_factory=dict)
     legs: list[ModelLeg] = Field(default_factory=list)
+    instead: str | None = None
     note: str = ""
     explanation: str = ""
 
@@ -127,7 +128,7 @@ class ModelChoice(BaseModel):
         model = note["model"] if shadow else order[min(len(given_up), len(order) - 1)]
         rates = note.get("rates")
         reference_usd = saved_usd = None
-        if rates is not None and input_tokens is not None and output_tokens is not None:
+        if note.get("instead") is None and rates is not None and input_tokens is not None and output_tokens is not None:
             compared = (Decimal(input_tokens * rates[0] + output_tokens * rates[1]) / 10**15).quantize(_NANO)
             spent = None if cost_nano_usd is None else Decimal(cost_nano_usd) * _NANO
             if shadow:
@@ -144,15 +145,18 @@ class ModelChoice(BaseModel):
 
 def _sentence(choice: ModelChoice) -> str:
     """One true sentence with its numbers."""
+    if choice.instead is not None:
+        return f"Asked {choice.model} ({choice.strategy}); the caller got the answer of {choice.instead} instead."
     if choice.mode == "shadow":
         said = f"Answered by {choice.model} as asked; {choice.strategy} would have chosen {choice.would}"
         said += f" because {choice.why}"
     else:
         said = f"Chose {choice.model} ({choice.strategy}) because {choice.why}"
     refused = [leg for leg in choice.legs if not leg.accepted and not leg.sample]
-    if refused:
-        said += "; " + "; ".join(f"{leg.model} was asked before, and {leg.verdict}" for leg in refused)
     accepted = next((leg for leg in choice.legs if leg.accepted), None)
+    if refused:
+        when = "before" if accepted is None else "too"
+        said += "; " + "; ".join(f"{leg.model} was asked {when}, and {leg.verdict}" for leg in refused)
     if accepted is not None:
         said += f"; its answer was accepted: {accepted.verdict}"
     if choice.saved_usd is not None and choice.reference is not None:
