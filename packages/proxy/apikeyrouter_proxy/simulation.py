@@ -11,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from apikeyrouter.domain.interfaces.state_store import StateStore
 from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter_proxy.providers import SIMULATED
-from apikeyrouter_proxy.sim_server import SimServer
+
+if TYPE_CHECKING:
+    from apikeyrouter_proxy.sim_server import SimServer
 
 __all__ = ["SETTING", "Simulation", "clear_away"]
 
@@ -58,6 +61,8 @@ class Simulation:
 
     async def begin(self) -> SimServer:
         """Runs one here, with its own keys, and tells the others."""
+        from apikeyrouter_proxy.sim_server import SimServer  # 36 modules, for those who have no key yet
+
         server = SimServer()
         await server.start()
         self._server = server

@@ -112,20 +112,21 @@ class Codec(Protocol):
 
 
 _HOMES = {
-    Wire.Chat: "apikeyrouter.wire.chat",
-    Wire.Responses: "apikeyrouter.wire.responses",
-    Wire.Messages: "apikeyrouter.wire.messages",
-    Wire.Gemini: "apikeyrouter.wire.gemini",
-    Wire.Converse: "apikeyrouter.wire.converse",
-    Wire.Cohere: "apikeyrouter.wire.cohere",
+    Wire.Chat: ("apikeyrouter.wire.chat.codec", "ChatCodec"),
+    Wire.Responses: ("apikeyrouter.wire.responses.codec", "ResponsesCodec"),
+    Wire.Messages: ("apikeyrouter.wire.messages.codec", "MessagesCodec"),
+    Wire.Gemini: ("apikeyrouter.wire.gemini.codec", "GeminiCodec"),
+    Wire.Converse: ("apikeyrouter.wire.converse.codec", "ConverseCodec"),
+    Wire.Cohere: ("apikeyrouter.wire.cohere.codec", "CohereCodec"),
 }
 _known: dict[Wire, Codec] = {}
 
 
 def codec_of(wire: Wire) -> Codec:
-    """The codec of a format. Its package has a function `codec()` without arguments that makes it."""
+    """The codec of a format."""
     found = _known.get(wire)
     if found is None:
-        make: Callable[[], Codec] = import_module(_HOMES[wire]).codec
+        module, name = _HOMES[wire]
+        make: Callable[[], Codec] = getattr(import_module(module), name)
         found = _known[wire] = make()
     return found

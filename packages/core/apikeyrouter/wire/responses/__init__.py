@@ -1,6 +1,6 @@
 """OpenAI's Responses API (https://platform.openai.com/docs/api-reference/responses): the format of Codex and of the
-newer SDKs. `codec()` makes its codec; `detect` tells its bodies at another endpoint; `proofs` carries other providers'
-signatures through its clients."""
+newer SDKs. `codec.ResponsesCodec` speaks it; `detect` tells its bodies at another endpoint; `proofs` carries other
+providers' signatures through its clients."""
 
 from __future__ import annotations
 
@@ -8,9 +8,4 @@ from apikeyrouter.wire.responses.codec import ResponsesCodec
 from apikeyrouter.wire.responses.detect import as_chat, looks_like_responses
 from apikeyrouter.wire.responses.proofs import without_foreign_reasoning
 
-__all__ = ["ResponsesCodec", "as_chat", "codec", "looks_like_responses", "without_foreign_reasoning"]
-
-
-def codec() -> ResponsesCodec:
-    """The codec of this format."""
-    return ResponsesCodec()
+__all__ = ["ResponsesCodec", "as_chat", "looks_like_responses", "without_foreign_reasoning"]
