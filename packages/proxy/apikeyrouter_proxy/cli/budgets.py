@@ -15,7 +15,7 @@ from urllib.parse import quote
 import typer
 
 from apikeyrouter_proxy.cli.bars import bar
-from apikeyrouter_proxy.cli.console import note, print_json, print_table, say, styled
+from apikeyrouter_proxy.cli.console import came_from, note, print_json, print_table, say, styled
 from apikeyrouter_proxy.cli.failures import FAILED, USAGE, CliError
 from apikeyrouter_proxy.cli.kinds import On, OnOne, read_on
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Store, Url, Yes
@@ -95,7 +95,7 @@ def list_(url: Url = None, store: Store = None, env_file: EnvFile = None, as_jso
     if not budgets:
         say("There is no budget. Make one with `apikeyrouter budgets create --limit 10 --period day`.")
         return
-    columns = ["id", "name", "covers", "limit", "spent", "held", "left", "used", "mode", "resets"]
+    columns = ["id", "name", "covers", "limit", "spent", "held", "left", "used", "mode", "resets", "from"]
     print_table(columns, [_row(budget) for budget in budgets])
 
 
@@ -307,4 +307,5 @@ def _row(budget: dict[str, Any]) -> list[Text | str]:
         bar(budget["used_ratio"]),
         budget["enforcement_mode"],
         moment(budget["reset_at"]),
+        came_from(budget),
     ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "STATE_STYLES",
     "about",
+    "came_from",
     "complain",
     "note",
     "plain",
@@ -122,6 +123,12 @@ def show_line(first: Text, text: str, advice: str = "") -> None:
     console.print(first, soft_wrap=True)
     if advice:
         console.print(styled(f"      {advice}", "dim"), soft_wrap=True)
+
+
+def came_from(row: Mapping[str, Any]) -> str:
+    """Where an object of the management API comes from: the line, the variable, or one word."""
+    defined = row.get("defined") or {}
+    return str(defined.get("at") or defined.get("source") or "-")
 
 
 def about(value: Any) -> str:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import typer
 
-from apikeyrouter_proxy.cli.console import note, print_json, print_table, say
+from apikeyrouter_proxy.cli.console import came_from, note, print_json, print_table, say
 from apikeyrouter_proxy.cli.documents import Document, check_all, read_documents, set_all
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Store, Url
 from apikeyrouter_proxy.cli.service import Where, open_service
@@ -111,7 +111,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         ", ".join(targets) or "the model itself",
         ", ".join(row["fallbacks"]),
         ", ".join(row["context_fallbacks"]),
-        row["origin"],
+        came_from(row),
     ]
 
 

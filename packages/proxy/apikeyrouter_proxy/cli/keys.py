@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import typer
 
-from apikeyrouter_proxy.cli.console import STATE_STYLES, about, note, print_json, print_table, say, styled
+from apikeyrouter_proxy.cli.console import STATE_STYLES, about, came_from, note, print_json, print_table, say, styled
 from apikeyrouter_proxy.cli.failures import FAILED, USAGE, CliError
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, KeyName, Store, Surplus, Url, Yes, refuse_surplus
 from apikeyrouter_proxy.cli.service import Service, Where, open_service
@@ -106,6 +106,7 @@ def list_(
         say("No key is registered. Add one with `apikeyrouter keys add`, or set OPENAI_API_KEY for `serve`.")
         return
     columns = ["label", "id", "provider", "state", "why and until", "uses", "failures", "in flight", "last used"]
+    columns.append("from")
     print_table(columns, [_row(key) for key in keys])
 
 
@@ -126,6 +127,7 @@ def show(key: KeyName, url: Url = None, store: Store = None, env_file: EnvFile =
         "uses": f"{found['usage_count']} ({found['failure_count']} failed, {found['in_flight']} in flight)",
         "created": moment(found["created_at"]),
         "last used": moment(found["last_used_at"]),
+        "comes from": came_from(found),
         "secret": f"version {found['version']}",
         "quota pool": found["pool_id"] if found["pool_id"] != found["id"] else "its own",
         "metadata": json.dumps(found["metadata"]) if found["metadata"] else "-",
@@ -297,6 +299,7 @@ def _row(key: dict[str, Any]) -> list[Text | str]:
         str(key["failure_count"]),
         str(key["in_flight"]),
         moment(key["last_used_at"]),
+        came_from(key),
     ]
 
 

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from apikeyrouter_proxy.cli.console import print_json, print_table, say
+from apikeyrouter_proxy.cli.console import came_from, print_json, print_table, say
 from apikeyrouter_proxy.cli.documents import Document, check_all, read_documents, set_all
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Store, Url
 from apikeyrouter_proxy.cli.service import Where, open_service
@@ -93,7 +93,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     covers = row["scope"].removeprefix("per_") + (f" {row['scope_id']}" if row["scope_id"] else "")
     says = [f"{name}={_shown(value)}" for name, value in row["document"].items() if name not in _HEAD]
     on = "yes" if row["enabled"] else "no"
-    return [row["id"], covers, str(row["priority"]), on, ", ".join(says), row["origin"]]
+    return [row["id"], covers, str(row["priority"]), on, ", ".join(says), came_from(row)]
 
 
 def _shown(value: object) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
-from apikeyrouter_proxy.cli.console import note, print_json, print_table, say
+from apikeyrouter_proxy.cli.console import came_from, note, print_json, print_table, say
 from apikeyrouter_proxy.cli.failures import FAILED, USAGE, CliError
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Store, Url
 from apikeyrouter_proxy.cli.service import Service, Where, open_service
@@ -251,7 +251,7 @@ def _tell_overrides(rows: list[dict[str, Any]]) -> None:
                 written.get("unit", ""),
                 held,
                 "" if dates == "to" else dates,
-                row["origin"],
+                came_from(row),
             ]
         )
     print_table(["provider", "model", "price", "unit", "in force", "dates", "from"], cells)

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import typer
 
-from apikeyrouter_proxy.cli.console import note, print_json, print_table, say
+from apikeyrouter_proxy.cli.console import came_from, note, print_json, print_table, say
 from apikeyrouter_proxy.cli.failures import FAILED, CliError
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Store, Url
 from apikeyrouter_proxy.cli.service import Where, open_service
@@ -43,7 +43,7 @@ def list_(
     if as_json:
         print_json(rows)
         return
-    cells = [[r["id"], r["base_url"], f"{r['keys_usable']} of {r['keys']}", r["dialect"], r["source"]] for r in rows]
+    cells = [[r["id"], r["base_url"], f"{r['keys_usable']} of {r['keys']}", r["dialect"], came_from(r)] for r in rows]
     print_table(["provider", "base URL", "usable keys", "dialect", "from"], cells)
     note("`apikeyrouter providers list --known` shows those that can be added by name.")
 

@@ -34,6 +34,13 @@ __all__ = ["ConfigKeeper", "Reloaded", "needs_restart", "read_again"]
 _log = logging.getLogger("apikeyrouter_proxy.config")
 
 _RESTART_SECTIONS = ("server", "webhook")
+_PLACES = {
+    "virtual-keys": ("virtual_keys",),
+    "budgets": ("budgets", "teams"),
+    "deployments": ("deployments", "aliases", "fallbacks"),
+    "policies": ("policies", "teams"),
+}
+"""Sections of the file that make objects of a kind of the API; what a team makes is called team-NAME."""
 
 
 @dataclass(slots=True)
@@ -319,26 +326,22 @@ class ConfigKeeper:
     def place_of(self, kind: str, object_id: str) -> Place | None:
         """Where in the file the object of this id stands; None for one that does not come from it. `kind`: as in the
         API's paths."""
+        name: str | None = object_id
+        if kind in ("keys", "budgets"):
+            name = self.owned.name_of(kind, object_id)
+        elif kind == "virtual-keys":
+            name = object_id.removeprefix("vkf_") if object_id.startswith("vkf_") else None
+        return self.place_named(kind, name) if name is not None else None
+
+    def place_named(self, kind: str, name: str) -> Place | None:
+        """Where in the file the object of this name stands; None for one that does not come from it."""
         layered = self.layered
         known = layered.configuration if layered is not None else None
         if known is None:
             return None
-        if kind in ("keys", "budgets"):
-            name = self.owned.name_of(kind, object_id)
-            path = (kind, name) if name is not None else None
-            if name is not None and name.startswith("team-") and known.place_of("budgets", name) is None:
-                path = ("teams", name.removeprefix("team-"))
-        elif kind == "virtual-keys":
-            path = ("virtual_keys", object_id.removeprefix("vkf_")) if object_id.startswith("vkf_") else None
-        else:
-            path = (kind, object_id)
-        sections = {"deployments": ("aliases", "fallbacks"), "policies": ("teams",)}
-        if path is None:
-            return None
-        for section in (path[0], *sections.get(kind, ())):
-            name = object_id.removeprefix("team-") if section == "teams" else path[1]
-            place = known.place_of(section, name)
-            if place is not None:
+        for section in _PLACES.get(kind, (kind,)):
+            place = known.place_of(section, name.removeprefix("team-") if section == "teams" else name)
+            if place is not None and (section != "teams" or name.startswith("team-")):
                 return place
         return None
 

@@ -17,6 +17,7 @@ from apikeyrouter_proxy.budget_course import counted, course, period_start, proj
 from apikeyrouter_proxy.budget_forms import Dollars, Limit, Period, Zone, money
 from apikeyrouter_proxy.names import Names, scope_id_of
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
+from apikeyrouter_proxy.routes.defined import Defined, Definitions
 from apikeyrouter_proxy.routes.late import late_router
 from apikeyrouter_proxy.spending import tagged_rows
 
@@ -65,6 +66,7 @@ class BudgetView(Budget):
     remaining: Dollars = Field(description="limit_amount - current_spend - held, not below zero.")
     used_ratio: float = Field(description="current_spend / limit_amount; above 1 after an overrun.")
     scope_name: str | None = Field(description="What it covers as people call it: a key's label, a virtual key's name.")
+    defined: Defined
     period_start: datetime = Field(description="From when on spend counts now; a total's creation.")
     projection: ProjectionView
     thresholds: list[int] = Field(description="Percentages of the limit at which it is told, once each per period.")
@@ -157,8 +159,8 @@ async def list_budgets(
     if scope is not None and scope_id is not None:
         scope_id = await scope_id_of(proxy, scope, scope_id)
     budgets = await proxy.router.cost_controller.list_budgets(scope, scope_id)
-    names, now = await Names.of(proxy), proxy.clock.utc_now()
-    return page_of([_view(budget, names, now) for budget in budgets])
+    names, now, known = await Names.of(proxy), proxy.clock.utc_now(), Definitions(proxy)
+    return page_of([_view(budget, names, now, known) for budget in budgets])
 
 
 @router.post("", status_code=201, summary="Create a budget")
@@ -194,8 +196,9 @@ async def check_budget(proxy: RunningProxy, body: CheckBody) -> CheckView:
         tags["virtual_key"] = names.virtual_key(tags["virtual_key"])
     key_id = names.key(body.key_id) if body.key_id else None
     check = await proxy.router.cost_controller.check_budget(intent, body.provider_id, key_id, tags=tags)
-    now = proxy.clock.utc_now()
-    shown = {**check.model_dump(exclude={"budgets"}), "budgets": [_view(one, names, now) for one in check.budgets]}
+    now, known = proxy.clock.utc_now(), Definitions(proxy)
+    budgets = [_view(one, names, now, known) for one in check.budgets]
+    shown = {**check.model_dump(exclude={"budgets"}), "budgets": budgets}
     return CheckView(**shown)
 
 
@@ -242,7 +245,7 @@ async def show_course(proxy: RunningProxy, budget_id: str) -> BudgetCourse:
         now_s=now.timestamp(),
     )
     return BudgetCourse(
-        budget=_view(budget, await Names.of(proxy), now),
+        budget=_view(budget, await Names.of(proxy), now, Definitions(proxy)),
         points=[CoursePoint(at=_moment(at_s), spent=to_decimal_usd(nano)) for at_s, nano in points],
         exact_since=_moment(exact_s) if earlier else None,
     )
@@ -284,15 +287,16 @@ async def _earlier(proxy: RunningProxy, budget: Budget, start: datetime, until_s
 
 
 async def _viewed(proxy: RunningProxy, budget: Budget) -> BudgetView:
-    return _view(budget, await Names.of(proxy), proxy.clock.utc_now())
+    return _view(budget, await Names.of(proxy), proxy.clock.utc_now(), Definitions(proxy))
 
 
-def _view(budget: Budget, names: Names, now: datetime) -> BudgetView:
+def _view(budget: Budget, names: Names, now: datetime, known: Definitions) -> BudgetView:
     return BudgetView(
         **budget.model_dump(),
         remaining=budget.remaining_budget,
         used_ratio=round(budget.utilization_ratio, 6),
         scope_name=names.of_scope(budget.scope, budget.scope_id),
+        defined=known.budget(budget.id),
         period_start=period_start(budget, now),
         projection=ProjectionView.model_validate(project(budget, now), from_attributes=True),
         thresholds=list(ALERT_PERCENTS),

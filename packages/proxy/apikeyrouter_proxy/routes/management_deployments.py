@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from apikeyrouter.domain.routing.deployments import Deployment, Target, odd_about
 from apikeyrouter_proxy.bootstrap import Proxy
 from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
+from apikeyrouter_proxy.routes.defined import Defined, Definitions
 from apikeyrouter_proxy.routes.errors import NotFoundError
 from apikeyrouter_proxy.routes.late import late_router
 
@@ -39,6 +40,7 @@ class DeploymentView(BaseModel):
 
     name: str
     origin: Literal["configuration", "management API"]
+    defined: Defined
     targets: list[TargetView] = Field(description="Empty: the model of that name itself.")
     fallbacks: list[str] = Field(description="Tried in this order when nobody can serve it.")
     context_fallbacks: list[str] = Field(description="Tried when a request is too long for it.")
@@ -79,7 +81,8 @@ class CheckedView(BaseModel):
 @router.get("", summary="List deployments")
 async def list_deployments(proxy: RunningProxy) -> Page[DeploymentView]:
     """Every deployment, by name."""
-    return page_of([_view(proxy, one) for one in proxy.router.deployments.all()])
+    known = Definitions(proxy)
+    return page_of([_view(proxy, one, known) for one in proxy.router.deployments.all()])
 
 
 @router.post("/check", summary="Try a deployment")
@@ -115,11 +118,12 @@ async def delete_deployment(proxy: RunningProxy, request: Request, name: str) ->
     return Response(status_code=204)
 
 
-def _view(proxy: Proxy, one: Deployment) -> DeploymentView:
+def _view(proxy: Proxy, one: Deployment, known: Definitions | None = None) -> DeploymentView:
     configured = one.name in proxy.router.deployments.book.configured
     return DeploymentView(
         name=one.name,
         origin="configuration" if configured else "management API",
+        defined=(known or Definitions(proxy)).deployment(one.name),
         targets=[_target(proxy, target) for target in one.targets],
         fallbacks=list(one.fallbacks),
         context_fallbacks=list(one.context_fallbacks),

@@ -16,6 +16,7 @@ from apikeyrouter.inspection import KeyCheck
 from apikeyrouter_proxy.middleware.guard import principal_of
 from apikeyrouter_proxy.providers import SIMULATED, check_address
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
+from apikeyrouter_proxy.routes.defined import APIKeyView, Definitions
 from apikeyrouter_proxy.routes.errors import ConflictError
 from apikeyrouter_proxy.routes.late import late_router
 
@@ -79,14 +80,16 @@ async def list_keys(
     state: KeyState | None = None,
     limit: Annotated[int, Query(ge=1, le=_LIST_MAX)] = _LIST_MAX,
     offset: Annotated[int, Query(ge=0)] = 0,
-) -> Page[APIKey]:
+) -> Page[APIKeyView]:
     """Keys that are not revoked, oldest first."""
     keys = await proxy.router.key_manager.list_keys(provider_id)
-    return page_of([key for key in keys if state in (None, key.state)], limit=limit, offset=offset)
+    page = page_of([key for key in keys if state in (None, key.state)], limit=limit, offset=offset)
+    known = Definitions(proxy)
+    return Page(data=[known.key_view(key) for key in page.data], total=page.total)
 
 
 @router.post("", status_code=201, summary="Register a key")
-async def register_key(proxy: RunningProxy, request: Request, body: NewKey) -> APIKey:
+async def register_key(proxy: RunningProxy, request: Request, body: NewKey) -> APIKeyView:
     """Registers a key; it serves at once. A simulated provider that still stands in ends now."""
     material = body.key_material.get_secret_value()
     proxy.router.directory.require(body.provider_id)
@@ -102,17 +105,17 @@ async def register_key(proxy: RunningProxy, request: Request, body: NewKey) -> A
     if body.provider_id != SIMULATED:
         await proxy.end_simulation()
     proxy.models.forget_age()
-    return key
+    return _view(proxy, key)
 
 
 @router.get("/{key_id}", summary="Show a key")
-async def show_key(proxy: RunningProxy, key_id: str) -> APIKey:
+async def show_key(proxy: RunningProxy, key_id: str) -> APIKeyView:
     """One key, revoked ones too."""
-    return await proxy.router.key_manager.get_key(key_id)
+    return _view(proxy, await proxy.router.key_manager.get_key(key_id))
 
 
 @router.patch("/{key_id}", summary="Change a key")
-async def change_key(proxy: RunningProxy, request: Request, key_id: str, body: KeyChange) -> APIKey:
+async def change_key(proxy: RunningProxy, request: Request, key_id: str, body: KeyChange) -> APIKeyView:
     """Changes label, metadata or state."""
     keys = proxy.router.key_manager
     key = await keys.get_key(key_id)
@@ -128,22 +131,22 @@ async def change_key(proxy: RunningProxy, request: Request, key_id: str, body: K
         key = await _disable(proxy, request, key_id, "")
     elif body.state is WantedState.Available and key.state is not KeyState.Available:
         key = await _enable(proxy, request, key_id, "")
-    return key
+    return _view(proxy, key)
 
 
 @router.delete("/{key_id}", summary="Revoke a key")
-async def revoke_key(proxy: RunningProxy, request: Request, key_id: str, reason: str = "") -> APIKey:
+async def revoke_key(proxy: RunningProxy, request: Request, key_id: str, reason: str = "") -> APIKeyView:
     """Takes a key out of service for good and destroys its material. It does not come back from the environment."""
     record = proxy.router.key_manager.get(key_id)
     if record.state is not KeyState.Retired:
         await proxy.retired.remember(record.provider_id, record.secret)
     key = await proxy.router.key_manager.revoke_key(key_id, reason=reason[:200], actor=_actor(request))
     proxy.audit.write(request, "key.revoked", key_id, reason=reason[:200])
-    return key
+    return _view(proxy, key)
 
 
 @router.post("/{key_id}/rotate", summary="Replace a key's material")
-async def rotate_key(proxy: RunningProxy, request: Request, key_id: str, body: NewMaterial) -> APIKey:
+async def rotate_key(proxy: RunningProxy, request: Request, key_id: str, body: NewMaterial) -> APIKeyView:
     """Gives the key new material, used from now on; id, label, limits and history stay."""
     keys = proxy.router.key_manager
     record = keys.get(key_id)
@@ -154,19 +157,19 @@ async def rotate_key(proxy: RunningProxy, request: Request, key_id: str, body: N
     )
     await proxy.retired.remember(record.provider_id, replaced)
     proxy.audit.write(request, "key.rotated", key_id, version=key.version, overlap_s=overlap_s)
-    return key
+    return _view(proxy, key)
 
 
 @router.post("/{key_id}/disable", summary="Disable a key")
-async def disable_key(proxy: RunningProxy, request: Request, key_id: str, body: Reason | None = None) -> APIKey:
+async def disable_key(proxy: RunningProxy, request: Request, key_id: str, body: Reason | None = None) -> APIKeyView:
     """Takes a key out of service until it is enabled."""
-    return await _disable(proxy, request, key_id, body.reason if body else "")
+    return _view(proxy, await _disable(proxy, request, key_id, body.reason if body else ""))
 
 
 @router.post("/{key_id}/enable", summary="Enable a key")
-async def enable_key(proxy: RunningProxy, request: Request, key_id: str, body: Reason | None = None) -> APIKey:
+async def enable_key(proxy: RunningProxy, request: Request, key_id: str, body: Reason | None = None) -> APIKeyView:
     """Puts a key into service now, whatever it waited for."""
-    return await _enable(proxy, request, key_id, body.reason if body else "")
+    return _view(proxy, await _enable(proxy, request, key_id, body.reason if body else ""))
 
 
 @router.post("/{key_id}/check", summary="Try a key")
@@ -181,6 +184,10 @@ async def check_key(proxy: RunningProxy, request: Request, key_id: str) -> KeyCh
 async def key_history(proxy: RunningProxy, key_id: str) -> Page[StateTransition]:
     """Every change of state with cause and evidence, oldest first, the last 1,000 at most."""
     return page_of(await proxy.router.key_manager.history(key_id))
+
+
+def _view(proxy: RunningProxy, key: APIKey) -> APIKeyView:
+    return Definitions(proxy).key_view(key)
 
 
 async def _disable(proxy: RunningProxy, request: Request, key_id: str, reason: str) -> APIKey:

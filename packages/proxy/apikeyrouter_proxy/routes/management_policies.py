@@ -17,6 +17,7 @@ from apikeyrouter.domain.routing.policy import Policy, matches
 from apikeyrouter_proxy.bootstrap import Proxy
 from apikeyrouter_proxy.names import Names, UnknownNameError
 from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
+from apikeyrouter_proxy.routes.defined import Defined, Definitions
 from apikeyrouter_proxy.routes.errors import NotFoundError
 from apikeyrouter_proxy.routes.late import late_router
 
@@ -36,6 +37,7 @@ class PolicyView(BaseModel):
     priority: int
     enabled: bool
     origin: Literal["configuration", "management API"]
+    defined: Defined
     document: dict[str, Any] = Field(description="As it was written.")
     notes: list[str] = Field(description="What may not have been meant.")
 
@@ -86,12 +88,12 @@ async def list_policies(
 ) -> Page[PolicyView]:
     """Every policy, the highest priority first. With `model`, those that have a say about such a request; `team` and
     `virtual_key` (id or name) say whose it is."""
-    found = proxy.router.policy_engine.list_policies()
+    found, known = proxy.router.policy_engine.list_policies(), Definitions(proxy)
     if model is not None:
         who = None if virtual_key is None else (await Names.of(proxy)).virtual_key(virtual_key)
         named = proxy.router.directory.split_model(model)[1]
         found = [policy for policy in found if matches(policy, named, team, who)]
-    return page_of([_view(proxy, policy) for policy in found])
+    return page_of([_view(proxy, policy, known) for policy in found])
 
 
 @router.post("/check", summary="Try a policy")
@@ -140,7 +142,7 @@ async def _read(proxy: Proxy, policy_id: str, body: PolicyBody) -> Policy:
     return proxy.router.policy_engine.read({**given, "scope_id": virtual_key})
 
 
-def _view(proxy: Proxy, policy: Policy) -> PolicyView:
+def _view(proxy: Proxy, policy: Policy, known: Definitions | None = None) -> PolicyView:
     configured = policy.policy_id in proxy.router.policy_engine.configured
     return PolicyView(
         id=policy.policy_id,
@@ -149,6 +151,7 @@ def _view(proxy: Proxy, policy: Policy) -> PolicyView:
         priority=policy.priority,
         enabled=policy.enabled,
         origin="configuration" if configured else "management API",
+        defined=(known or Definitions(proxy)).policy(policy.policy_id),
         document=dict(policy.document),
         notes=_notes(proxy, policy),
     )

@@ -20,6 +20,7 @@ from apikeyrouter.domain.interfaces.price_source import ModelPrice, PriceList
 from apikeyrouter_proxy.bootstrap import Proxy
 from apikeyrouter_proxy.budget_forms import Dollars
 from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
+from apikeyrouter_proxy.routes.defined import Defined, Definitions
 from apikeyrouter_proxy.routes.errors import NotFoundError
 from apikeyrouter_proxy.routes.late import late_router
 
@@ -43,6 +44,7 @@ class OverrideView(BaseModel):
     """A price of the operator's own, as it was written. `origin`: "configuration" or "management API"."""
 
     origin: str
+    defined: Defined
     provider: str
     model: str
     in_force: bool
@@ -55,6 +57,7 @@ class PriceView(BaseModel):
     provider_id: str
     model: str
     source: str = Field(description="Where the price comes from.")
+    defined: Defined
     since: date | None = Field(description="The first day of this price, where the list says so.")
     prices: dict[str, Dollars] = Field(description="US dollars per million tokens, by class.")
     per_request: Dollars = Field(description="US dollars for each request.")
@@ -118,7 +121,8 @@ async def list_prices(
 async def list_overrides(proxy: RunningProxy) -> Page[OverrideView]:
     """Prices from the configuration and from this API, the nearest first, in force or not."""
     now = proxy.clock.utc_now()
-    return page_of([_override_view(origin, one, now) for origin, one in proxy.router.prices.book.overrides()])
+    known = Definitions(proxy)
+    return page_of([_override_view(known, origin, one, now) for origin, one in proxy.router.prices.book.overrides()])
 
 
 @router.get("/{provider_id}/{model:path}", summary="Show a price")
@@ -141,7 +145,7 @@ async def set_price(
     given = body.model_dump(exclude_none=True)
     override = await proxy.router.prices.set_price({**given, "provider": provider_id, "model": model})
     proxy.audit.write(request, "price.set", f"{provider_id}/{model}", **given)
-    return _override_view(STORED, override, proxy.clock.utc_now())
+    return _override_view(Definitions(proxy), STORED, override, proxy.clock.utc_now())
 
 
 @router.delete("/{provider_id}/{model:path}", status_code=204, summary="Remove a price")
@@ -185,10 +189,12 @@ def _view(proxy: Proxy, provider_id: str, model: str, at: datetime | None = None
         ),
         None,
     )
+    known = Definitions(proxy)
     return PriceView(
         provider_id=provider_id,
         model=model,
         source=price.source,
+        defined=known.price(*holding) if holding is not None else known.listed_price(),
         since=price.since,
         prices=_classes(price),
         per_request=to_decimal_usd(price.per_request),
@@ -197,7 +203,7 @@ def _view(proxy: Proxy, provider_id: str, model: str, at: datetime | None = None
         tiers={name: _classes(tier) for name, tier in price.tiers},
         context_window=price.context_window,
         by_tokens=price.by_tokens,
-        override=_override_view(*holding, moment) if holding is not None else None,
+        override=_override_view(known, *holding, moment) if holding is not None else None,
     )
 
 
@@ -214,9 +220,10 @@ def _bands(price: ModelPrice) -> list[BandView]:
     return bands
 
 
-def _override_view(origin: str, override: PriceOverride, at: datetime) -> OverrideView:
+def _override_view(known: Definitions, origin: str, override: PriceOverride, at: datetime) -> OverrideView:
     return OverrideView(
         origin=origin,
+        defined=known.price(origin, override),
         provider=override.provider_id,
         model=override.model,
         in_force=override.in_force(at),

@@ -14,6 +14,7 @@ from apikeyrouter.infrastructure.catalogue.providers import NATIVE, provider, ro
 from apikeyrouter_proxy.providers import AddedProvider, check_address, check_headers
 from apikeyrouter_proxy.recent_use import RecentUse, Use, newest_records, provider_of, uses
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
+from apikeyrouter_proxy.routes.defined import Defined, Definitions
 from apikeyrouter_proxy.routes.errors import ConflictError, NotFoundError
 from apikeyrouter_proxy.routes.late import late_router
 
@@ -34,6 +35,7 @@ class ProviderView(BaseModel):
     source: str
     keys: int = Field(description="Keys that are not revoked.")
     keys_usable: int = Field(description="Keys that may serve now.")
+    defined: Defined
     recent: RecentUse | None = Field(
         None, description="Requests of the last 24 hours that memory holds, by their last send; None without one."
     )
@@ -171,7 +173,7 @@ async def _view(proxy: RunningProxy, provider_id: str, recent: Use | None = None
     if provider is None:
         raise NotFoundError(f"No provider has the id {provider_id!r}. GET /api/v1/providers lists those that exist.")
     source = "added" if provider_id in proxy.providers.added else "built-in"
-    if any(one.id == provider_id for one in proxy.settings.providers):
+    if any(one.id == provider_id for one in proxy.config.settings.providers):
         source = "configured"
     if provider.adapter.base_url == proxy.simulation.base_url:
         source = "simulated"
@@ -183,5 +185,6 @@ async def _view(proxy: RunningProxy, provider_id: str, recent: Use | None = None
         source=source,
         keys=len(keys.records(provider_id)),
         keys_usable=len(await keys.get_eligible_keys(provider_id)),
+        defined=Definitions(proxy).provider(provider_id, source),
         recent=recent.told() if recent is not None else None,
     )

@@ -16,6 +16,7 @@ from apikeyrouter.meter import RESERVED_TAGS
 from apikeyrouter_proxy.budget_forms import Dollars
 from apikeyrouter_proxy.principal import Role
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
+from apikeyrouter_proxy.routes.defined import Defined, Definitions
 from apikeyrouter_proxy.routes.late import late_router
 from apikeyrouter_proxy.spending import Sums, interval
 from apikeyrouter_proxy.virtual_keys import CallerLimits, VirtualKey
@@ -90,7 +91,13 @@ class VirtualKeyChange(_Members):
     name: _Name = "unchanged"
 
 
-class IssuedVirtualKey(VirtualKey):
+class VirtualKeyView(VirtualKey):
+    """A virtual key, and where it comes from."""
+
+    defined: Defined
+
+
+class IssuedVirtualKey(VirtualKeyView):
     """A new virtual key with its plaintext, told this once."""
 
     key: str = Field(description="The credential. Keep it now: it is stored as a hash and cannot be shown again.")
@@ -112,9 +119,10 @@ class VirtualKeyUse(BaseModel):
 
 
 @router.get("", summary="List virtual keys")
-async def list_virtual_keys(proxy: RunningProxy, active: bool | None = None) -> Page[VirtualKey]:
+async def list_virtual_keys(proxy: RunningProxy, active: bool | None = None) -> Page[VirtualKeyView]:
     """Every virtual key, oldest first; never its plaintext."""
-    return page_of([key for key in proxy.virtual_keys.list() if active in (None, key.active)])
+    known = Definitions(proxy)
+    return page_of([_view(known, key) for key in proxy.virtual_keys.list() if active in (None, key.active)])
 
 
 @router.post("", status_code=201, summary="Issue a virtual key")
@@ -133,7 +141,8 @@ async def create_virtual_key(proxy: RunningProxy, request: Request, body: NewVir
         limits=CallerLimits(body.rpm, body.tpm, body.parallel, body.weight),
     )
     proxy.audit.write(request, "virtual_key.created", key.id, name=key.name, role=key.role.value)
-    return IssuedVirtualKey(**key.model_dump(), key=plaintext, closes_open_mode=was_open)
+    shown = _view(Definitions(proxy), key)
+    return IssuedVirtualKey(**dict(shown), key=plaintext, closes_open_mode=was_open)
 
 
 @router.get("/use", summary="What virtual keys are used for")
@@ -161,15 +170,15 @@ async def list_use(
 
 
 @router.get("/{virtual_key_id}", summary="Show a virtual key")
-async def show_virtual_key(proxy: RunningProxy, virtual_key_id: str) -> VirtualKey:
+async def show_virtual_key(proxy: RunningProxy, virtual_key_id: str) -> VirtualKeyView:
     """One virtual key, without its plaintext."""
-    return proxy.virtual_keys.get(virtual_key_id)
+    return _view(Definitions(proxy), proxy.virtual_keys.get(virtual_key_id))
 
 
 @router.patch("/{virtual_key_id}", summary="Change a virtual key")
 async def change_virtual_key(
     proxy: RunningProxy, request: Request, virtual_key_id: str, body: VirtualKeyChange
-) -> VirtualKey:
+) -> VirtualKeyView:
     """Changes its name, models, providers, team, tags, end or limits; that holds at once, in every process within
     250 ms. What was used stays used, and stays with the team that it was used for. An end that is moved makes a key
     that expired valid again; one that was revoked stays so."""
@@ -181,15 +190,19 @@ async def change_virtual_key(
     key = await proxy.virtual_keys.change(virtual_key_id, given)
     changed = {name: [_told(getattr(before, name)), _told(getattr(key, name))] for name in sorted(given)}
     proxy.audit.write(request, "virtual_key.changed", key.id, name=key.name, fields=sorted(given), changed=changed)
-    return key
+    return _view(Definitions(proxy), key)
 
 
 @router.delete("/{virtual_key_id}", summary="Revoke a virtual key")
-async def revoke_virtual_key(proxy: RunningProxy, request: Request, virtual_key_id: str) -> VirtualKey:
+async def revoke_virtual_key(proxy: RunningProxy, request: Request, virtual_key_id: str) -> VirtualKeyView:
     """Ends a virtual key at once. Open mode does not come back."""
     key = await proxy.virtual_keys.revoke(virtual_key_id)
     proxy.audit.write(request, "virtual_key.revoked", key.id, name=key.name)
-    return key
+    return _view(Definitions(proxy), key)
+
+
+def _view(known: Definitions, key: VirtualKey) -> VirtualKeyView:
+    return VirtualKeyView(**dict(key), defined=known.virtual_key(key.id))
 
 
 def _check(proxy: RunningProxy, name: str, expires_at: datetime | None) -> None:

@@ -9,6 +9,7 @@ from fastapi import Query, Request
 from pydantic import BaseModel, Field
 
 from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
+from apikeyrouter_proxy.routes.defined import Defined, Definitions
 from apikeyrouter_proxy.routes.errors import NotFoundError
 from apikeyrouter_proxy.routes.late import late_router
 from apikeyrouter_proxy.webhooks import Message, Webhooks
@@ -36,6 +37,7 @@ class WebhookPage(Page[WebhookView]):
     """The newest webhooks of two days, of every process on the store."""
 
     target: str | None = Field(description="Scheme and host that they go to; None: no webhook is configured.")
+    defined: Defined | None = Field(description="Where that is said; None: nowhere.")
     pending: int = Field(description="How many this process still has to deliver.")
     dropped: int = Field(description="How many this process gave up because its queue was full.")
 
@@ -45,10 +47,14 @@ async def list_webhooks(proxy: RunningProxy, limit: Annotated[int, Query(ge=1, l
     """What was sent and what waits, newest first."""
     webhooks = proxy.webhooks
     if webhooks is None:
-        return WebhookPage(data=[], total=0, target=None, pending=0, dropped=0)
+        return WebhookPage(data=[], total=0, target=None, defined=None, pending=0, dropped=0)
     page = page_of([_view(one) for one in await webhooks.newest(10_000)], limit=limit)
     return WebhookPage(
-        **page.model_dump(), target=webhooks.target.origin, pending=webhooks.pending, dropped=webhooks.dropped
+        **page.model_dump(),
+        target=webhooks.target.origin,
+        defined=Definitions(proxy).webhook(),
+        pending=webhooks.pending,
+        dropped=webhooks.dropped,
     )
 
 
