@@ -153,15 +153,16 @@ class Attempt:
         """Who learns from it."""
         return self._learners
 
-    def first_byte(self) -> None:
-        """The first byte of a good reply came now."""
-        self.fact.ttft_s = self._learners.clock.monotonic_s() - self._started_s
+    def first_byte(self) -> float:
+        """The first byte of a reply came now, which is returned: monotonic seconds."""
+        now_s = self._learners.clock.monotonic_s()
+        self.fact.ttft_s = now_s - self._started_s
+        return now_s
 
-    def heard(self, headers: Headers) -> None:
+    def heard(self, headers: Headers, now_s: float) -> None:
         """The reply's headers may tell what is left of the pool's limits."""
         quota = self._taken.candidate.quota
         dialect = quota.dialect
-        now_s = self._learners.clock.monotonic_s()
         if dialect.header_limits and quota.listens(now_s):
             self._tell(dialect.of_reply(headers, utc_now=self._learners.clock.utc_now()), now_s)
 
@@ -195,10 +196,8 @@ class Attempt:
         """The accounts of the hold, each with what had been taken of it by then."""
         return [(account, mark) for (account, _), mark in zip(self._taken.hold.lines, self._marks, strict=True)]
 
-    def accepted(self) -> None:
-        """A stream has begun well: the breaker may know, since its end can be minutes away."""
-        self.first_byte()
-        now_s = self._learners.clock.monotonic_s()
+    def accepted(self, now_s: float) -> None:
+        """A reply has begun well: the breaker may know, since a stream's end can be minutes away."""
         candidate, learners = self._taken.candidate, self._learners
         candidate.breaker.succeed(now_s, self._breaker_ticket, self.fact.key_id)
         self._breaker_ticket = _TOLD

@@ -7,6 +7,7 @@ Both ways are allow-lists: credentials, cookies, forwarding and hop-by-hop field
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 __all__ = ["upstream_headers", "upstream_reply_headers"]
 
@@ -23,27 +24,39 @@ _TO_PROVIDER_STARTS = (b"openai-", b"anthropic-", b"x-stainless-", b"x-codex-", 
 _OWN_TO_CLIENT = frozenset({b"openai-organization", b"openai-project"})
 _TO_CLIENT_STARTS = (b"openai-", b"anthropic-")
 
+_NAMES_MAX = 512
+"""Names of which it is remembered whether they pass. Callers and providers choose names."""
+
 
 def upstream_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     """The client's headers that a provider may see."""
-    return [
-        (name, value)
-        for name, value in headers
-        if name in _TO_PROVIDER or (name.startswith(_TO_PROVIDER_STARTS) and name not in _OWN_TO_CLIENT)
-    ]
+    return [header for header in headers if _goes_up(header[0])]
 
 
 def upstream_reply_headers(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     """The provider's headers that a client may see; its request id comes under a name of ours."""
     passed: Headers = []
     for name, value in headers:
-        if name == b"content-type" or (
-            name.startswith(_TO_CLIENT_STARTS)
-            and name not in _OWN_TO_CLIENT
-            and b"ratelimit" not in name
-            and b"organization" not in name
-        ):
-            passed.append((name, value))
-        elif name == b"x-request-id":
-            passed.append((b"x-akr-upstream-request-id", value))
+        told = _told_as(name)
+        if told is not None:
+            passed.append((told, value))
     return passed
+
+
+@lru_cache(_NAMES_MAX)
+def _goes_up(name: bytes) -> bool:
+    return name in _TO_PROVIDER or (name.startswith(_TO_PROVIDER_STARTS) and name not in _OWN_TO_CLIENT)
+
+
+@lru_cache(_NAMES_MAX)
+def _told_as(name: bytes) -> bytes | None:
+    """Under which name a provider's header is told to the client, if it is."""
+    if name == b"x-request-id":
+        return b"x-akr-upstream-request-id"
+    told = name == b"content-type" or (
+        name.startswith(_TO_CLIENT_STARTS)
+        and name not in _OWN_TO_CLIENT
+        and b"ratelimit" not in name
+        and b"organization" not in name
+    )
+    return name if told else None

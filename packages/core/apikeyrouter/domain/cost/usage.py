@@ -17,7 +17,16 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Usage", "billed_nano_usd", "possible", "tier_named", "usage_of_openai", "usage_of_openai_object"]
+__all__ = [
+    "Usage",
+    "UsageBody",
+    "billed_nano_usd",
+    "possible",
+    "tier_named",
+    "usage_in",
+    "usage_of_openai",
+    "usage_of_openai_object",
+]
 
 MAX_TOKENS = 2**53
 """Counts above this are nonsense, and would not survive a reader that keeps numbers as doubles."""
@@ -121,8 +130,10 @@ class _Inner(msgspec.Struct, gc=False):
     service_tier: str | None = None
 
 
-class _Body(msgspec.Struct, gc=False):
-    """`response` is where the last event of a Responses stream keeps it, `x_groq` where Groq's chat streams do."""
+class UsageBody(msgspec.Struct, gc=False):
+    """What `usage_in` reads of a reply; a reader that wants more of the body adds fields, and decodes it once.
+
+    `response` is where the last event of a Responses stream keeps it, `x_groq` where Groq's chat streams do."""
 
     usage: _UsageWire | None = None
     response: _Inner | None = None
@@ -130,7 +141,7 @@ class _Body(msgspec.Struct, gc=False):
     service_tier: str | None = None
 
 
-_decode = msgspec.json.Decoder(_Body).decode
+_decode = msgspec.json.Decoder(UsageBody).decode
 _NO_DETAILS = _Details()
 
 _STANDARD = frozenset(("", "standard", "default", "auto", "on_demand", "scale", "standard_only"))
@@ -145,6 +156,11 @@ def usage_of_openai(body: bytes) -> Usage | None:
         return _usage_of_oddity(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
+    return usage_in(wire)
+
+
+def usage_in(wire: UsageBody) -> Usage | None:
+    """The same of a body that is decoded."""
     found = wire.usage or (wire.response and wire.response.usage) or (wire.x_groq and wire.x_groq.usage)
     if not found:
         return None

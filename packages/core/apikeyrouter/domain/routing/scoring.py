@@ -62,7 +62,7 @@ def _by_turn(kept: Sequence[Candidate], rooms: Sequence[float], demand: Demand, 
             _likely_usd(one, demand)
             if mixed
             else tokens_in * one.input_usd + tokens_out * one.output_usd + one.fixed_usd,
-            one.stats.p_failure(now_s),
+            one.stats.steady if one.stats.steady >= 0.0 else one.stats.p_failure(now_s),
             _NO_TERMS,
         )
         for one, room in zip(kept, rooms, strict=True)

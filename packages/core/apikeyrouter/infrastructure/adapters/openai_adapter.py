@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from apikeyrouter.domain.cost.usage import Usage, usage_of_openai
+from apikeyrouter.domain.cost.usage import Usage, UsageBody, usage_in, usage_of_openai
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderCapabilities, StreamReader
 from apikeyrouter.domain.models.call import CONVERSATIONS, Call, Operation, Wire
 from apikeyrouter.infrastructure.adapters.base import WireAdapter, checked_base_url, with_member
@@ -53,7 +53,16 @@ class _Reply(msgspec.Struct, gc=False):
     data: msgspec.Raw = msgspec.Raw()
 
 
+class _Whole(UsageBody, gc=False):
+    """A reply with its usage, read in one go."""
+
+    error: msgspec.Raw = msgspec.Raw()
+    choices: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = msgspec.Raw()
+
+
 _decode_reply = msgspec.json.Decoder(_Reply).decode
+_decode_whole = msgspec.json.Decoder(_Whole).decode
 
 
 class OpenAIAdapter(WireAdapter):
@@ -124,15 +133,18 @@ class OpenAIAdapter(WireAdapter):
         """See `ProviderAdapter.read_reply`."""
         if call.operation not in _BASICS or not self.passes(call.operation):
             return super().read_reply(call, body)
+        reply: _Whole | _Reply
         try:
-            reply = _decode_reply(body)
+            reply = _decode_whole(body)
+        except msgspec.ValidationError:  # an odd usage must not hide what the reply is
+            reply = _reply_of(body)
         except msgspec.MsgspecError as fault:
             raise ValueError(f"the reply is not a JSON object: {fault}") from None
         if reply.error and bytes(reply.error) not in (b"null", b""):
             raise ValueError("the reply has status 200 and an error inside")
         if bytes(reply.choices)[:1] != b"[" and bytes(reply.data)[:1] != b"[":
             raise ValueError("the reply has neither a list of choices nor one of embeddings")
-        return body, usage_of_openai(body)
+        return body, usage_in(reply) if isinstance(reply, _Whole) else usage_of_openai(body)
 
     def native_usage(self, call: Call, body: bytes) -> Usage | None:  # noqa: ARG002 - the same for all of them
         """Pictures and transcripts tell it as conversations do; sound is no JSON and tells none."""
@@ -143,6 +155,14 @@ class OpenAIAdapter(WireAdapter):
         if call.operation in _WITH_USAGE_OPTION and self.passes(call.operation):
             return ChatStreamReader(strip_usage=not call.peek.wants_usage)
         return super().open_stream(call)
+
+
+def _reply_of(body: bytes) -> _Reply:
+    """Raises ValueError for what is no object."""
+    try:
+        return _decode_reply(body)
+    except msgspec.MsgspecError as fault:
+        raise ValueError(f"the reply is not a JSON object: {fault}") from None
 
 
 def _wire_of(operations: Collection[Operation]) -> Wire:
