@@ -6,7 +6,7 @@ Whatever happens, cancellation too, the attempt is closed, or handed to the stre
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from apikeyrouter.attempt import Attempt, Learners
@@ -107,6 +107,7 @@ class Sender:
         """Never raises but for cancellation and faults of ours."""
         candidate = order.taken.candidate
         call = call_for(order.call, candidate)
+        call.at_utc_s = order.record.at_utc_s
         attempt = Attempt(self._learners, call, order.taken, order.demand, order.record)
         adapter = candidate.provider.adapter
         reply: HttpReply | None = None
@@ -115,10 +116,10 @@ class Sender:
             request = adapter.build_request(call, attempt.secret, base_url=candidate.record.base_url)
             request.timeouts = self._limits.timeouts
             reply = await self._send(request)
-            now_s = attempt.first_byte()
+            attempt.first_byte()
             if 200 <= reply.status < 300:
-                attempt.heard(reply.headers, now_s)
-                attempt.accepted(now_s)
+                attempt.heard(reply.headers)
+                attempt.accepted()
                 if call.streams and (reader := _reader_of(adapter, call, reply)) is not None:
                     return await self._begin_stream(order, reader, attempt, reply, request.dropped)
                 raw = await reply.read()
@@ -139,7 +140,7 @@ class Sender:
         except TransportError as error:
             return _failed(order, attempt, classify_transport(error))
         except (UntranslatableError, MalformedError) as fault:
-            return _failed(order, attempt, unsupported(str(fault), elsewhere=isinstance(fault, UntranslatableError)))
+            return _failed(order, attempt, _unsaid(fault))
         except ValueError as fault:
             return self._unusable(order, attempt, reply, raw, str(fault))
         finally:
@@ -206,6 +207,14 @@ class Sender:
             return _failed(order, attempt, failure)
         kind = reply.header(b"content-type")
         return _failed(order, attempt, failure, (body, kind.decode("latin-1") if kind else None))
+
+
+def _unsaid(fault: UntranslatableError | MalformedError) -> Failure:
+    """A request that cannot be written in the provider's format; the member at fault is told as a provider would."""
+    if isinstance(fault, MalformedError):
+        return replace(unsupported(str(fault), elsewhere=False), param=fault.param)
+    member, told, _ = fault.faults[0].partition(": ") if fault.faults else ("", "", "")
+    return replace(unsupported(str(fault), elsewhere=True), param=member if told and " " not in member else None)
 
 
 def _failed(order: Order, attempt: Attempt, failure: Failure, body: tuple[bytes, str | None] | None = None) -> Failed:

@@ -2,7 +2,8 @@
 
 Main entry: `Access`. Open mode (the server is bound to loopback, `APIKEYROUTER_REQUIRE_AUTH` is off and no virtual key
 was ever created): callers from this machine need no key on `/v1`. The management API is open in the same way until an
-admin key exists. Everything else needs a key, in `Authorization: Bearer`, `x-api-key` or `x-goog-api-key`.
+admin key exists. Everything else needs a key, in `Authorization: Bearer`, `x-api-key`, `x-goog-api-key` or, as Azure's
+clients send it, `api-key`.
 Laws: a web page can never use open mode: a foreign `Host` (DNS rebinding) and a foreign `Origin` are refused, because
 nothing but being on this machine protects the user's money there. Where a key is demanded the key alone decides, since
 browsers never attach one by themselves. Unknown, wrong, revoked and expired keys get the same answer, in constant time.
@@ -297,7 +298,10 @@ def _token(headers: Headers) -> bytes:
         bearer = authorization[7:].strip()
         if bearer:
             return bearer
-    return headers.get(b"x-api-key", b"").strip() or headers.get(b"x-goog-api-key", b"").strip()
+    return next((found for name in _KEY_HEADERS if (found := headers.get(name, b"").strip())), b"")
+
+
+_KEY_HEADERS = (b"x-api-key", b"x-goog-api-key", b"api-key")
 
 
 def _digest(token: bytes) -> bytes:

@@ -18,6 +18,7 @@ from apikeyrouter.domain.errors import ProviderNotRegisteredError
 from apikeyrouter.domain.interfaces.provider_adapter import passes_for
 from apikeyrouter.domain.models.call import Call, Operation, Peek, Wire, peek
 from apikeyrouter.domain.routing.objectives import Objective
+from apikeyrouter.infrastructure.adapters.base import with_member
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter.sending import Reply
 from apikeyrouter_proxy.incoming import Incoming, Intake
@@ -60,6 +61,8 @@ class Special:
             return self._count(request)
         if target.kind is Kind.Native:
             return self._native(request)
+        if target.model and target.wire is not Wire.Gemini and not is_form(request.content_type):
+            return self._deployment(request)
         if target.form and is_form(request.content_type):
             return self._form(request)
         if target.form:
@@ -90,6 +93,18 @@ class Special:
         if target.path:
             call.path = target.path  # the adapter knows how it writes the model's name in there
         return call
+
+    def _deployment(self, request: Incoming) -> Plan:
+        """Azure's way: the path names the model, whatever the body says, and the query a version of the API, which
+        means nothing to others."""
+        target = request.target
+        try:
+            body = with_member(request.body, "model", target.model)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            body = request.body  # whose fault is told next
+        query = urlencode([one for one in parse_qsl(request.query, keep_blank_values=True) if one[0] != "api-version"])
+        call = self._intake.call(request, target.operation, check(target.operation, body), body, query=query)
+        return self._plan(request, call)
 
     def _form(self, request: Incoming) -> Plan:
         """A multipart form: it passes as it is, but for a provider's prefix in the model's name."""

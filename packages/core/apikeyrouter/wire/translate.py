@@ -47,6 +47,7 @@ def translated_reply(call: Call, source: Wire, body: bytes) -> tuple[bytes, Usag
     answer: Answer = codec_of(source).read_answer(body)
     if forbids_several(call, source):
         first_call_only(answer)
+    answer.created_s = answer.created_s or int(call.at_utc_s)
     return client_codec(call.operation).write_answer(answer, call.model), answer.usage
 
 
@@ -58,7 +59,8 @@ class TranslatingReader:
     """
 
     __slots__ = (
-        "_decoder", "_encoder", "_ended", "_first_calls", "deltas", "done", "error", "finish_reason", "model", "usage",
+        "_at_utc_s", "_decoder", "_encoder", "_ended", "_first_calls", "deltas", "done", "error", "finish_reason",
+        "model", "usage",
     )  # fmt: skip
 
     def __init__(self, call: Call, source: Wire) -> None:
@@ -66,6 +68,7 @@ class TranslatingReader:
         self._decoder: StreamDecoder = codec_of(source).decoder()
         self._encoder: StreamEncoder = client_codec(call.operation).encoder(call.model, want_usage=want_usage)
         self._ended = False
+        self._at_utc_s = int(call.at_utc_s)
         self._first_calls = FirstCalls() if forbids_several(call, source) else None
         self.usage: Usage | None = None
         self.model: str | None = None
@@ -104,6 +107,7 @@ class TranslatingReader:
                     self.deltas += 1
                 case Started():
                     self.model, self.usage = event.model or self.model, event.usage or self.usage
+                    event.created_s = event.created_s or self._at_utc_s
                 case UsageTold():
                     self.usage = event.usage
                 case Finished():

@@ -122,7 +122,12 @@ def check(operation: Operation, body: bytes) -> Peek:
     try:
         peeked = peek(body)
     except msgspec.ValidationError as fault:
-        raise WireError(400, f"The request body has a field of the wrong type: {fault}.", code="invalid_type") from None
+        raise WireError(
+            400,
+            f"The request body has a field of the wrong type: {fault}.",
+            code="invalid_type",
+            param=str(fault).partition(" - at `$.")[2].rstrip("`") or None,
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
         shown = "it is empty" if not body.strip() else str(fault)
         raise WireError(

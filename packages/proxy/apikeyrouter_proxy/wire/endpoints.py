@@ -2,7 +2,8 @@
 
 Main entries: `PLAIN`, the usual addresses for one look-up, and `find`, for all others. People type base URLs with and
 without `/v1`, and SDKs add what they think is missing, so each endpoint answers below `/v1`, without it, twice, and
-below `/openai`, `/anthropic` and `/gemini`. What is left below the name of a registered provider passes as it is.
+below `/openai`, `/anthropic` and `/gemini`; Azure's clients have the model in the path (`/openai/deployments/X/...`).
+What is left below the name of a registered provider passes as it is.
 Laws: management and health never match; what a path means does not depend on what its percent-encoding hides.
 """
 
@@ -118,6 +119,9 @@ _VERBS: Mapping[str, tuple[Kind, Operation, bool]] = {
     "embedContent": (Kind.Serve, Operation.GeminiEmbed, False),
     "batchEmbedContents": (Kind.Serve, Operation.GeminiEmbed, False),
 }
+_DEPLOYMENT = re.compile(r"(?:deployments|engines)/([^/]{1,256})/(.+)")
+"""Azure's addresses, and OpenAI's before 2022: the model stands in the path, and in the body it need not stand."""
+
 _VENDORS = ("/openai/", "/anthropic/", "/gemini/")
 _VERSIONS = ("/v1/", "/v1beta/", "/v2/")
 _SLASHES = re.compile(r"/{2,}")
@@ -136,11 +140,15 @@ def find(path: str, headers: Mapping[bytes, bytes], providers: Collection[str]) 
     vendor = next((one for one in _VENDORS if path.startswith(one)), None)
     rest = path[len(vendor) - 1 :] if vendor else bare
     version = next((one for one in _VERSIONS if f"{rest}/".startswith(one)), None)
-    if version is None and vendor is None and not bare.startswith(("/responses/", "/files/", "/batches/", "/models")):
+    if (
+        version is None
+        and vendor is None
+        and not bare.startswith(("/responses/", "/files/", "/batches/", "/models", "/deployments/"))
+    ):
         return _raw(path, providers)
     beta = version == "/v1beta/"
     rest = rest.strip("/")
-    while rest.startswith(("v1/", "v1beta/", "v2/")):
+    while rest.startswith(("v1/", "v1beta/", "v2/", "openai/")):
         beta = beta or rest.startswith("v1beta/")
         rest = rest.partition("/")[2]
     found = _below_root(rest, beta=beta, headers=headers)
@@ -154,6 +162,10 @@ def _below_root(rest: str, *, beta: bool, headers: Mapping[bytes, bytes]) -> Tar
     plain = _TARGETS.get(rest)
     if plain is not None:
         return plain
+    hit = _DEPLOYMENT.fullmatch(rest)
+    if hit is not None:
+        named = _TARGETS.get(hit[2])
+        return replace(named, model=hit[1]) if named is not None and named.kind is Kind.Serve else None
     for pattern, thing, wire, methods in _OWNED:
         hit = pattern.fullmatch(rest)
         if hit is not None:

@@ -175,7 +175,8 @@ class Call:
     `deadline_s`: monotonic seconds. `headers`: the caller's headers that may travel upstream, lower case. `tags`: free
     labels for policies and metrics. `session`: the caller's name for a conversation, whose prompt is best cached where
     it was before. `tenant`: whose limits and place in line it has; `admission`: what those limits hold for it. `wish`:
-    how a model is to be chosen where the request asks for `auto`; `chosen`: how one was.
+    how a model is to be chosen where the request asks for `auto`; `chosen`: how one was. `at_utc_s`: Unix seconds when
+    it is sent, for replies that say when they were made; 0.0 before.
     """
 
     request_id: str
@@ -200,6 +201,7 @@ class Call:
     free: bool = False
     wish: ModelWish | None = None
     chosen: Chosen | None = None
+    at_utc_s: float = 0.0
 
     @property
     def streams(self) -> bool:

@@ -102,12 +102,15 @@ def refused_error(
     waits += [f.retry_after_s for _, f in failures if f.retry_after_s is not None]
     retry_after = max(0.0, min(waits)) if waits else None
     category, status, code = _verdict(rejections, failures)
+    said = {failure.message for _, failure in failures if failure.failure_class in _OWN_FAULT}
     why = told(list(found.values()), now_s)
     if code == _TOO_LONG:
         message = (
             f"The maximum context length of what may serve the model {model!r} is {context_max} tokens, and this "
             f"request is longer: {why}. Shorten it, lower max_tokens, or name a model that takes more."
         )
+    elif len(said) == 1 and len(failures) == len(found):
+        message = said.pop()  # all keys lack the same, and it is the request that has to change
     elif not found:
         message = (
             f"No key is registered that may serve the model {model!r}. "
@@ -119,8 +122,11 @@ def refused_error(
     error = NoEligibleKeysError(
         message, reasons=reasons, category=category, retry_after=retry_after, status=status, provider_code=code
     )
+    params = {failure.param for _, failure in failures}
     if code == _TOO_LONG:
         error.details["param"] = "messages"
+    elif len(params) == 1 and (param := params.pop()) is not None:
+        error.details["param"] = param
     return error
 
 

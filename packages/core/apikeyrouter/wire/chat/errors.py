@@ -27,7 +27,7 @@ _TYPES = {
 
 def error_body(error: ErrorFact) -> bytes:
     """The JSON of one error."""
-    kind = _TYPES.get(error.status, "api_error")
+    kind = _TYPES.get(error.status) or ("invalid_request_error" if 400 <= error.status < 500 else "api_error")
     members = {"message": error.message, "type": kind, "param": error.param, "code": error.code, **(error.facts or {})}
     return msgspec.json.encode({"error": members})
 
