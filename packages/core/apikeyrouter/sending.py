@@ -116,10 +116,10 @@ class Sender:
             request = adapter.build_request(call, attempt.secret, base_url=candidate.record.base_url)
             request.timeouts = self._limits.timeouts
             reply = await self._send(request)
-            attempt.first_byte()
+            now_s = attempt.first_byte()
             if 200 <= reply.status < 300:
-                attempt.heard(reply.headers)
-                attempt.accepted()
+                attempt.heard(reply.headers, now_s)
+                attempt.accepted(now_s)
                 if call.streams and (reader := _reader_of(adapter, call, reply)) is not None:
                     return await self._begin_stream(order, reader, attempt, reply, request.dropped)
                 raw = await reply.read()
