@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -21,7 +22,10 @@ from apikeyrouter import (
 from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.domain.models.model_choice import ModelChoice
 from apikeyrouter.domain.models.system_response import SystemResponse
+from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStore
+from apikeyrouter.muxer.feedback import SETTING, FeedbackKeeper
 from apikeyrouter.muxer.groups import LADDERS, read_group
+from apikeyrouter.muxer.guard import RouteBook
 from apikeyrouter.testing import run_virtual
 from tests.support.routers import ask
 from tests.support.talking_world import Saying, TalkingWorld, talking_router
@@ -194,6 +198,20 @@ def test_feedback_survives_and_moves_the_choice() -> None:
         assert choice_of(response).gain > choice_of(response).raw_gain
 
     play(use)
+
+
+def test_a_second_mark_replaces_the_first_whichever_process_takes_it() -> None:
+    async def go() -> None:
+        store = MemoryStateStore()
+        books = {"default": RouteBook("default")}
+        here, there = FeedbackKeeper(store, books), FeedbackKeeper(store, {})
+        assert not await here.add("req_1", "default", 0.4, 0.0, 0.0)
+        assert await there.add("req_1", "default", 0.4, 0.0, 1.0)
+        await here.changed(frozenset({SETTING}))
+        assert books["default"].marks == 1.0
+        assert books["default"].weak[4] == [1.0, 0.0]
+
+    asyncio.run(go())
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
     from apikeyrouter.muxer.front import ModelRouting
+    from apikeyrouter.muxer.guard import RouteBook
     from apikeyrouter.muxer.shadow import ShadowedPipeline
 
 __all__ = ["ApiKeyRouter"]
@@ -306,6 +307,11 @@ class ApiKeyRouter(RouterParts):
         if call.model.startswith("auto") and leaves_model(self, call):
             return await self.muxer.serve(call, objective, policy)
         return await self._pipeline.serve(call, self.policy_engine.apply(objective, call, policy))
+
+    @property
+    def routed(self) -> Mapping[str, RouteBook]:
+        """What is known of each group that `auto` was asked for, by name; reading it makes nothing."""
+        return self._muxer.books if self._muxer is not None else {}
 
     @property
     def muxer(self) -> ModelRouting:

@@ -16,6 +16,7 @@ from apikeyrouter.domain.interfaces.state_store import StateQuery, StateStore, S
 from apikeyrouter.journal import Journal
 from apikeyrouter_proxy.health_alerts import HEALTH_KINDS
 from apikeyrouter_proxy.middleware.guard import principal_of
+from apikeyrouter_proxy.model_routing_alerts import MODEL_ROUTING_KINDS
 from apikeyrouter_proxy.quota_alerts import QUOTA_KINDS
 
 __all__ = ["KINDS", "Audit", "EventPage", "kinds_of"]
@@ -64,6 +65,7 @@ _CORE = (
     "webhook.delivery",
     *QUOTA_KINDS,
     *(kind for kind in HEALTH_KINDS if kind.startswith("breaker.")),
+    *MODEL_ROUTING_KINDS,
 )
 KINDS = (*_ADMIN, *_CORE)
 """Every kind of event that the log holds."""

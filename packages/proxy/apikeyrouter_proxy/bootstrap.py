@@ -36,7 +36,9 @@ from apikeyrouter_proxy.data_plane import DataPlane
 from apikeyrouter_proxy.health_alerts import HealthAlerts, breaker_gauges
 from apikeyrouter_proxy.metrics import Gauges, KeyGauge, Metrics
 from apikeyrouter_proxy.metrics_board import MetricsBoard
+from apikeyrouter_proxy.metrics_model_routing import routing_gauges
 from apikeyrouter_proxy.model_list import ModelList
+from apikeyrouter_proxy.model_routing_alerts import ModelRoutingAlerts
 from apikeyrouter_proxy.providers import SETTING as PROVIDERS
 from apikeyrouter_proxy.providers import SIMULATED, ProviderBook, register_configured
 from apikeyrouter_proxy.quota_alerts import QuotaAlerts
@@ -275,6 +277,7 @@ def _alerts(router: ApiKeyRouter, clock: Clock, webhooks: Webhooks | None) -> He
     write, send = router.state_store.post, webhooks.queue if webhooks else None
     alerts = HealthAlerts(clock, write, send)
     router.journal.observers += [QuotaAlerts(clock, write, router.quota_awareness_engine.labels_of, send), alerts]
+    router.journal.observers.append(ModelRoutingAlerts(clock, write, send))
     return alerts
 
 
@@ -348,6 +351,7 @@ def live_gauges(proxy: Proxy) -> Gauges:
         tasks=len(asyncio.all_tasks()),
         connections=[(o, what, getattr(one, what)) for o, one in stats.items() for what in _CONNECTIONS],
         breakers=breaker_gauges(list(router.providers.values()), router.now_s()),
+        model_routing=routing_gauges(router.routed),
         decisions_dropped=router.journal.dropped,
     )
 

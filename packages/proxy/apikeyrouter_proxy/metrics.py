@@ -21,8 +21,10 @@ from prometheus_client.registry import Collector
 from apikeyrouter import __version__
 from apikeyrouter.domain.cost.budgets import BudgetThresholdReached
 from apikeyrouter.domain.models.events import KeyMoved, QuotaChanged, RequestEnded
+from apikeyrouter.muxer.guard import RouteAlert
 from apikeyrouter_proxy.health_alerts import BreakerGauge
 from apikeyrouter_proxy.metrics_board import MetricsBoard
+from apikeyrouter_proxy.metrics_model_routing import RoutingGauge, routing_families
 from apikeyrouter_proxy.metrics_quota import QuotaGauge, quota_families
 
 __all__ = ["CONTENT_TYPE", "BudgetGauge", "Gauges", "KeyGauge", "Metrics"]
@@ -132,6 +134,7 @@ class Gauges:
     tasks: int = 0
     connections: Sequence[tuple[str, str, int]] = ()
     breakers: Sequence[BreakerGauge] = ()
+    model_routing: Sequence[RoutingGauge] = ()
     store_up: bool = True
     decisions_dropped: int = 0
 
@@ -147,6 +150,7 @@ class Metrics:
         self._moves: dict[tuple[str, str, str], int] = {}
         self._alerts: dict[tuple[str, str], int] = {}
         self._quota_alerts: dict[tuple[str, str], int] = {}
+        self._routing_alerts: dict[tuple[str, str], int] = {}
         self._models: set[str] = set()
         self._outcomes: set[str] = {"ok"}
         self._registry = CollectorRegistry(auto_describe=False)
@@ -186,6 +190,12 @@ class Metrics:
             key = (event.pool_id.partition("/")[0], event.alert)
             self._quota_alerts[key] = self._quota_alerts.get(key, 0) + 1
 
+    def model_routing_alert(self, event: RouteAlert) -> None:
+        """Once when it begins."""
+        if not event.over:
+            key = (event.group, event.kind)
+            self._routing_alerts[key] = self._routing_alerts.get(key, 0) + 1
+
     def exposition(self, gauges: Gauges) -> bytes:
         """The text of a scrape."""
         self._gauges = gauges
@@ -200,6 +210,11 @@ class Metrics:
     def collected(self) -> Iterable[Metric]:
         """Everything, over all workers."""
         return self.families() if self._board is None else self._board.add_up(self.families())
+
+    def together(self, gauges: Gauges) -> Iterable[Metric]:
+        """`collected`, with this worker's gauges as they are now."""
+        self._gauges = gauges
+        return self.collected()
 
     def _series(self, event: RequestEnded) -> _Requests:
         """The series of a request's labels. A model without a place of its own shares that of "other"."""
@@ -245,6 +260,7 @@ class Metrics:
         yield moves
         yield from self._budget_families()
         yield from quota_families(self._gauges.quota, self._gauges.quota_pools, self._quota_alerts)
+        yield from routing_families(self._gauges.model_routing, self._routing_alerts)
         yield from _gauge_families(self._gauges)
 
     def _budget_families(self) -> Iterable[Family]:

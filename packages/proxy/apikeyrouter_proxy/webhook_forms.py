@@ -15,6 +15,8 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
+from apikeyrouter_proxy.model_routing_alerts import MODEL_ROUTING_KINDS
+
 __all__ = ["Form", "body_of", "form_for"]
 
 _SLACK_HOSTS = ("hooks.slack.com", "hooks.slack-gov.com")
@@ -98,6 +100,10 @@ def _breaker(said: str) -> Callable[[Data], str]:
     return say
 
 
+def _model_routing(data: Data) -> str:
+    return f"*Model routing:* {_plain(data['message'])}"
+
+
 _SENTENCES: Mapping[str, Callable[[Data], str]] = {
     "budget.threshold": _budget,
     "budget.overrun": _overrun,
@@ -107,12 +113,16 @@ _SENTENCES: Mapping[str, Callable[[Data], str]] = {
     "key.invalid": _key_invalid,
     "breaker.opened": _breaker("keeps failing: its breaker opened"),
     "breaker.closed": _breaker("answers again: its breaker closed"),
+    **dict.fromkeys(MODEL_ROUTING_KINDS, _model_routing),
     "webhook.test": lambda data: _plain(data["message"]),
 }
 
 
+_GOOD_NEWS = ("quota.all_clear", "breaker.closed", "model_routing.drift_over", "model_routing.quality_back")
+
+
 def _icon(kind: str) -> str:
-    if kind in ("quota.all_clear", "breaker.closed"):
+    if kind in _GOOD_NEWS:
         return ":white_check_mark:"
     return ":information_source:" if kind == "webhook.test" else ":warning:"
 

@@ -1,14 +1,14 @@
 """What users think of answers: taken in, kept in the store, the same in every process.
 
 `FeedbackKeeper.add` changes the books of the store by read, change and compare, so that no process loses another's
-marks; `Marks` remembers which requests were marked, so that a second mark replaces the first.
+marks; the scores of the last 1,000 marked requests lie beside the books, so that a second mark replaces the first,
+whichever process takes it.
 Laws: feedback is durable when `add` returns; a blob that cannot be read is an error of the store, never silence.
 """
 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,30 +16,18 @@ from apikeyrouter.domain.errors import StateStoreError
 from apikeyrouter.domain.interfaces.state_store import StateStore
 from apikeyrouter.muxer.guard import RouteBook
 
-__all__ = ["SETTING", "FeedbackKeeper", "Marks"]
+__all__ = ["SETTING", "FeedbackKeeper"]
 
 SETTING = "muxer.feedback"
-"""The name of the store's setting: a JSON object of `RouteBook.document`s by group."""
+"""The name of the store's setting: a JSON object of `RouteBook.document`s by group, and of marks."""
 
 _TRIES = 100
 """Each try that fails is another process's success."""
 
-_MARKS_MAX = 10_000
+_MARKS = ""
+"""Where the same object keeps the last scores by request; no group has this name."""
 
-
-class Marks:
-    """The last scores by request, so that a second thought replaces the first."""
-
-    def __init__(self) -> None:
-        self._scores: OrderedDict[str, float] = OrderedDict()
-
-    def put(self, request_id: str, score: float) -> float | None:
-        """Notes it; the score that the request had before, None for none."""
-        before = self._scores.pop(request_id, None)
-        self._scores[request_id] = score
-        if len(self._scores) > _MARKS_MAX:
-            self._scores.popitem(last=False)
-        return before
+_MARKS_MAX = 1_000
 
 
 class FeedbackKeeper:
@@ -50,7 +38,6 @@ class FeedbackKeeper:
         self._books = books
         self._kept: dict[str, Any] = {}
         self._loaded = False
-        self.marks = Marks()
 
     async def opened(self) -> None:
         """Returns when what is stored has been read once. Raises StateStoreError."""
@@ -75,10 +62,10 @@ class FeedbackKeeper:
 
     async def add(self, request_id: str, group: str, gain: float, quality: float, score: float) -> bool:
         """Takes one mark, in place of an earlier one of the same request (then True). Raises StateStoreError."""
-        before = self.marks.put(request_id, score)
         for _ in range(_TRIES):
             blob = await self._store.get_setting(SETTING)
             kept = _decoded(blob)
+            before = _marked(kept, request_id, score)
             book = RouteBook(group)
             if group in kept:
                 book.load(kept[group])
@@ -102,9 +89,21 @@ class FeedbackKeeper:
     def _take_in(self, kept: dict[str, Any]) -> None:
         self._kept = kept
         for name, document in kept.items():
+            if name == _MARKS:
+                continue
             book = self._books.get(name)
             if book is not None:
                 book.load(document)
+
+
+def _marked(kept: dict[str, Any], request_id: str, score: float) -> float | None:
+    """Notes a request's score among the last ones; the score that it had before, None for none."""
+    marks: dict[str, float] = kept.setdefault(_MARKS, {})
+    before = marks.pop(request_id, None)
+    marks[request_id] = score
+    while len(marks) > _MARKS_MAX:
+        del marks[next(iter(marks))]
+    return before
 
 
 def _decoded(blob: bytes | None) -> dict[str, Any]:

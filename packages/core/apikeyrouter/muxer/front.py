@@ -212,9 +212,12 @@ class ModelRouting:
 
     def shadowed(self, group: ModelGroup, note: Mapping[str, Any]) -> None:
         """A request was looked at in shadow mode."""
-        reference_usd, expected = note.get("reference_expected_usd"), note.get("expected_usd")
-        saved = reference_usd - expected if reference_usd is not None and expected is not None else 0.0
-        self.book(group).saw(note["gain"], strong=note["quality"] > _HALF, saved_usd=saved)
+        self.book(group).saw(
+            note["gain"],
+            strong=note["quality"] > _HALF,
+            chosen_usd=note.get("expected_usd"),
+            reference_usd=note.get("reference_expected_usd"),
+        )
 
     def tolerance(self, group: ModelGroup) -> float:
         """The loss that a group puts up with now, by its own strategy, 0..1."""
@@ -316,10 +319,9 @@ class ModelRouting:
         return ordered, ""
 
     def _count(self, book: RouteBook, able: Able, note: Mapping[str, Any], signals: Signals) -> None:
-        reference_usd, expected = note.get("reference_expected_usd"), able.option.expected_usd
-        saved = reference_usd - expected if reference_usd is not None and expected is not None else 0.0
         gain = None if note["raw_gain"] is None else signals.gain
-        book.saw(gain, strong=able.option.quality > _HALF, saved_usd=saved)
+        chosen_usd, reference_usd = able.option.expected_usd, note.get("reference_expected_usd")
+        book.saw(gain, strong=able.option.quality > _HALF, chosen_usd=chosen_usd, reference_usd=reference_usd)
         if book.routed % _WATCH_EVERY == 0:
             self.watch(book)
 

@@ -42,12 +42,15 @@ _SIGMAS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class RouteAlert:
-    """Something that a person should look at. `kind`: "drift" or "quality". `over`: it has ended."""
+    """Something that a person should look at. `kind`: "drift" or "quality". `over`: it has ended. `value`: the index of
+    drift, or the mean score; `bound`: what it was held against."""
 
     group: str
     kind: str
     message: str
     over: bool = False
+    value: float = 0.0
+    bound: float = 0.0
 
 
 class RouteBook:
@@ -61,7 +64,8 @@ class RouteBook:
         """(cases, bad ones) of weak answers by tenth of the predictor's odds."""
         self.strong = [0.0, 0.0]
         self.routed = self.strong_calls = 0
-        self.expected_saved_usd = 0.0
+        self.chosen_usd = self.reference_usd = 0.0
+        """Expected, of requests whose price and reference are known."""
         self._gains: deque[float] = deque(maxlen=WINDOW)
         self._baseline: list[int] | None = None
         self._marks: deque[float] = deque(maxlen=_MARKS)
@@ -120,12 +124,21 @@ class RouteBook:
 
     # -- threshold --------------------------------------------------------------------------------------------------
 
-    def saw(self, gain: float | None, *, strong: bool, saved_usd: float = 0.0) -> None:
-        """One prompt was routed. `gain`: calibrated, None where a strategy did not ask for it. `saved_usd`: expected
-        against the reference."""
+    @property
+    def expected_saved_usd(self) -> float:
+        """Against the reference model; below zero where more was spent."""
+        return self.reference_usd - self.chosen_usd
+
+    def saw(
+        self, gain: float | None, *, strong: bool, chosen_usd: float | None = None, reference_usd: float | None = None
+    ) -> None:
+        """One prompt was routed. `gain`: calibrated, None where a strategy did not ask for it. `chosen_usd`,
+        `reference_usd`: expected, None where a price is not known."""
         self.routed += 1
         self.strong_calls += strong
-        self.expected_saved_usd += saved_usd
+        if chosen_usd is not None and reference_usd is not None:
+            self.chosen_usd += chosen_usd
+            self.reference_usd += reference_usd
         if gain is None:
             return
         self._gains.append(gain)
@@ -136,7 +149,7 @@ class RouteBook:
     def escalated(self, strong_usd: float | None) -> None:
         """A prompt that was counted as a cheap one went on to the strong model, for about `strong_usd` more."""
         self.strong_calls += 1
-        self.expected_saved_usd -= strong_usd or 0.0
+        self.chosen_usd += strong_usd or 0.0
 
     def tolerance(self, fallback: float) -> float:
         """The loss that is put up with now. `fallback`: without a target, or before there is traffic for it."""
@@ -193,12 +206,18 @@ class RouteBook:
                     "drift",
                     f"prompts for {self.group} are not what they were (index {drift:.2f}); check its threshold, or "
                     "train its predictor again",
+                    drift,
+                    DRIFT_ALERT,
                 )
             )
         elif drift < DRIFT_OVER and "drift" in self._alerting:
             found.append(
                 self._alert(
-                    "drift", f"prompts for {self.group} are again what they were (index {drift:.2f})", over=True
+                    "drift",
+                    f"prompts for {self.group} are again what they were (index {drift:.2f})",
+                    drift,
+                    DRIFT_OVER,
+                    over=True,
                 )
             )
         mean = self.mean_score
@@ -209,15 +228,18 @@ class RouteBook:
                     self._alert(
                         "quality",
                         f"answers of {self.group} score {mean:.2f}, below its target of {self.target_quality:.2f}",
+                        mean,
+                        self.target_quality,
                     )
                 )
             elif mean >= self.target_quality and "quality" in self._alerting:
-                found.append(self._alert("quality", f"answers of {self.group} score {mean:.2f} again", over=True))
+                said = f"answers of {self.group} score {mean:.2f} again"
+                found.append(self._alert("quality", said, mean, self.target_quality, over=True))
         return found
 
-    def _alert(self, kind: str, message: str, *, over: bool = False) -> RouteAlert:
+    def _alert(self, kind: str, message: str, value: float, bound: float, *, over: bool = False) -> RouteAlert:
         (self._alerting.discard if over else self._alerting.add)(kind)
-        return RouteAlert(self.group, kind, message, over)
+        return RouteAlert(self.group, kind, message, over, value, bound)
 
     # -- what is kept -----------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from apikeyrouter.domain.routing.provider import Provider
 from apikeyrouter.health_watch import HealthWatch
 from apikeyrouter_proxy.health_alerts import breaker_gauges
 from apikeyrouter_proxy.metrics import CONTENT_TYPE, BudgetGauge, Gauges, KeyGauge
+from apikeyrouter_proxy.metrics_model_routing import routing_gauges
 from apikeyrouter_proxy.metrics_quota import POOLS_READ, quota_gauges
 from apikeyrouter_proxy.names import Names
 from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
@@ -153,6 +154,7 @@ async def metrics(proxy: RunningProxy) -> Response:
         tasks=len(asyncio.all_tasks()),
         connections=_connections(proxy),
         breakers=breaker_gauges(list(proxy.router.providers.values()), proxy.router.now_s()),
+        model_routing=routing_gauges(proxy.router.routed),
         store_up=store.status is not HealthStatus.Down,
         decisions_dropped=proxy.router.journal.dropped + int(store.details.get("dropped_decisions", 0)),
     )

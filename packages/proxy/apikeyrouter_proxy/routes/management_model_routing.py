@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import BaseModel, Field, model_validator
 
 from apikeyrouter.muxer.groups import ModelGroup
+from apikeyrouter_proxy.bootstrap import live_gauges
+from apikeyrouter_proxy.metrics_model_routing import Counted, counted
 from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
 from apikeyrouter_proxy.routes.late import late_router
 
@@ -43,7 +45,8 @@ class FeedbackView(BaseModel):
 
 
 class RouteView(BaseModel):
-    """What this process did for one group since it started."""
+    """What became of one group's requests since the proxy started, over all workers of this machine; other workers tell
+    once a second."""
 
     group: str
     strategy: str | None = Field(description="None: the router's default.")
@@ -55,7 +58,9 @@ class RouteView(BaseModel):
     expected_saved_usd: float = Field(description="Against the reference model, by what was expected.")
     feedback: float = Field(description="Marks taken in, over all processes.")
     mean_score: float | None = Field(description="Of the last marks; None while there are too few.")
-    drift: float = Field(description="How much prompts have changed: above 0.25 they are others.")
+    drift: float = Field(
+        description="How much prompts have changed, as this worker saw them: above 0.25 they are others."
+    )
 
 
 @router.post("/feedback", summary="Say what an answer was worth")
@@ -74,25 +79,26 @@ async def show_routing(proxy: RunningProxy) -> Page[RouteView]:
     muxer = proxy.router.muxer
     await muxer.feedback.opened()
     groups: dict[str, ModelGroup | None] = dict.fromkeys(muxer.books) | dict(muxer.groups)
-    return page_of([_row(proxy, name, group) for name, group in sorted(groups.items())])
+    sums = counted(proxy.metrics.together(live_gauges(proxy)))
+    return page_of([_row(proxy, name, group, sums.get(name, Counted())) for name, group in sorted(groups.items())])
 
 
-def _row(proxy: RunningProxy, name: str, group: ModelGroup | None) -> RouteView:
+def _row(proxy: RunningProxy, name: str, group: ModelGroup | None, sums: Counted) -> RouteView:
     muxer = proxy.router.muxer
     book = muxer.books.get(name) or (muxer.book(group) if group is not None else None)
     if book is None:
         raise RuntimeError("a group without a book was listed")
     group = group or muxer.served()
-    strategy = group.strategy
+    strategy, routed = group.strategy, sums.weak + sums.strong
     return RouteView(
         group=name,
         strategy=strategy.value if strategy is not None else None,
         models=[one.model for one in group.members],
         shadow=group.shadow,
-        routed=book.routed,
-        strong_share=book.strong_calls / book.routed if book.routed else None,
+        routed=routed,
+        strong_share=sums.strong / routed if routed else None,
         tolerance=muxer.tolerance(group),
-        expected_saved_usd=book.expected_saved_usd,
+        expected_saved_usd=sums.reference_usd - sums.chosen_usd,
         feedback=book.marks,
         mean_score=book.mean_score,
         drift=book.drift,
