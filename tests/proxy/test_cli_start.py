@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+import pytest
+
 from tests.support.command import clean_environ, other_program, run_cli
 from tests.support.processes import ProxyProcess, free_port
 from tests.support.sim import Sim
@@ -207,3 +209,21 @@ def test_sim_prints_blocks_to_paste(tmp_path: Path) -> None:
     assert lines[0].startswith("Simulated provider at http://127.0.0.1:")
     assert lines[1].startswith("Keys: sim-key-1")
     assert any("apikeyrouter serve" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("serve", "--port", "abc"), "--port or -p takes a whole number from 0 to 65535. Default: PROXY_PORT"),
+        (("serve", "--port", "99999"), "--port or -p takes a whole number from 0 to 65535."),
+        (("serve", "--workers", "x"), "--workers or -w takes a whole number from 1 to 64."),
+        (("simulate", "plan", "--target", "most"), "--target takes a number from 0.01 to 1."),
+        (("virtual-keys", "create", "a", "--rpm", "ten"), "--rpm takes a whole number, 0 or more."),
+    ],
+)
+def test_a_number_that_is_none_is_told_with_what_the_option_takes(
+    words: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    ran = run_cli(*words, folder=tmp_path, status=2)
+    assert told in ran.err
+    assert words[-1] not in ran.err.replace(told, "")

@@ -67,7 +67,7 @@ virtual_keys:
         "apikeyrouter.yaml:3:3: server.prot: there is no such member; did you mean 'port'?",
         "apikeyrouter.yaml:4:24: router.attempts_max: expected less than or equal to 20",
         "apikeyrouter.yaml:6:58: providers.acme.quirks[0]: Invalid enum value",
-        "apikeyrouter.yaml:8:33: keys.a.secret: the environment has no NOT_SET; set it, or write ${NOT_SET:-} for",
+        "apikeyrouter.yaml:8:33: keys.a.secret: the environment has no NOT_SET; set it there or in .env, or refer",
         "apikeyrouter.yaml:9:17: keys.b.provider: No provider is known as 'opnai'. Did you mean openai?",
         "apikeyrouter.yaml:10:67: keys.c.rpm: expected a whole number",
         "apikeyrouter.yaml:11:3: keys.c: is given twice, first in line 10; keep one",

@@ -9,7 +9,8 @@ import pytest
 
 from apikeyrouter_proxy.config.file_text import UnshowableError, masked_text
 from apikeyrouter_proxy.config.masking import MASK
-from tests.support.config_files import Configured, configured
+from tests.support.config_files import ADMIN, Configured, configured
+from tests.support.processes import proxy_process
 from tests.support.server import run_proxy
 from tests.support.sim import Sim
 
@@ -156,3 +157,20 @@ def test_a_file_of_litellms_is_not_shown_though_nothing_of_it_was_left_out() -> 
     text = f"model_list:\n- model_name: a\n  litellm_params: {{model: openai/a, api_key: {HIDDEN}}}\n"
     with pytest.raises(UnshowableError, match="another product"):
         masked_text(text, "x.yaml")
+
+
+def test_a_text_of_the_environment_is_shown_too_and_what_it_defines_is_changed_there(sim: Sim, tmp_path: Path) -> None:
+    text = f"""server: {{admin_key: "{ADMIN}"}}
+providers: {{openai: {{base_url: "{sim.base_url}"}}}}
+keys: {{a: {{provider: openai, secret: {sim.keys[0]}}}}}
+deployments: {{fast: {{targets: openai/gpt-4o}}}}
+"""
+    with proxy_process(None, tmp_path, env={"APIKEYROUTER_CONFIG_YAML": text}) as proxy:
+        headers = {"Authorization": f"Bearer {ADMIN}"}
+        told = proxy.get("/api/v1/config/file", headers)[1]
+        assert (told["path"], told["why_not"]) == ("APIKEYROUTER_CONFIG_YAML", "")
+        assert told["text"] == text.replace(f'"{ADMIN}"', f'"{MASK}"').replace(sim.keys[0], f'"{MASK}"')
+        status, refused, _ = proxy.ask("PUT", "/api/v1/deployments/fast", {"targets": ["openai/o3"]}, headers)
+        assert status == 409
+        assert "at APIKEYROUTER_CONFIG_YAML:4:" in refused["error"]["message"]
+        assert "start the proxy again" in refused["error"]["message"]

@@ -116,7 +116,9 @@ def _misunderstood(failure: Exception) -> int:
     if type(failure).__name__.startswith("NoArgsIsHelp"):
         sys.stderr.write(f"{failure}\n")
         return USAGE
-    text = str(failure.format_message()) if hasattr(failure, "format_message") else str(failure)
+    from apikeyrouter_proxy.cli.misread import in_words
+
+    text = in_words(failure) or str(failure.format_message() if hasattr(failure, "format_message") else failure)
     if not text:
         return USAGE
     text += "" if text.endswith((".", "?", "!")) else "."

@@ -15,6 +15,7 @@ from fastapi import Request
 from apikeyrouter.domain.errors import RouterError
 from apikeyrouter_proxy.bootstrap import Proxy
 from apikeyrouter_proxy.config.faults import Place
+from apikeyrouter_proxy.config.layers import TEXT
 
 __all__ = ["DefinedInFileError", "refuse_changes"]
 
@@ -30,9 +31,9 @@ class DefinedInFileError(RouterError):
     def __init__(self, kind: str, name: str, place: Place) -> None:
         what = {"policies": "policy"}.get(kind, kind.rstrip("s").replace("-", " "))
         advice = "disable it here if it must stop at once, and " if kind == "keys" else ""
+        after = "start the proxy again" if place.file == TEXT else "`apikeyrouter config reload`"
         super().__init__(
-            f"The {what} {name!r} stands in the configuration file at {place}: {advice}change it there, then "
-            "`apikeyrouter config reload`."
+            f"The {what} {name!r} stands in the configuration file at {place}: {advice}change it there, then {after}."
         )
         self.place = place
 

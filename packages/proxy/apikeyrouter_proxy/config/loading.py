@@ -58,12 +58,13 @@ _EXPECTED = {
 @dataclass(slots=True)
 class Written:
     """A document as it was written. `tree`: references not followed. `files`: all that it came from, the main one
-    first. `told`: what a translation left out. `stamps`: of the files as they were read."""
+    first. `told`: what a translation left out. `stamps`: of the files when read. `foreign`: see `References`."""
 
     tree: dict[str, Any] = field(default_factory=dict)
     files: list[str] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
     stamps: Stamps = field(default_factory=Stamps)
+    foreign: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ def _with_kind(tree: Any, file: str, faults: Faults) -> Written:
 
     if is_litellm(tree):
         translated = translate(tree, faults)
-        return Written(translated.tree, [file], translated.told)
+        return Written(translated.tree, [file], translated.told, foreign="os.environ/{}")
     return Written(tree, [file])
 
 
@@ -218,6 +219,7 @@ def _join(tree: dict[str, Any], more: dict[str, Any], faults: Faults, inner: Fau
 def typed(written: Written, references: References, faults: Faults) -> Configuration | None:
     """The document as types say; None only when not even parts of it could be read. Faults are noted: the caller must
     not use what it gets when there are any."""
+    references.foreign = written.foreign
     sound = {name: value for name, value in written.tree.items() if value is not None}
     followed = references.resolve(_without_nothing(sound))
     tree: dict[str, Any] = followed if isinstance(followed, dict) else {}

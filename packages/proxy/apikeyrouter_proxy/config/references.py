@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 
 from apikeyrouter_proxy.config.faults import Faults, Path, nearest
+from apikeyrouter_proxy.config.masking import is_secret
 from apikeyrouter_proxy.config.stamps import Stamps
 
 __all__ = ["UNREAD", "References"]
@@ -28,7 +29,8 @@ UNREAD = "unread"
 
 
 class References:
-    """Follows references. `environ`: variables. `stamps`: of the files that were read."""
+    """Follows references. `environ`: variables. `stamps`: of the files that were read. `foreign`: how
+    another product's file writes a reference, {} for the name; "" for a file of ours."""
 
     def __init__(self, environ: Mapping[str, str], faults: Faults, *, trusted: bool = True) -> None:
         self._environ = environ
@@ -36,6 +38,7 @@ class References:
         self._trusted = trusted
         self._ran: dict[str, str | None] = {}
         self.stamps = Stamps()
+        self.foreign = ""
 
     def resolve(self, value: object, path: Path = ()) -> object:
         """The value with every reference in its texts followed; faults are noted."""
@@ -81,8 +84,16 @@ class References:
             return default
         near = nearest(name, self._environ) if self._trusted else ""
         near = near if near.startswith("did") else ""
-        self._faults.add(path, f"the environment has no {name}", near or f"set it, or write ${{{name}:-}} for nothing")
+        self._faults.add(path, f"the environment has no {name}", near or self._missing(name, path))
         return ""
+
+    def _missing(self, name: str, path: Path) -> str:
+        """What to do about a variable that is not set, in the words of the file that names it."""
+        if self.foreign:
+            return f"set it there or in .env; the file refers to it as {self.foreign.format(name)}"
+        if is_secret(path):
+            return "set it there or in .env, or refer to a file with the secret in it: ${file:PATH}"
+        return f"set it there or in .env, or write ${{{name}:-otherwise}} with what counts without it"
 
     def _file(self, name: str, path: Path) -> str:
         if not self._trusted:
