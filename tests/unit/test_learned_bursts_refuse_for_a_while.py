@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from apikeyrouter.domain.quota.doubts import DOUBT_EVERY_S
 from apikeyrouter.domain.quota.facts import Dimension, LimitFact, Source
 from apikeyrouter.domain.quota.limits import KINDS, QuotaWindow
 from apikeyrouter.domain.quota.pools import PoolView
@@ -50,6 +51,17 @@ def test_a_refusal_teaches_the_burst_anew() -> None:
     window.hold_at_once(BURST, 2.0)
     assert window.capacity == BURST
     assert (window.headroom(2.0) or 0) <= BURST
+
+
+def test_what_was_learned_is_doubted_once_in_a_while_and_not_by_every_large_request() -> None:
+    view, window = learned()
+    assert headroom_block(view, needing(20_000), 1.0) is None
+    window.hold_at_once(BURST, 2.0)
+    block = headroom_block(view, needing(20_000), 3.0)
+    assert block is not None
+    assert (block.code, block.until_s) == (HEADROOM, 1.0 + DOUBT_EVERY_S)
+    assert window.burst == BURST
+    assert headroom_block(view, needing(20_000), 1.0 + DOUBT_EVERY_S) is None
 
 
 def test_what_the_told_limit_does_not_allow_is_refused_as_before() -> None:

@@ -75,12 +75,12 @@ class QuotaWindow:
     `exhaustion`: what is foreseen, where `Foresight` watches it. `usual_need`: units of a usual request. `lost`: units
     that went beyond what was held here, in all. `burst`: what fits at once, where that is less than the limit (see
     `domain.quota.bursts`). `hidden`: how much of what is told to remain can therefore not be taken. `others`: what
-    others take. `margin`: how sure a request must be to fit beside them."""
+    others take. `margin`: how sure a request must be to fit beside them. `doubted_at_s`: see `domain.quota.doubts`."""
 
     __slots__ = (
         "_against", "_by_hint", "_seen_mark", "_share", "_shown", "_told_most", "_watch",
-        "account", "burst", "charging", "corrected", "counted", "dimension", "exhaustion", "forecast",
-        "hidden", "kind", "lent", "limit", "lost", "margin", "models", "name", "observed_at_s", "others",
+        "account", "burst", "charging", "corrected", "counted", "dimension", "doubted_at_s", "exhaustion",
+        "forecast", "hidden", "kind", "lent", "limit", "lost", "margin", "models", "name", "observed_at_s", "others",
         "period_s", "refill", "reset_at_s", "source", "tracker", "usual_need",
     )  # fmt: skip
 
@@ -121,6 +121,7 @@ class QuotaWindow:
         self._watch: CapacityWatch | None = None
         self._against = 0
         self._by_hint = False
+        self.doubted_at_s = -math.inf
         self._seen_mark = -1
         self._shown: Refill | None = None
         self._told_most = 0

@@ -13,8 +13,9 @@ from collections.abc import Collection, Iterable, Sequence
 
 from apikeyrouter.domain.keys.eligibility import Block, blocked
 from apikeyrouter.domain.models.api_key import KeyState
+from apikeyrouter.domain.quota.doubts import doubt_burst
 from apikeyrouter.domain.quota.facts import ChargeRule, Dimension
-from apikeyrouter.domain.quota.limits import KINDS, LIKELY, QuotaWindow
+from apikeyrouter.domain.quota.limits import KINDS, LIKELY
 from apikeyrouter.domain.quota.pools import PoolView
 from apikeyrouter.domain.resilience.breaker import Phase, Verdict
 from apikeyrouter.domain.routing.candidates import Candidate, Group
@@ -279,7 +280,12 @@ def headroom_block(view: PoolView, needs: Sequence[int], now_s: float) -> Block 
         if free is None or need <= free:
             continue
         if need > (account.limit or 0):
-            if not (_widened(window, need, now_s) or window.make_room(need, now_s)):
+            doubted_s = doubt_burst(window, need, now_s)
+            if doubted_s is not None and doubted_s > now_s:
+                until_s = max(until_s, doubted_s)
+                reason = f"{need} {account.unit} needed, more than {account.id} seems to allow at once: {account.limit}"
+                continue
+            if doubted_s is None and not window.make_room(need, now_s):
                 told = f"{need} {account.unit} needed, more than {account.id} ever allows: {account.limit}"
                 return Block(OVER_LIMIT, told, None)
             account = window.account
@@ -295,19 +301,6 @@ def headroom_block(view: PoolView, needs: Sequence[int], now_s: float) -> Block 
             continue
         reason = f"{free} {account.unit} free < {need} needed ({account.id})"
     return Block(HEADROOM, reason, None if open_end else until_s) if reason else None
-
-
-def _widened(window: QuotaWindow, need: int, now_s: float) -> bool:
-    """A request that the told limit allows, and only what was learned of bursts does not: that is no more than likely,
-    and may not refuse it for ever. From now on so much is taken to fit at once; the request is tried as soon as nothing
-    else is in the window, and a refusal teaches the burst anew. Whether it was so."""
-    if window.burst is None or need > (window.limit or 0):
-        return False
-    empty = not window.account.used and not window.account.held
-    window.hold_at_once(need, now_s)
-    if empty:
-        window.account.adjust_used(-window.account.used, now_s)
-    return True
 
 
 def _breaker_block(candidate: Candidate, now_s: float) -> Block | None:
