@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import ADMIN
 from tests.browser.lifelike import chat
 from tests.browser.looking import axe_findings
+from tests.support.command import run_cli
 from tests.support.processes import ProxyProcess
 from tests.support.sim import Sim
 
@@ -116,6 +118,106 @@ def test_try_a_configuration_before_it_counts(page: Page) -> None:
     text.fill("budgets:\n  daily: {limit: 5, period: daily}\n")
     expect(page.get_by_role("status").filter(has_text="usable")).to_be_visible()
     expect(page.get_by_text("would differ from what runs").first).to_be_visible()
+
+
+LITELLM = """model_list:
+  - model_name: gpt-4o
+    litellm_params: {{model: openai/gpt-4o, api_key: {secret}}}
+  - model_name: gpt-4o
+    litellm_params: {{model: openai/gpt-4o, api_key: os.environ/SECOND_KEY}}
+litellm_settings: {{max_budget: 5, budget_duration: 1d, telemetry: false}}
+general_settings: {{store_prompts_in_spend_logs: true}}
+"""
+
+
+def test_move_from_litellm(page: Page, tmp_path: Path) -> None:
+    secret = "sk-" + "moved" * 6
+    page.goto("/dashboard")
+    menu(page, "Configuration")
+    page.get_by_role("link", name="Move here").click()
+    page.get_by_label("Its text").fill(LITELLM.format(secret=secret))
+    page.get_by_role("button", name="Translate").click()
+    text = page.locator("#import-text")
+    expect(text).to_contain_text("${SECOND_KEY}")
+    expect(text).to_contain_text("deployments:")
+    expect(text).to_contain_text("period: daily")
+    expect(page.locator("#import-unmapped")).to_contain_text("store_prompts_in_spend_logs")
+    expect(page.locator("#import-next")).to_contain_text("OPENAI_API_KEY_1")
+    assert secret not in page.locator(".result").inner_text()
+    assert not axe_findings(page)
+    with page.expect_download() as loading:
+        page.get_by_role("link", name="Download").click()
+    path = tmp_path / loading.value.suggested_filename
+    loading.value.save_as(path)
+    assert path.name == "apikeyrouter.yaml"
+    environ = {name: f"sk-{number}" + "z" * 20 for number, name in enumerate(("OPENAI_API_KEY_1", "SECOND_KEY"))}
+    run_cli("config", "check", str(path), folder=tmp_path, env=environ)
+
+
+def test_move_from_a_file_that_is_broken_or_chosen(page: Page, tmp_path: Path) -> None:
+    page.goto("/dashboard/config/import")
+    page.get_by_label("Its text").fill("model_list:\n  - model_name: a\n   litellm_params: {}\n")
+    page.get_by_role("button", name="Translate").click()
+    expect(page.locator("#import-faults")).to_contain_text("Line 3, column 4")
+    chosen = tmp_path / "proxy.env"
+    chosen.write_text("GEMINI_API_KEY_1=" + "g" * 30 + "\nENABLE_REQUEST_LOGGING=true\n")
+    page.locator("input[type=file]").set_input_files(chosen)
+    page.get_by_role("button", name="Translate").click()
+    expect(page.locator("#import-text")).to_contain_text("provider: gemini")
+    expect(page.locator("#import-unmapped")).to_contain_text("ENABLE_REQUEST_LOGGING")
+
+
+def test_change_what_a_client_may_do(page: Page, proxy: ProxyProcess) -> None:
+    made = proxy.post("/api/v1/virtual-keys", {"name": "growing", "models": ["gpt-4o"], "team": "labs"}, ADMIN)[1]
+    page.goto(f"/dashboard/clients/{made['id']}")
+    page.get_by_role("button", name="Change", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Models").fill("gpt-4o*, gpt-4.1*")
+    dialog.get_by_label("Team").fill("sales")
+    dialog.get_by_label("Requests a minute").fill("30")
+    dialog.get_by_label("Expires").select_option("7")
+    assert not axe_findings(page)
+    dialog.get_by_role("button", name="Save").click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.locator("dl.facts").first).to_contain_text("gpt-4o*, gpt-4.1*")
+    told = proxy.get(f"/api/v1/virtual-keys/{made['id']}", ADMIN)[1]
+    assert (told["models"], told["team"], told["rpm"]) == (["gpt-4o*", "gpt-4.1*"], "sales", 30)
+    assert told["expires_at"]
+    assert chat(proxy, made["key"], "gpt-4.1")[0] == 200
+    page.get_by_role("button", name="Change", exact=True).click()
+    page.get_by_role("dialog").get_by_label("Models").fill("")
+    page.get_by_role("dialog").get_by_label("Expires").select_option("")
+    page.get_by_role("dialog").get_by_role("button", name="Save").click()
+    expect(page.get_by_text("never expires")).to_be_visible()
+    (event,) = proxy.get(f"/api/v1/events?kind=admin.virtual_key.changed&entity_id={made['id']}&limit=1", ADMIN)[1][
+        "data"
+    ]
+    assert event["document"]["fields"] == ["expires_at", "models"], "only what was changed is sent"
+
+
+def test_cap_what_a_client_spends(page: Page, proxy: ProxyProcess) -> None:
+    made = proxy.post("/api/v1/virtual-keys", {"name": "capped"}, ADMIN)[1]
+    page.goto(f"/dashboard/clients/{made['id']}")
+    page.get_by_role("button", name="Cap its spend").click()
+    page.get_by_role("dialog").get_by_label("Limit, US dollars").fill("2.50")
+    page.get_by_role("dialog").get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_text("of $2.50")).to_be_visible()
+    (budget,) = [one for one in proxy.get("/api/v1/budgets", ADMIN)[1]["data"] if one["scope_id"] == made["id"]]
+    assert (budget["scope"], budget["period"]) == ("per_virtual_key", "monthly")
+    proxy.ask("DELETE", f"/api/v1/budgets/{budget['id']}", headers=ADMIN)
+
+
+def test_all_faults_of_a_broken_configuration_are_told_with_their_places(page: Page) -> None:
+    page.goto("/dashboard/config/file")
+    page.get_by_label("Text", exact=True).fill(
+        "providers:\n  openai: {}\nserver:\n  port: many\nkeys:\n  a: {provider: nobody, secret: x}\n"
+        "budgets:\n  daily: {limit: -5}\n  other: {limt: 1}\n  third: {limit: 1, period: fortnight}\n"
+    )
+    faults = page.locator("#config-faults li")
+    expect(faults.filter(has_text="port")).to_contain_text("Line 4, column 9")
+    for name, line in (("limit", 8), ("limt", 9), ("period", 10), ("nobody", 6)):
+        expect(faults.filter(has_text=name).filter(has_text=f"Line {line}").first).to_be_visible()
+    assert not axe_findings(page)
 
 
 def test_see_who_changed_what(page: Page, proxy: ProxyProcess) -> None:

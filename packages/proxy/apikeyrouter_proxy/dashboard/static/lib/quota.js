@@ -40,6 +40,9 @@ export const usedShare = (limit) => (limit.limit ? 1 - Math.max(0, limit.remaini
 /** What a limit is called, with its models: as the API names the limit that an outlook is of. */
 export const nameOf = (limit) => (limit.models === "*" ? limit.name : `${limit.name}, ${limit.models}`);
 
+/** An outlook without why a key rests and what its limits are like meanwhile: "resting for 21 s". */
+export const brief = (outlook) => (outlook.startsWith("resting") ? outlook.split(" (")[0] : outlook);
+
 /** "requests/min" for "requests per minute". */
 export const short = (name) => name.replace(" per minute", "/min").replace(" per ", "/");
 

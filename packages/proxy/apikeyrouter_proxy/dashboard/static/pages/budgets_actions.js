@@ -12,8 +12,9 @@ const HERE = Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC";
 const MODES = [["hard", "Refuse requests that might not fit"], ["soft", "Only tell me"]];
 const AT_FIELDS = ["limit", "scope_id", "time_zone"];
 
-export function AddBudget({ onClose, done }) {
-  const [form, setForm] = useState({ name: "", scope: "global", scope_id: "", limit: "", period: "daily", rolling: "", time_zone: HERE, enforcement_mode: "hard" });
+/** `start`: what is filled in already. */
+export function AddBudget({ onClose, done, start = {} }) {
+  const [form, setForm] = useState({ name: "", scope: "global", scope_id: "", limit: "", period: "daily", rolling: "", time_zone: HERE, enforcement_mode: "hard", ...start });
   const set = (name) => (value) => setForm((now) => ({ ...now, [name]: value, ...(name === "scope" ? { scope_id: "" } : {}) }));
   const endless = form.period === "total";
   const rolling = !endless && form.rolling === "yes";

@@ -10,7 +10,8 @@ import { Badge, Button, Card, Empty, Field, Loaded, Stat } from "../components/u
 import { Bars } from "../components/bars.js";
 import { Table } from "../components/table.js";
 import { ago, clock, count, moment, percent, plural, seconds, usd } from "../lib/format.js";
-import { ChangeLimits, RevokeClient, Snippets } from "./clients_actions.js";
+import { AddBudget } from "./budgets_actions.js";
+import { EditClient, RevokeClient, Snippets } from "./clients_actions.js";
 import { State } from "./clients.js";
 
 const EVERY_MS = 10000;
@@ -26,9 +27,9 @@ export function Client({ id }) {
 
 function Told({ told, reload }) {
   const [open, setOpen] = useState(null);
-  const View = { limits: ChangeLimits, revoke: RevokeClient }[open];
+  const View = { edit: EditClient, revoke: RevokeClient }[open];
   const tags = Object.entries(told.tags);
-  const actions = !told.revoked_at && html`<${Button} onClick=${() => setOpen("limits")}>Change limits</${Button}><${Button} kind="danger" onClick=${() => setOpen("revoke")}>Revoke</${Button}>`;
+  const actions = !told.revoked_at && html`<${Button} onClick=${() => setOpen("edit")}>Change</${Button}><${Button} kind="danger" onClick=${() => setOpen("revoke")}>Revoke</${Button}>`;
   return html`
     <${Card} title=${told.name} actions=${actions}>
       <dl class="facts">
@@ -77,7 +78,10 @@ function Budgets({ of }) {
   const mine = (found.data?.data ?? []).filter(({ scope, scope_id: id }) =>
     (scope === "per_virtual_key" && id === of.id) || (scope === "per_team" && id === of.team) ||
     (scope === "per_tag" && Object.entries(of.tags).some(([name, value]) => `${name}=${value}` === id)));
-  return html`<${Card} title="Its budgets">
+  const [adding, setAdding] = useState(false);
+  const add = !of.revoked_at && html`<${Button} onClick=${() => setAdding(true)}>Cap its spend</${Button}>`;
+  return html`<${Card} title="Its budgets" actions=${add}>
+    ${adding && html`<${AddBudget} start=${{ scope: "per_virtual_key", scope_id: of.id, period: "monthly" }} onClose=${() => setAdding(false)} done=${found.reload} />`}
     ${mine.length
       ? html`<ul class="plain">${mine.map((one) => html`<li key=${one.id}><${Link} to=${pathOf("budgets", [one.id])}>${one.name || covers(one)}</${Link}>: ${usd(one.current_spend)} of ${limitText(one)} ${periodOf(one)}, ${modeOf(one)}</li>`)}</ul>`
       : html`<p class="muted">None is on this client, its team or its tags; budgets on everything count it, too. <${Link} to=${pathOf("budgets")}>Budgets</${Link}></p>`}
@@ -89,7 +93,7 @@ const columns = [
   { name: "outcome", title: "Outcome", of: (row) => html`<${Badge} tone=${row.outcome === "ok" ? "good" : "bad"}>${row.outcome}</${Badge}>` },
   { name: "model", title: "Model", of: (row) => row.model },
   { name: "key", title: "Key", of: (row) => row.key_label || "nobody", hide: "tablet" },
-  { name: "took", title: "Took", of: (row) => seconds(row.duration_s), kind: "number", sort: (row) => row.duration_s },
+  { name: "took", title: "Took", of: (row) => seconds(row.duration_s), kind: "number", sort: (row) => row.duration_s, hide: "phone" },
   { name: "cost", title: "Cost", of: (row) => usd(row.cost_usd), kind: "number", sort: (row) => Number(row.cost_usd) },
 ];
 

@@ -9,14 +9,15 @@ import { Table } from "../components/table.js";
 import { plural } from "../lib/format.js";
 import { Documents } from "./configuration_documents.js";
 import { File } from "./configuration_file.js";
+import { Import } from "./configuration_import.js";
 
-const TABS = [["", "Settings"], ["file", "File"], ["policies", "Policies"], ["deployments", "Deployments"]];
+const TABS = [["", "Settings"], ["file", "File"], ["policies", "Policies"], ["deployments", "Deployments"], ["import", "Move here"]];
 
 export default function Configuration({ route }) {
   const tab = route.rest[0] ?? "";
   return html`
     <div class="tabs" role="navigation" aria-label="Parts of the configuration">${TABS.map(([name, title]) => html`<${Link} key=${name} to=${pathOf("config", [name])} aria-current=${name === tab ? "page" : undefined}>${title}</${Link}>`)}</div>
-    ${tab === "file" ? html`<${File} />` : tab === "policies" || tab === "deployments" ? html`<${Documents} key=${tab} kind=${tab} />` : html`<${Settings} wanted=${route.query} />`}`;
+    ${tab === "file" ? html`<${File} />` : tab === "import" ? html`<${Import} />` : tab === "policies" || tab === "deployments" ? html`<${Documents} key=${tab} kind=${tab} />` : html`<${Settings} wanted=${route.query} />`}`;
 }
 
 const SOURCES = { argument: "good", environment: "good", ".env": "good", file: "good", default: "plain" };

@@ -19,13 +19,13 @@ export default function Decisions({ route }) {
 const columns = [
   { name: "at", title: "Time", of: (row) => html`<span class="mono">${clock(row.at)}</span>`, sort: (row) => row.at },
   { name: "outcome", title: "Outcome", of: (row) => html`<${Badge} tone=${row.outcome === "ok" ? "good" : "bad"}>${row.outcome}</${Badge}>`, sort: (row) => row.outcome },
-  { name: "model", title: "Model", of: (row) => row.model, kind: "text" },
-  { name: "key", title: "Key", of: (row) => (row.key_label ? `${row.provider_id} · ${row.key_label}` : "nobody"), kind: "text" },
+  { name: "model", title: "Model", of: (row) => html`<span class="short" title=${row.model}>${row.model}</span>`, sort: (row) => row.model },
+  { name: "key", title: "Key", of: (row) => (row.key_label ? `${row.provider_id} · ${row.key_label}` : "nobody"), kind: "text", hide: "phone" },
   { name: "caller", title: "Caller", of: (row) => html`<span class="clip" title=${row.caller}>${row.caller_name ?? (row.caller || "–")}</span>`, sort: (row) => row.caller_name ?? row.caller, hide: "tablet" },
   { name: "attempts", title: "Attempts", of: (row) => row.attempts, kind: "number", hide: "narrow" },
-  { name: "tokens", title: "Tokens", of: (row) => (row.output_tokens == null ? "–" : `${count(row.input_tokens)} + ${count(row.output_tokens)}`), sort: (row) => row.output_tokens, kind: "number", hide: "phone" },
-  { name: "ttft", title: "First byte", of: (row) => seconds(row.ttft_s), sort: (row) => row.ttft_s, kind: "number", hide: "phone" },
-  { name: "duration", title: "Took", of: (row) => seconds(row.duration_s), sort: (row) => row.duration_s, kind: "number" },
+  { name: "tokens", title: "Tokens", of: (row) => (row.output_tokens == null ? "–" : `${count(row.input_tokens)} + ${count(row.output_tokens)}`), sort: (row) => row.output_tokens, kind: "number", hide: "tablet" },
+  { name: "ttft", title: "First byte", of: (row) => seconds(row.ttft_s), sort: (row) => row.ttft_s, kind: "number", hide: "tablet" },
+  { name: "duration", title: "Took", of: (row) => seconds(row.duration_s), sort: (row) => row.duration_s, kind: "number", hide: "phone" },
   { name: "cost", title: "Cost", of: (row) => usd(row.cost_usd), sort: (row) => Number(row.cost_usd), kind: "number" },
 ];
 

@@ -2,7 +2,7 @@
 
 import { html, useMemo, useState } from "../lib/preact.js";
 import { useApi, useLive } from "../lib/hooks.js";
-import { nameOf, short, tightest, usePools, usedShare } from "../lib/quota.js";
+import { brief, nameOf, short, tightest, usePools, usedShare } from "../lib/quota.js";
 import { go, pathOf } from "../lib/route.js";
 import { Badge, Button, Card, Empty, Field, Loaded, Meter, Stat } from "../components/ui.js";
 import { Table } from "../components/table.js";
@@ -69,7 +69,7 @@ const columns = [
   { name: "provider", title: "Provider", of: ({ key }) => key.provider_id, sort: ({ key }) => key.provider_id, hide: "phone" },
   { name: "state", title: "State", of: ({ key }) => html`<${Badge}>${key.state}</${Badge}>${key.cooldown_until && html` <span class="muted">${ago(key.cooldown_until)}</span>`}`, sort: ({ key }) => key.state },
   { name: "used", title: "Tightest limit", of: ({ limit }) => html`<${Fuel} limit=${limit} />`, sort: ({ limit }) => limit && usedShare(limit), kind: "text" },
-  { name: "outlook", title: "Outlook", of: ({ pool }) => html`<span class="clip wide" title=${pool?.outlook}>${pool?.outlook ?? "–"}</span>`, sort: ({ pool }) => -(pool?.pressure ?? -1) },
+  { name: "outlook", title: "Outlook", of: ({ pool }) => html`<span title=${pool?.outlook}>${pool ? brief(pool.outlook) : "–"}</span>`, sort: ({ pool }) => -(pool?.pressure ?? -1) },
   { name: "in_flight", title: "Under way", of: ({ key }) => key.in_flight, sort: ({ key }) => key.in_flight, kind: "number", hide: "narrow" },
   { name: "served", title: "Used", of: ({ key }) => count(key.usage_count), sort: ({ key }) => key.usage_count, kind: "number", hide: "phone" },
   { name: "failed", title: "Failed", of: ({ key }) => (key.usage_count + key.failure_count ? percent(key.failure_count / Math.max(1, key.usage_count + key.failure_count)) : "–"), sort: ({ key }) => key.failure_count, kind: "number", hide: "tablet" },
@@ -79,5 +79,5 @@ const columns = [
 function Fuel({ limit }) {
   if (!limit) return html`<span class="muted">not told yet</span>`;
   const share = usedShare(limit);
-  return html`<div class="fuel" title=${nameOf(limit)}><${Meter} share=${share} label=${`${percent(share, 0)} of ${nameOf(limit)} used`} /><span class="muted">${count(limit.remaining)} of ${count(limit.limit)} ${short(limit.name)} left</span></div>`;
+  return html`<div class="fuel" title=${nameOf(limit)}><${Meter} share=${share} label=${`${percent(share, 0)} of ${nameOf(limit)} used`} /><span class="muted hide-phone">${count(limit.remaining)} of ${count(limit.limit)} ${short(limit.name)} left</span></div>`;
 }

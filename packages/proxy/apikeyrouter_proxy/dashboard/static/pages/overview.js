@@ -4,7 +4,7 @@
 import { html, useEffect, useState } from "../lib/preact.js";
 import { query } from "../lib/api.js";
 import { useApi, useLive } from "../lib/hooks.js";
-import { tightest, usedShare } from "../lib/quota.js";
+import { brief, tightest, usedShare } from "../lib/quota.js";
 import { go, Link, pathOf } from "../lib/route.js";
 import { Badge, Card, Empty, Loaded, Meter, Stat } from "../components/ui.js";
 import { Chart } from "../components/chart.js";
@@ -97,7 +97,7 @@ const KEY_COLUMNS = [
   { name: "key", title: "Key", of: ({ pool }) => html`<strong>${pool.key_labels[0]}</strong>${pool.key_labels.length > 1 && html` <span class="muted">and ${pool.key_labels.length - 1} more</span>`}` },
   { name: "state", title: "Quota", of: ({ pool }) => html`<${Badge}>${pool.capacity_state}</${Badge}>` },
   { name: "left", title: "Used", of: ({ limit }) => (limit ? html`<${Meter} share=${usedShare(limit)} label=${`${percent(usedShare(limit), 0)} of ${limit.name} used`} />` : html`<span class="muted">not known</span>`), hide: "phone" },
-  { name: "outlook", title: "Outlook", of: ({ pool }) => html`<span title=${pool.outlook_limit}>${pool.outlook}</span>`, wrap: true },
+  { name: "outlook", title: "Outlook", of: ({ pool }) => html`<span title=${[pool.outlook, pool.outlook_limit].filter(Boolean).join(": ")}>${brief(pool.outlook)}</span>`, wrap: true },
 ];
 
 function Soonest() {

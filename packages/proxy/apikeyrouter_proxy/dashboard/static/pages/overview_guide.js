@@ -25,6 +25,7 @@ export function Guide({ state, session, reload }) {
         <h3>Add a provider's key</h3>
         <p class="muted">${hasKey ? "Done. More keys share the load, and stand in for each other." : "It is stored encrypted. Until then a simulated provider answers, so that you can try everything."}</p>
         <${Button} kind=${hasKey ? "plain" : "primary"} onClick=${() => setAdding(true)}>${hasKey ? "Add another key" : "Add a key"}</${Button}>
+        ${!hasKey && html` <${Link} class="button" to=${pathOf("config", ["import"])}>Move from LiteLLM or LLM-API-Key-Proxy</${Link}>`}
       </li>
       <li>
         <h3>Point your SDK here</h3>
