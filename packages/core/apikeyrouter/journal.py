@@ -196,7 +196,7 @@ class Journal:
     ) -> None:
         event = RequestEnded(
             request_id=record.request_id,
-            operation=call.operation.value,
+            operation=str(call.operation),
             model=record.model,
             provider_id=fact.provider_id if fact else "",
             key_label=fact.label if fact else "",

@@ -24,6 +24,7 @@ from apikeyrouter.domain.errors import ErrorCategory, NoEligibleKeysError, Route
 from apikeyrouter.domain.interfaces.transport import Transport
 from apikeyrouter.domain.models.call import Admission, Call, Tenant
 from apikeyrouter.domain.resilience.failures import RATES, Failure, FailureClass
+from apikeyrouter.domain.resilience.hedge import Hedger
 from apikeyrouter.domain.resilience.retry import Step, TenantRetryBudgets, costs_retry_budget, next_step, withdraw_all
 from apikeyrouter.domain.routing.choose import Chooser, Taken
 from apikeyrouter.domain.routing.demand import Demand, demand_of
@@ -147,7 +148,11 @@ class Pipeline:
                 if taken.money_lines:
                     self._cap_unknown(flow, taken)
                 self._patience.served(waiting)
-                outcome, taken = await self._send(flow, taken)
+                outcome: Reply | Failed
+                if self._hedger is None:
+                    outcome = await self._sender.send(self._order(flow, taken))
+                else:
+                    outcome, taken = await self._send_hedged(flow, taken, self._hedger)
                 if isinstance(outcome, Reply):
                     if outcome.stream is None and outcome.fact is not None:
                         self._journal.ended(flow.call, flow.record, outcome.fact, outcome.usage)
@@ -165,9 +170,9 @@ class Pipeline:
             asked_s = flow.asking.waited_s if flow.asking is not None else 0.0
             flow.record.waited_s = waiting.waited_s + flow.money.waited_s + asked_s
 
-    async def _send(self, flow: Flow, taken: Taken) -> tuple[Reply | Failed, Taken]:
-        """Step 6; with hedging, a second send to another place if the first is silent for too long."""
-        after_s = self._hedge_after_s(flow, taken)
+    async def _send_hedged(self, flow: Flow, taken: Taken, hedger: Hedger) -> tuple[Reply | Failed, Taken]:
+        """Step 6 with hedging: a second send to another place if the first is silent for too long."""
+        after_s = self._hedge_after_s(flow, taken, hedger)
         if after_s is None:
             return await self._sender.send(self._order(flow, taken)), taken
         legs = [taken]
@@ -175,7 +180,7 @@ class Pipeline:
         first_choice = (record.chosen, record.kept, record.rejections)
 
         def second() -> Coroutine[Any, Any, Reply | Failed] | None:
-            if self._hedger is None or not self._hedger.fire(self._clock.monotonic_s()):
+            if not hedger.fire(self._clock.monotonic_s()):
                 return None
             other = self._take(flow)
             if other is None:
@@ -201,17 +206,15 @@ class Pipeline:
     def _order(self, flow: Flow, taken: Taken) -> Order:
         return Order(flow.call, flow.money.demand.of(taken.candidate.model), flow.record, taken, flow.group)
 
-    def _hedge_after_s(self, flow: Flow, taken: Taken) -> float | None:
-        """Seconds of silence after which a second send is worth its price; None: never, or hedging is off."""
-        if self._hedger is None:
-            return None
+    def _hedge_after_s(self, flow: Flow, taken: Taken, hedger: Hedger) -> float | None:
+        """Seconds of silence after which a second send is worth its price; None: never."""
         runner = next((row for row in flow.record.kept if row[4] is not taken.candidate), None)
         if runner is None:
             return None
         _, _, _, _, other, loser_usd, _, _ = runner
         first = (taken.scored.provider_id, taken.candidate.model)
         second = (other.provider.provider_id, other.model)
-        return self._hedger.plan(first, second, loser_usd=loser_usd, now_s=self._clock.monotonic_s())
+        return hedger.plan(first, second, loser_usd=loser_usd, now_s=self._clock.monotonic_s())
 
     def _fall_back(self, flow: Flow, reason: FallbackReason) -> bool:
         """Goes on with the next model that may stand in, if there is one."""

@@ -70,10 +70,10 @@ class ProxyApp(FastAPI):
                     if proxy.tracing is not None:
                         proxy.tracing.enter(scope)
                     browsers = proxy.access.browsers
-                    headers = browsers.cors(dict(scope["headers"])) if browsers.any_origin else []
-                    if headers:
+                    if browsers.any_origin and (headers := browsers.cors(dict(scope["headers"]))):
                         forgo(scope)  # they are added to messages
-                    await proxy.data_plane(scope, receive, with_headers(send, headers), target)
+                        send = with_headers(send, headers)
+                    await proxy.data_plane(scope, receive, send, target)
                     return
                 scope["path"] = f"/{'v1beta' if target.wire is Wire.Gemini else 'v1'}/{target.path}"
         await super().__call__(scope, receive, send)

@@ -106,7 +106,11 @@ class RetryBudget:
 
     def deposit(self, now_s: float) -> None:
         """Counts one first attempt."""
-        self._fill(now_s)
+        if self._balance < self._burst or self._filled_at_s is None:
+            self._fill(now_s)
+        elif now_s > self._filled_at_s:  # full already: time adds nothing
+            self._balance = self._burst
+            self._filled_at_s = now_s
         self._balance += self._ratio  # `balance` cuts it to the burst
 
     def try_withdraw(self, now_s: float) -> bool:
