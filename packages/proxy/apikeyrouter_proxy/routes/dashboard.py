@@ -9,18 +9,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, Field
 from starlette.responses import StreamingResponse
 
 from apikeyrouter_proxy.dashboard.assets import HTML_HEADERS, Assets
 from apikeyrouter_proxy.routes.common import Body, RunningProxy
 from apikeyrouter_proxy.routes.errors import NotFoundError
+from apikeyrouter_proxy.routes.late import late_router
 from apikeyrouter_proxy.wire.errors import WireError
 
 __all__ = ["router"]
 
-router = APIRouter()
+router = late_router()
 _assets = Assets()
 _KEY_MAX = 512
 _OF_BROWSERS = (b"host", b"origin", b"sec-fetch-site")

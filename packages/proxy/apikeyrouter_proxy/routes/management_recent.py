@@ -6,7 +6,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, Field
 
 from apikeyrouter.domain.cost.prices import to_decimal_usd
@@ -14,10 +14,11 @@ from apikeyrouter.domain.routing.explain import DecisionRecord
 from apikeyrouter_proxy.budget_forms import Dollars
 from apikeyrouter_proxy.recent_use import LEFT, RecentUse, newest_records, quantile, uses
 from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
+from apikeyrouter_proxy.routes.late import late_router
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1/recent", tags=["state"])
+router = late_router(prefix="/api/v1/recent", tags=["state"])
 
 _EXAMPLES = 8
 _LASTS_S = 600

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from apikeyrouter.domain.interfaces.state_store import StateQuery
@@ -17,10 +17,11 @@ from apikeyrouter.request_rows import RequestRow, RowFilter, request_rows
 from apikeyrouter_proxy.audit import KINDS, kinds_of
 from apikeyrouter_proxy.routes.common import Page, RunningProxy, page_of
 from apikeyrouter_proxy.routes.errors import NotFoundError
+from apikeyrouter_proxy.routes.late import late_router
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1")
+router = late_router(prefix="/api/v1")
 
 _Limit = Annotated[int, Query(ge=1, le=500)]
 _INTENT_FIELDS = frozenset({"model", "messages", "provider_id", "parameters", "timeout_s"})
