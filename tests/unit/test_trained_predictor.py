@@ -12,9 +12,11 @@ from random import Random
 import msgspec
 import pytest
 
+from apikeyrouter import ApiKeyRouter
 from apikeyrouter.domain.errors import ConfigurationError
+from apikeyrouter.infrastructure.config.settings import RouterSettings
 from apikeyrouter.muxer import trained
-from apikeyrouter.muxer.difficulty import predictor
+from apikeyrouter.muxer.difficulty import predictor, threshold_for
 from apikeyrouter.muxer.trained.calibration import STEP_ROWS_MIN, calibration_error, fit_curve, reliability
 from apikeyrouter.muxer.trained.features import FEATURES, WORD_PLACES, measure, word_places
 from apikeyrouter.muxer.trained.fitting import add, fit, gather, subtract
@@ -141,17 +143,27 @@ def test_the_threshold_sends_about_the_share_that_was_asked_for() -> None:
         assert abs(sent - share) < 0.03
 
 
-def test_a_model_of_your_own_is_named_by_the_environment(
+def test_a_model_of_your_own_is_named_by_the_settings(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "mine.json"
     file.write_bytes(model_bytes(msgspec.structs.replace(model, name="mine")))
+    for settings in (RouterSettings(muxer_model=file), _of_environment(monkeypatch, file)):
+        routing = ApiKeyRouter(config=settings).muxer
+        assert routing.predictor.name == "mine"
+        assert routing.predictor.strong_gain(HARD) == pytest.approx(model.strong_gain(HARD))
+    assert threshold_for(0.5, file) == pytest.approx(model.threshold_for(0.5))
+    assert predictor().name != "mine"
+
+
+def _of_environment(monkeypatch: pytest.MonkeyPatch, file: Path) -> RouterSettings:
     monkeypatch.setenv(trained.MODEL_VARIABLE, str(file))
-    assert trained.load().name == "mine"
-    assert trained.load().strong_gain(HARD) == pytest.approx(model.strong_gain(HARD))
-    monkeypatch.delenv(trained.MODEL_VARIABLE)
-    assert trained.load().name != "mine"
-    assert predictor().name
+    return RouterSettings()
+
+
+def test_a_model_that_cannot_be_used_is_told_when_the_router_is_made_not_at_the_first_request(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"muxer_model: the trained model .*absent.json cannot be read"):
+        RouterSettings(muxer_model=tmp_path / "absent.json")
 
 
 def _damaged(model: Model) -> dict[str, tuple[bytes, str]]:

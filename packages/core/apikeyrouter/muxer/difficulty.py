@@ -10,6 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Protocol
 
 from apikeyrouter.muxer.tasks import read_prompt
@@ -43,26 +44,26 @@ class Complexity:
         return read_prompt(text).complexity
 
 
-@lru_cache(1)
-def predictor() -> DifficultyPredictor:
-    """The trained predictor where it is installed, else the text's complexity."""
+@lru_cache(4)
+def predictor(path: Path | None = None) -> DifficultyPredictor:
+    """The trained predictor where it is installed, else the text's complexity. `path`: of a model of one's own."""
     trained = _trained()
     if trained is None:
         return Complexity()
-    found: DifficultyPredictor = trained.load()
+    found: DifficultyPredictor = trained.load(path)
     return found
 
 
 @lru_cache(64)
-def threshold_for(share_of_strong: float) -> float:
+def threshold_for(share_of_strong: float, path: Path | None = None) -> float:
     """The gain from which on a prompt goes to the strong model, so that about this share (0..1) of prompts does; before
-    own traffic has been seen. Raises ValueError for a share outside 0..1."""
+    own traffic has been seen. `path`: see `predictor`. Raises ValueError for a share outside 0..1."""
     if not 0.0 <= share_of_strong <= 1.0:
         raise ValueError(f"share_of_strong must be from 0 to 1, not {share_of_strong}")
     trained = _trained()
     if trained is None:
         return 1.0 - share_of_strong
-    found: float = trained.threshold_for(share_of_strong)
+    found: float = trained.threshold_for(share_of_strong, path)
     return found
 
 

@@ -94,14 +94,18 @@ class ModelRouting:
         self.purse = Purse(router, clock)
         self.books: dict[str, RouteBook] = {}
         self.feedback = FeedbackKeeper(router.state_store, self.books)
-        self.predictor: DifficultyPredictor = predictor()
+        self._predictor_file = router.settings.muxer_model
+        self.predictor: DifficultyPredictor = predictor(self._predictor_file)
         self.verifier: Verifier | None = None
         self._memory = PromptMemory()
         self._cascade = Cascade(router, self)
         self.configure(router.settings.model_groups)
 
     def configure(self, groups: Iterable[ModelGroup]) -> None:
-        """The groups are these now."""
+        """The groups are these now, and the predictor is that of the settings if they name another one."""
+        if self._router.settings.muxer_model != self._predictor_file:
+            self._predictor_file = self._router.settings.muxer_model
+            self.predictor = predictor(self._predictor_file)
         self._groups = {one.name: one for one in groups}
         for name, group in self._groups.items():
             book = self.books.get(name)
@@ -153,7 +157,7 @@ class ModelRouting:
             objective = replace(objective, max_cost_usd=most)
         book = self.book(group)
         signals, raw = self._signals(strategy, prompt, book)
-        tolerance = book.tolerance(threshold_for(_SHARES.get(strategy, _HALF)))
+        tolerance = book.tolerance(self._usual(strategy))
         pick = choose(strategy, [one.option for one in seen.able], signals, tolerance)
         ordered = _in_order(seen, pick)
         told = ""
@@ -169,7 +173,7 @@ class ModelRouting:
         """The plan by another strategy, among the same models. `told`: why."""
         book = self.book(plan.group)
         signals, raw = self._signals(strategy, plan.prompt, book)
-        tolerance = book.tolerance(threshold_for(_SHARES.get(strategy, _HALF)))
+        tolerance = book.tolerance(self._usual(strategy))
         pick = choose(strategy, [one.option for one in plan.able], signals, tolerance)
         by_name = {one.option.name: one for one in plan.able}
         ordered = tuple(by_name[one.name] for one in pick.order)
@@ -222,7 +226,11 @@ class ModelRouting:
     def tolerance(self, group: ModelGroup) -> float:
         """The loss that a group puts up with now, by its own strategy, 0..1."""
         strategy = group.strategy or self._router.settings.default_routing_strategy
-        return self.book(group).tolerance(threshold_for(_SHARES.get(strategy, _HALF)))
+        return self.book(group).tolerance(self._usual(strategy))
+
+    def _usual(self, strategy: Strategy) -> float:
+        """The loss that a strategy puts up with where its group says nothing, 0..1."""
+        return threshold_for(_SHARES.get(strategy, _HALF), self._predictor_file)
 
     async def take_feedback(self, request_id: str, score: float) -> Taken:
         """Takes a mark (0 bad .. 1 good) for a request that left its model to us; a second one replaces the first.

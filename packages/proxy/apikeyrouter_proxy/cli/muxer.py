@@ -10,6 +10,7 @@ that cannot be used ends the command with its number; figures of `train` come fr
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -173,9 +174,9 @@ def _read(log: Path, *, outcomes: bool) -> tuple[bytes, list[Example]]:
 
 
 def _load(path: Path | None) -> Model:
-    from apikeyrouter.muxer.trained import load
+    from apikeyrouter.muxer.trained import MODEL_VARIABLE, load
 
-    return load(path)
+    return load(path or os.environ.get(MODEL_VARIABLE, "").strip() or None)
 
 
 def _write(path: Path, model: Model) -> None:

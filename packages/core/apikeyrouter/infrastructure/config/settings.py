@@ -216,6 +216,9 @@ class RouterSettings(BaseSettings):
     """Whether requests may ask for a cascade, which may pay for several answers. Also read from
     `CASCADE_ROUTING_ENABLED`."""
 
+    muxer_model: Path | None = None
+    """A file of a predictor of your own for `auto`, as `apikeyrouter muxer train` writes it. Read once."""
+
     _prices_of_file: tuple[PriceOverride, ...] = PrivateAttr(())
 
     def __init__(self, **given: Any) -> None:
@@ -248,6 +251,18 @@ class RouterSettings(BaseSettings):
     def _readable(cls, path: Path | None) -> Path | None:
         if path is not None:
             _prices_in(path)
+        return path
+
+    @field_validator("muxer_model")
+    @classmethod
+    def _sound(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            from apikeyrouter.muxer.trained import load  # only who has one needs it before the first request for `auto`
+
+            try:
+                load(path)
+            except ConfigurationError as fault:
+                raise ValueError(" ".join(fault.faults)) from None
         return path
 
     def model_post_init(self, _: Any, /) -> None:
