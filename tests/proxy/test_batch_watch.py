@@ -90,15 +90,16 @@ def test_a_batch_that_nobody_looks_at_is_charged_when_it_is_over(provider: Upstr
         assert spent(served) == HALF
 
 
-def test_of_two_workers_one_looks_and_the_charge_comes_once(provider: Upstream) -> None:
-    async def both(proxy: Proxy) -> None:
+def test_of_four_workers_one_looks_and_the_charge_comes_once(provider: Upstream, tmp_path: Path) -> None:
+    async def all_of_them(proxy: Proxy) -> None:
         await asyncio.gather(*(worker(proxy, 301).tick() for _ in range(4)))
 
     over(provider)
-    with run_proxy(provider.base_url, ["sk-upstream-0"]) as (served, proxy):
+    url = f"sqlite:///{tmp_path / 'shared.db'}"  # whose answers take turns
+    with run_proxy(provider.base_url, ["sk-upstream-0"], store_url=url) as (served, proxy):
         keep_budget(served)
         make(served)
-        run(proxy, both(proxy))
+        run(proxy, all_of_them(proxy))
         assert (looks(provider), spent(served)) == (1, HALF)
 
 

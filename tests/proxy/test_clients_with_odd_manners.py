@@ -108,6 +108,13 @@ def test_azures_address_reaches_models_of_other_providers_and_refuses_what_is_no
     assert served.ask("GET", place).status == 405
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/models"])
+def test_options_says_which_methods_there_are(served: Served, path: str) -> None:
+    answer = served.ask("OPTIONS", path)
+    assert answer.status == 405
+    assert answer.headers["allow"] == ("GET, HEAD" if path.endswith("models") else "POST")
+
+
 def test_azures_clients_show_their_key_in_a_header_of_its_own(sim_server: Sim) -> None:
     with run_proxy(sim_server.base_url, ["sim-key-a"]) as (running, _):
         key = running.post("/api/v1/virtual-keys", {"name": "azure"}).json["key"]

@@ -64,7 +64,7 @@ class ProxyApp(FastAPI):
                 return
             if target is None and path not in OPEN_PATHS:
                 target = find(path, dict(scope["headers"]), self.state.proxy.router.providers)
-            if target is not None and scope["method"] != "OPTIONS":
+            if target is not None and (scope["method"] != "OPTIONS" or not _asks_for_a_page(scope)):
                 if target.kind is not Kind.Models or scope["method"] not in target.methods:
                     proxy: Proxy = self.state.proxy
                     if proxy.tracing is not None:
@@ -77,6 +77,11 @@ class ProxyApp(FastAPI):
                     return
                 scope["path"] = f"/{'v1beta' if target.wire is Wire.Gemini else 'v1'}/{target.path}"
         await super().__call__(scope, receive, send)
+
+
+def _asks_for_a_page(scope: Scope) -> bool:
+    """Whether OPTIONS is a browser's question on behalf of a web page, which the guard answers."""
+    return any(name == b"access-control-request-method" for name, _ in scope["headers"])
 
 
 def create_app(
