@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from apikeyrouter.muxer.trained.log import read_log
+from tests.support.command import run_cli
 from tests.support.processes import ProxyProcess, proxy_process
 from tests.support.sim import Sim
 
@@ -193,6 +195,33 @@ def test_feedback_moves_the_odds_and_a_second_thought_replaces_the_first(fresh: 
     assert taken["replaced"] is True
     rows = fresh.get("/api/v1/model-routing")[1]["data"]
     assert [(row["group"], row["routed"], row["feedback"]) for row in rows] == [("default", 1, 1.0)]
+
+
+def test_feedback_leaves_the_proxy_as_a_log_that_the_trainer_reads(fresh: ProxyProcess, tmp_path: Path) -> None:
+    prompts = []
+    for model, score in (("auto:cost", 0.25), ("auto:quality", 1.0), ("auto:cost", None)):
+        text = "Hello!" if score is not None else "Bye!"
+        body = {"model": model, "messages": [{"role": "user", "content": text}]}
+        request_id = ask(fresh, "/v1/chat/completions", body).headers["x-request-id"]
+        prompts.append({"request_id": request_id, "prompt": text})
+        if score is not None:
+            assert fresh.post("/api/v1/feedback", {"request_id": request_id, "score": score})[0] == 200
+    marks = fresh.get("/api/v1/feedback")[1]["data"]
+    assert [(one["request_id"], one["quality"], one["score"]) for one in marks] == [
+        (prompts[1]["request_id"], 1.0, 1.0), (prompts[0]["request_id"], 0.0, 0.25),
+    ]  # fmt: skip
+    (tmp_path / "asked.jsonl").write_text("\n".join(map(json.dumps, prompts)))
+    command = ("muxer", "export", "--url", fresh.origin)
+    plain = run_cli(*command, folder=tmp_path)
+    assert [json.loads(line)["score"] for line in plain.out.splitlines()] == [1.0, 0.25]
+    log = run_cli(*command, "--prompts", "asked.jsonl", folder=tmp_path)
+    assert [json.loads(line) for line in log.out.splitlines()] == [
+        {"prompt": "Hello!", "weak": 0.25, "strong": 1.0, "group": "default"}, {"prompt": "Bye!"},
+    ]  # fmt: skip
+    assert [one.weak for one in read_log(log.out.encode().splitlines(), outcomes=False)] == [0.25, None]
+    (tmp_path / "asked.jsonl").write_text('{"request_id": "a", "prompt": "b"}\n{"prompt": "c"}\n')
+    failed = run_cli(*command, "--prompts", "asked.jsonl", folder=tmp_path, status=1)
+    assert 'asked.jsonl, line 2: needs "request_id" and "prompt"' in failed.err
 
 
 def test_feedback_that_teaches_nothing_is_refused(proxy: ProxyProcess) -> None:

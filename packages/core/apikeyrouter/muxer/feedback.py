@@ -60,6 +60,11 @@ class FeedbackKeeper:
         if document is not None:
             book.load(document)
 
+    async def marks(self) -> dict[str, float]:
+        """The last scores by request id, oldest first. Raises StateStoreError."""
+        found: dict[str, float] = _decoded(await self._store.get_setting(SETTING)).get(_MARKS, {})
+        return found
+
     async def add(self, request_id: str, group: str, gain: float, quality: float, score: float) -> bool:
         """Takes one mark, in place of an earlier one of the same request (then True). Raises StateStoreError."""
         for _ in range(_TRIES):

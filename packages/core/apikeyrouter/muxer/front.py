@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,6 +21,7 @@ import msgspec
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.models.call import CONVERSATIONS, Call, Operation
 from apikeyrouter.domain.models.model_choice import Chosen
+from apikeyrouter.domain.models.routing_decision import RoutingDecision
 from apikeyrouter.domain.routing.fallbacks import with_model
 from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.muxer.difficulty import DifficultyPredictor, predictor, threshold_for
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from apikeyrouter.router import ApiKeyRouter
     from apikeyrouter.sending import Reply
 
-__all__ = ["MEMBER", "ModelRouting", "Plan", "Taken"]
+__all__ = ["MEMBER", "Mark", "ModelRouting", "Plan", "Taken"]
 
 _log = logging.getLogger("apikeyrouter")
 _WATCH_EVERY = 100
@@ -61,6 +63,20 @@ class Taken:
     group: str
     model: str
     replaced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A mark with what was decided then. `quality`: of the model that answered, 0..1. `gain`: the predictor's odds."""
+
+    request_id: str
+    decision_id: str
+    at: datetime
+    group: str
+    model: str
+    quality: float
+    gain: float | None
+    score: float
 
 
 @dataclass(slots=True)
@@ -239,11 +255,8 @@ class ModelRouting:
         """
         if not 0.0 <= score <= 1.0:
             raise refused("score must be from 0 to 1.", "score")
-        decision = await self._router.get_decision(request_id)
+        decision = await self._answered(request_id)
         choice = None if decision is None else decision.model_choice
-        if choice is not None and choice.instead is not None:  # what was marked is the answer that was given
-            decision = await self._router.get_decision(choice.instead)
-            choice = None if decision is None else decision.model_choice
         if decision is None or choice is None or choice.mode != "auto":
             raise no_lesson(request_id, known=decision is not None)
         await self.feedback.opened()
@@ -252,6 +265,29 @@ class ModelRouting:
         replaced = await self.feedback.add(decision.request_id, choice.group, gain, quality, score)
         self.watch(self.books.get(choice.group))
         return Taken(choice.group, choice.model, replaced)
+
+    async def _answered(self, request_id: str) -> RoutingDecision | None:
+        """The decision whose answer the caller got."""
+        decision = await self._router.get_decision(request_id)
+        choice = None if decision is None else decision.model_choice
+        if choice is None or choice.instead is None:
+            return decision
+        return await self._router.get_decision(choice.instead)
+
+    async def marks(self, limit: int) -> list[Mark]:
+        """The last marks whose decisions are still known, newest first. Raises StateStoreError."""
+        found: list[Mark] = []
+        for request_id, score in reversed((await self.feedback.marks()).items()):
+            decision = await self._answered(request_id)
+            choice = None if decision is None else decision.model_choice
+            if decision is None or choice is None:
+                continue
+            quality = next((one.quality for one in choice.options if one.model == choice.model), 1.0)
+            at, gain = decision.decision_timestamp, choice.raw_gain
+            found.append(Mark(request_id, decision.id, at, choice.group, choice.model, quality, gain, score))
+            if len(found) == limit:
+                break
+        return found
 
     def watch(self, book: RouteBook | None) -> None:
         """Tells observers (`model_routing_alert`) and the log of drift and of lost quality."""

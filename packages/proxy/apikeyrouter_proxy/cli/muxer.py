@@ -10,6 +10,7 @@ that cannot be used ends the command with its number; figures of `train` come fr
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,8 @@ import typer
 
 from apikeyrouter_proxy.cli.console import note, print_json, print_table, say
 from apikeyrouter_proxy.cli.failures import CliError
-from apikeyrouter_proxy.cli.options import AsJson
+from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Store, Url
+from apikeyrouter_proxy.cli.service import Where, open_service
 
 if TYPE_CHECKING:
     from apikeyrouter.muxer.trained.log import Example
@@ -47,7 +49,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         no_args_is_help=True, rich_markup_mode=None, help="Train and judge the predictor behind `auto` models."
     )
-    for verb in (train, evaluate, calibrate):
+    for verb in (train, evaluate, calibrate, export):
         group.command(verb.__name__)(verb)
     app.add_typer(group, name="muxer")
 
@@ -145,6 +147,53 @@ def calibrate(log: _Log, out: _Out = Path("muxer-model.json"), model_file: _Mode
         ],
     )
     note(f"Wrote {out}. Set APIKEYROUTER_MUXER_MODEL={out} to use it.")
+
+
+def export(
+    prompts: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--prompts", help='JSON lines of yours: {"request_id": ..., "prompt": ...}.'),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1_000, help="The last so many marks.")] = 1_000,
+    url: Url = None,
+    store: Store = None,
+    env_file: EnvFile = None,
+) -> None:
+    """Print the feedback that was given, one JSON object a line; with --prompts as a log for train and calibrate.
+
+    The proxy keeps no prompts: only who sent them can tell which text a request id stands for.
+    """
+    from apikeyrouter.muxer.outcomes import joined
+
+    texts = None if prompts is None else _prompts(prompts)
+    with open_service(Where(url, store, env_file)) as service:
+        marks = service.get(f"/api/v1/feedback?limit={limit}")["data"]
+    rows = marks if texts is None else joined(marks, texts)
+    for row in rows:
+        typer.echo(json.dumps(row, ensure_ascii=False))
+    both = sum("weak" in row for row in rows)
+    note(f"{len(marks)} marks." if texts is None else f"{len(rows)} prompts, {both} with outcomes of both models.")
+
+
+def _prompts(path: Path) -> dict[str, str]:
+    """Texts by request id. Raises CliError that names the line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise CliError(f"{path} cannot be read: {fault}.") from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as fault:
+            raise CliError(f"{path}, line {number}: not JSON ({fault}). Each line is one JSON object.") from None
+        said = (row.get("request_id"), row.get("prompt")) if isinstance(row, dict) else (None, None)
+        if not all(isinstance(one, str) and one.strip() for one in said):
+            raise CliError(f'{path}, line {number}: needs "request_id" and "prompt", both texts.')
+        found[str(said[0])] = str(said[1])
+    return found
 
 
 def _by_share(outcomes: Outcomes, model: Model, gains: Sequence[float]) -> list[dict[str, float]]:

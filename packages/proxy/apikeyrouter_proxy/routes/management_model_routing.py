@@ -5,8 +5,11 @@ Feedback is durable when it is answered; it moves the odds of its group, in ever
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Literal
 
+from fastapi import Query
 from pydantic import BaseModel, Field, model_validator
 
 from apikeyrouter.muxer.groups import ModelGroup
@@ -71,6 +74,26 @@ async def give_feedback(proxy: RunningProxy, body: FeedbackBody) -> FeedbackView
     return FeedbackView(
         request_id=body.request_id, group=taken.group, model=taken.model, score=score, replaced=taken.replaced
     )
+
+
+class MarkView(BaseModel):
+    """A mark with what was decided then."""
+
+    request_id: str
+    decision_id: str
+    at: datetime
+    group: str
+    model: str
+    quality: float = Field(description="Of the model that answered, in its group: 0 the weakest, 1 the strongest.")
+    gain: float | None = Field(description="What a strong model was expected to win, before feedback.")
+    score: float
+
+
+@router.get("/feedback", summary="List what answers were worth")
+async def list_feedback(proxy: RunningProxy, limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> Page[MarkView]:
+    """The last marks, newest first, of those whose decisions are still kept. Prompts are not: your program has them, by
+    the same request id."""
+    return page_of([MarkView(**asdict(mark)) for mark in await proxy.router.muxer.marks(limit)])
 
 
 @router.get("/model-routing", summary="What auto did and saved")
