@@ -53,7 +53,7 @@ def check(file: _File = None, env_file: EnvFile = None, as_json: AsJson = False)
             _quote(one)
         count = len(faults)
         raise CliError(f"{count} fault{'s' * (count > 1)}; nothing was changed.") from None
-    warnings = list(settings.warnings)
+    warnings = [*settings.warnings, *_clashes(settings)]
     if as_json:
         print_json({"ok": True, "faults": [], "warnings": warnings})
         return
@@ -108,8 +108,9 @@ def diff(
         from apikeyrouter_proxy.config.changes import changes
 
         found = [_change(one) for one in changes(_read(file, env_file), _read(other, env_file))]
+        notes: list[str] = []
     else:
-        found = _against_running(file, url, env_file)
+        found, notes = _against_running(file, url, env_file)
     if as_json:
         print_json(found)
     elif not found:
@@ -117,6 +118,8 @@ def diff(
     else:
         for one in found:
             say(f"{_SIGNS[one['what']]} {one['text']}")
+    for told in notes:
+        note(told)
     if found:
         raise typer.Exit(FAILED)
 
@@ -224,7 +227,24 @@ def _quote(fault: Fault) -> None:
         say(f"    {' ' * (place.column - 1)}^")
 
 
-def _against_running(file: Path | None, url: str | None, env_file: Path | None) -> list[dict[str, Any]]:
+def _clashes(settings: ProxySettings) -> list[str]:
+    """What the store holds under a name of the file; a store that does not answer is told, since it may be down on
+    purpose while somebody writes the file."""
+    import asyncio
+
+    from apikeyrouter.domain.errors import StateStoreError
+    from apikeyrouter_proxy.config.clashes import clashes_in
+
+    try:
+        return asyncio.run(clashes_in(settings))
+    except StateStoreError as error:
+        return [f"Whether the API has set objects of these names is not known: {error.message}"]
+
+
+def _against_running(
+    file: Path | None, url: str | None, env_file: Path | None
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """What differs, and what is to be told about it."""
     from apikeyrouter_proxy.cli.service import Where, open_service
 
     settings = _read(file, env_file)
@@ -238,7 +258,7 @@ def _against_running(file: Path | None, url: str | None, env_file: Path | None) 
         told = service.send("POST", "/api/v1/config/check", {"text": text})
     if not told["ok"]:
         raise CliError("\n".join(one["text"] for one in told["faults"]))
-    return list(told["changes"])
+    return list(told["changes"]), list(told["notes"])
 
 
 def _flat(settings: ProxySettings) -> str:

@@ -16,7 +16,8 @@ _ABOUT_NUMBERS = ("int_", "float_", "finite_number", "less_than", "greater_than"
 
 def in_words(failure: Exception) -> str | None:
     """The sentence about a number that is none, or is out of bounds; None for faults of other kinds."""
-    parameter, cause = getattr(failure, "param", None), failure.__cause__
+    parameter: Any = getattr(failure, "param", None)
+    cause: Any = failure.__cause__
     read = getattr(parameter, "get_runtime_param", None)
     if parameter is None or read is None or not hasattr(cause, "errors"):
         return None

@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apikeyrouter.domain.errors import ConfigurationError, RouterError
+from apikeyrouter.domain.interfaces.state_store import StoredKey
 from apikeyrouter.infrastructure.config.settings import RESTART_FIELDS, RouterSettings
 from apikeyrouter_proxy.config.changes import Change, changes
+from apikeyrouter_proxy.config.clashes import clashes
 from apikeyrouter_proxy.config.faults import ConfigFileError, Fault, Place
 from apikeyrouter_proxy.config.layers import FILE, FROZEN, Layered
+from apikeyrouter_proxy.config.meaning import FileKey, Meaning
 from apikeyrouter_proxy.config.owned import Owned
 from apikeyrouter_proxy.config.stamps import Stamps
 from apikeyrouter_proxy.config.watch import FileWatch
@@ -46,12 +49,14 @@ _PLACES = {
 @dataclass(slots=True)
 class Reloaded:
     """What a reload did. `changes`: between the configuration before and after. `done`: to keys and budgets of the
-    store. `restart`: members that count after the next start only. `notes`: what may not have been meant."""
+    store. `restart`: members that count after the next start only. `notes`: what may not have been meant.
+    `meaning`: of a text that was tried."""
 
     changes: list[Change] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     restart: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    meaning: Meaning | None = None
 
 
 def read_again(settings: ProxySettings) -> ProxySettings:
@@ -114,7 +119,7 @@ class ConfigKeeper:
         done = await self.owned.reconcile(layered.meaning)
         where = layered.configuration.path or "the environment"
         told = f": {', '.join(done)}." if done else "."
-        return [f"Configured by {where}{told}", *self._shadowing(self.settings)]
+        return [f"Configured by {where}{told}", *await self.clashes(layered.meaning)]
 
     async def join(self) -> None:
         """What every worker does. Raises StateStoreError."""
@@ -147,24 +152,15 @@ class ConfigKeeper:
         )
         return [told]
 
-    def _shadowing(self, settings: ProxySettings) -> list[str]:
-        """Objects of the API with the name of one of the file: the file's count, and that is told."""
-        router, notes = self._proxy.router, []
-        meaning = settings.config.meaning if settings.config is not None else None
-        if meaning is None:
-            return []
-        stored = router.deployments.book.stored
-        both = [("deployment", one.name) for one in meaning.deployments if one.name in stored]
-        ids = {one.policy_id for one in meaning.policies}
-        both += [("policy", name) for name in router.policy_engine.stored_ids if name in ids]
-        prices = {one.key for one in router.prices.book.stored}
-        both += [("price", "/".join(one.key)) for one in meaning.prices if one.key in prices]
-        added = self._proxy.providers.added
-        both += [("provider", one.id) for one in meaning.providers if one.id in added]
-        for kind, name in both:
-            wins = "the one of the API counts" if kind == "price" else "the file's counts"
-            notes.append(f"The {kind} {name!r} is in the file and was set through the management API as well: {wins}.")
-        return notes
+    async def clashes(self, meaning: Meaning) -> list[str]:
+        """What the file and the API both define, and what counts. Raises StateStoreError."""
+        keys = self._proxy.router.key_manager
+
+        def same(key: FileKey, row: StoredKey) -> bool:
+            there = keys.find(key.material.reveal(), key.provider_id)
+            return there is not None and there.key_id == row.key_id
+
+        return await clashes(meaning, self._proxy.router.state_store, self.name, same)
 
     # -- again ------------------------------------------------------------------------------------------------------
 
@@ -195,11 +191,14 @@ class ConfigKeeper:
         try:
             settings = await asyncio.to_thread(read_again, self.settings)
             read = _stamps(settings)
-            return settings, self._check(settings)
+            found = self._check(settings)
         except ConfigFileError as error:
             if self.watch is not None:
                 self.watch.expect(_stamps(self.settings).now().joined(read or error.stamps))
             raise
+        if settings.config is not None:
+            found.notes += await self.clashes(settings.config.meaning)
+        return settings, found
 
     def watch_files(self, every: int) -> None:
         """Reads the configuration again whenever one of its files was saved. `every`: calls of `watch.look` from one
@@ -229,10 +228,6 @@ class ConfigKeeper:
             except RouterError as error:
                 _log.error("Configuration: not applied, what was done was undone. %s", error.message)
 
-    def check(self, settings: ProxySettings) -> Reloaded:
-        """What applying these would do. Raises ConfigurationError."""
-        return self._check(settings)
-
     async def heard(self, names: frozenset[str] | None) -> None:
         """For the store's feed of changed settings: another process has applied a configuration."""
         if names is not None and self._announced not in names:
@@ -253,7 +248,7 @@ class ConfigKeeper:
 
     def _check(self, settings: ProxySettings) -> Reloaded:
         """What is to be done. Raises ConfigFileError for what only a running proxy can know."""
-        found = Reloaded(notes=[*settings.warnings, *self._shadowing(settings)])
+        found = Reloaded(notes=list(settings.warnings))
         found.changes = changes(self.settings, settings)
         found.restart = [one.where for one in found.changes if needs_restart(one)]
         faults = []

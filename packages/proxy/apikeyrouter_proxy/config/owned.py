@@ -18,6 +18,7 @@ from apikeyrouter.domain.errors import BudgetNotFoundError, KeyNotFoundError
 from apikeyrouter.domain.keys.record import KeyRecord
 from apikeyrouter.domain.models.api_key import KeyState
 from apikeyrouter.domain.models.budget import Budget
+from apikeyrouter_proxy.config.clashes import owned_setting
 from apikeyrouter_proxy.config.meaning import FileBudget, FileKey, Meaning
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Owned:
 
     def __init__(self, proxy: Proxy, name: str) -> None:
         self._proxy = proxy
-        self.setting = f"config.{name}.owned"
+        self.setting = owned_setting(name)
         self._list = _List()
 
     @property

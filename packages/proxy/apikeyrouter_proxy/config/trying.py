@@ -54,6 +54,7 @@ def tried(proxy: Proxy, text: str) -> tuple[Sequence[Fault], Reloaded]:
             faults.found += [Fault("", line) for line in error.faults]
     result = Reloaded(notes=[*found.told, *meaning.warnings])
     if not faults.found:
+        result.meaning = meaning
         result.changes = differences(running, found)
         result.restart = [one.where for one in result.changes if needs_restart(one)]
     return sorted(faults.found, key=lambda one: (one.place is None, one.place, one.where)), result

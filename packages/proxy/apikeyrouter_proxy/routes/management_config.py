@@ -115,6 +115,8 @@ async def check_config(proxy: RunningProxy, body: TextBody) -> CheckedView:
     """Says what is wrong with a text, or what would differ if it were the file; changes nothing. References are not
     followed: a secret counts as the same while its reference is the same."""
     faults, found = tried(proxy, body.text)
+    if found.meaning is not None:
+        found.notes += await proxy.config.clashes(found.meaning)
     return CheckedView(ok=not faults, faults=[_fault(one) for one in faults], **_told(found, done=False))
 
 
