@@ -179,6 +179,32 @@ def test_bad_marks_of_weak_answers_raise_the_odds_and_a_mark_can_be_taken_back()
     assert book.calibrated(0.25) == pytest.approx(0.25)
 
 
+@pytest.mark.parametrize("target", [0.8, 0.9])
+@pytest.mark.parametrize("misjudges", [0.0, 0.25])
+def test_the_target_quality_holds_in_a_stream_of_marks_even_where_the_predictor_is_wrong(
+    target: float, misjudges: float
+) -> None:
+    """A weak answer is bad as often as the predictor says, and `misjudges` more; strong ones never are. A third is
+    marked, and later marks are judged: after the odds have followed, losses are within the target."""
+    rng, book = random.Random(11), RouteBook("default", target_quality=target)
+    scores: list[float] = []
+    strong_calls = 0
+    for number in range(8_000):
+        gain = rng.betavariate(2, 6)
+        odds = book.calibrated(gain)
+        strong = odds > book.tolerance(0.2)
+        score = 1.0 if strong or rng.random() > min(1.0, gain + misjudges) else 0.0
+        book.saw(odds, strong=strong)
+        if rng.random() < 1 / 3:
+            book.take(gain, float(strong), score)
+        if number >= 4_000:
+            scores.append(score)
+            strong_calls += strong
+    mean = sum(scores) / len(scores)
+    assert mean > target - 0.02
+    assert strong_calls < 0.8 * len(scores)  # and not by asking the strong model all the time
+
+
 def test_prompts_that_change_raise_one_alert_and_end_it() -> None:
     book, alerts = RouteBook("g"), []
     rng = random.Random(1)

@@ -197,6 +197,22 @@ def test_feedback_moves_the_odds_and_a_second_thought_replaces_the_first(fresh: 
     assert [(row["group"], row["routed"], row["feedback"]) for row in rows] == [("default", 1, 1.0)]
 
 
+def test_thumbs_down_send_the_same_prompt_to_the_strong_model(fresh: ProxyProcess) -> None:
+    gains = []
+    for _ in range(80):
+        reply = chat(fresh, "auto:cost")
+        choice = fresh.get(f"/api/v1/decisions/{reply.headers['x-akr-decision']}")[1]["model_choice"]
+        gains.append(choice["gain"])
+        if choice["model"] == f"openai/{STRONG}":
+            break
+        fresh.post("/api/v1/feedback", {"request_id": reply.headers["x-request-id"], "thumb": "down"})
+    assert 5 < len(gains) < 80
+    assert choice["model"] == f"openai/{STRONG}"
+    assert choice["raw_gain"] == pytest.approx(gains[0], abs=1e-3)
+    assert gains == sorted(gains)
+    assert gains[-1] > choice["tolerance"] > gains[0]
+
+
 def test_feedback_leaves_the_proxy_as_a_log_that_the_trainer_reads(fresh: ProxyProcess, tmp_path: Path) -> None:
     prompts = []
     for model, score in (("auto:cost", 0.25), ("auto:quality", 1.0), ("auto:cost", None)):
