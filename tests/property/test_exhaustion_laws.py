@@ -75,3 +75,25 @@ def test_a_bound_is_exceeded_with_about_the_chance_that_it_was_asked_for(
     bound = forecast.bound(horizon_s, now_s)
     if bound.upper > 0.0 and not 10.0 < horizon_s < 60.0:  # between the two rings it is a mixture
         assert forecast.exceedance(bound.upper * (1 + 1e-6), horizon_s, now_s) <= 0.05 + 1e-3
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    amounts,
+    st.integers(0, 150),
+    st.lists(st.tuples(st.sampled_from([1.0, 10.0, 60.0, 3600.0]) | st.floats(0.01, 1e6), headrooms), max_size=20),
+)
+def test_many_horizons_at_once_are_foreseen_as_each_is_alone(
+    steps: list[tuple[int, float]], seconds: int, looks: list[tuple[float, float]]
+) -> None:
+    forecast, now_s = after(steps)
+    for second in range(seconds):  # young, with one ring of errors, with both
+        forecast.add(second % 7, now_s)
+        now_s += 1.0
+    looks.sort()
+    alone = [forecast.exceedance(amount, horizon_s, now_s) for horizon_s, amount in looks]
+    at_once = forecast.still_exceedances([look[0] for look in looks], [look[1] for look in looks])
+    assert at_once == alone
+    for supply in (Supply.continuous(5.0, 0.7), Supply.fixed(5.0, 9.0), Supply.rolling(5.0, 80.0, 60.0)):
+        horizons_s = [look[0] for look in looks]
+        assert supply.all_within(horizons_s) == [supply.within(horizon_s) for horizon_s in horizons_s]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -213,6 +214,64 @@ def test_the_loop_keeps_order_and_finds_deadlocks() -> None:
 
     with pytest.raises(DeadlockError, match="passed 100 s"):
         run_world(endless(), limit_s=100.0)
+
+
+def test_what_is_due_at_one_time_comes_in_the_order_in_which_it_was_made() -> None:
+    seen: list[str] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, WorldLoop)
+
+        async def sleeper(name: str) -> None:
+            await loop.clock.sleep(2.0)
+            seen.append(name)
+
+        tasks = [loop.create_task(sleeper("sleeper"))]
+        for number in range(20):
+            loop.call_later(2.0, seen.append, f"timer {number}")
+        await asyncio.sleep(0.0)
+        loop.at(2.0, seen.append, "call")
+        await asyncio.gather(*tasks)
+
+    run_world(main())
+    assert seen == ["call", *(f"timer {number}" for number in range(20)), "sleeper"]
+
+
+def test_a_sleeper_that_was_cancelled_moves_no_time_and_a_fault_in_a_timer_is_told() -> None:
+    told: list[str] = []
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, WorldLoop)
+        loop.set_exception_handler(lambda _, about: told.append(f"{about['message']} {about['exception']!r}"))
+        sleeper = loop.create_task(loop.clock.sleep(50.0))
+        await loop.clock.sleep(1.0)
+        sleeper.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sleeper
+        loop.call_later(1.0, [].pop)
+        await loop.clock.sleep(3.0)
+        assert loop.clock.monotonic_s() == loop.time() == 4.0
+        await loop.create_future()
+        return loop.time()
+
+    with pytest.raises(DeadlockError, match="nothing is scheduled"):
+        run_world(main())
+    assert len(told) == 1
+    assert "pop from empty list" in told[0]
+
+
+def test_a_world_leaves_the_collector_of_its_process_as_it_was() -> None:
+    before = gc.get_threshold()
+
+    async def fails() -> None:
+        assert gc.get_threshold() != before
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        run_world(fails())
+    assert gc.get_threshold() == before
 
 
 def test_a_plan_finds_the_least_that_is_enough() -> None:

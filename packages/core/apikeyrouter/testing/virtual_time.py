@@ -30,7 +30,7 @@ class DeadlockError(RuntimeError):
     """Nothing is scheduled and nothing can become ready, or virtual time ran past its limit. Names who waits."""
 
 
-class _JumpSelector(selectors.DefaultSelector):
+class JumpSelector(selectors.DefaultSelector):
     """Never waits: where the loop would sleep `timeout` seconds, it moves the loop's clock instead."""
 
     def __init__(self, now_s: float, limit_s: float, waiting: Callable[[], str]) -> None:
@@ -60,7 +60,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """
 
     def __init__(self, start_s: float = 0.0, *, limit_s: float = _YEAR_S) -> None:
-        self._jumps = _JumpSelector(start_s, start_s + limit_s, self._waiting_tasks)
+        self._jumps = JumpSelector(start_s, start_s + limit_s, self._waiting_tasks)
         super().__init__(self._jumps)
         # asyncio fires what is due before time() + this; where that sum rounds to time(), nothing would ever be due.
         self._clock_resolution = max(1e-9, math.ulp(start_s + limit_s))

@@ -26,7 +26,7 @@ __all__ = ["SEVERITY", "Foresight", "supply_of"]
 _log = logging.getLogger("apikeyrouter")
 RENEW_S = 1.0
 VIEWS_PER_TICK = 50
-"""About 100 us each: a call may not hold up requests for more than some milliseconds."""
+"""About 50 us each: a call may not hold up requests for more than some milliseconds."""
 
 WATCHED_MAX = 1024
 FORGOTTEN_AFTER_S = 900.0

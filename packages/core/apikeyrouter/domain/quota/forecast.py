@@ -12,7 +12,10 @@ asked once. A clock that stands still or goes back counts towards the current se
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 from apikeyrouter.domain.quota.residuals import Residuals
@@ -50,6 +53,7 @@ _LONGER = 0.15
 75 to 90 % of chat's ten minutes."""
 
 _NORMAL = NormalDist()
+_SQRT_2 = math.sqrt(2.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,23 +123,53 @@ class DemandForecast:
     def exceedance(self, amount: float, horizon_s: float, now_s: float) -> float:
         """The probability (0..1) that more than `amount` is asked for in the next `horizon_s` seconds."""
         self._catch_up(now_s)
-        return self.still_exceedance(amount, horizon_s)
+        return self.still_exceedances((horizon_s,), (amount,))[0]
 
-    def still_exceedance(self, amount: float, horizon_s: float) -> float:
-        """As `exceedance`, at the time of the last question: for one who asks of many horizons at once."""
-        expected = self._expected(horizon_s)
-        if expected <= 0.0:
-            return 0.0
-        rings = self._rings(horizon_s)
-        if rings is None:
-            if amount <= 0.0:
-                return 1.0
-            sigma = self._cold_sigma(horizon_s)
-            return 1.0 - _NORMAL.cdf((math.log(amount / expected) + sigma * sigma / 2) / sigma)
-        near, far, share, stretch = rings
-        error = (amount - expected) / (self._scale(horizon_s, expected) * stretch)
-        chance = near.exceedance(error)
-        return chance if share == 0.0 else chance + share * (far.exceedance(error) - chance)
+    def still_expected(self, horizon_s: float) -> float:
+        """As `expected`, at the time of the last question: for one who asks of many horizons at once."""
+        return self._expected(horizon_s)
+
+    def still_exceedances(self, horizons_s: Sequence[float], amounts: Sequence[float]) -> list[float]:
+        """As `exceedance`, at the time of the last question, of an amount for each horizon; horizons rise."""
+        short, long = self._short, self._long
+        if not short.ready:
+            return self._cold_exceedances(horizons_s, amounts)
+        rate, usual_rate, errors = self._rate, self._usual_rate, []
+        for horizon_s, amount in zip(horizons_s, amounts, strict=True):
+            expected = rate * horizon_s if horizon_s <= _LONG_S else self._expected(horizon_s)
+            if expected <= 0.0:
+                errors.append(math.inf)
+                continue
+            # `_scale`, written out, without `max`: the calls cost more than the work
+            usual = usual_rate * horizon_s
+            least = _SCALE_FLOOR * usual
+            scale = math.sqrt((expected if expected > least else least) * (usual if usual > 1e-9 else 1e-9))  # noqa: FURB136
+            errors.append((amount - expected) / (scale * _stretch(horizon_s)))
+        near, below = bisect_right(horizons_s, _SHORT_S), bisect_left(horizons_s, _LONG_S)
+        if not long.ready:
+            return short.exceedances(errors[:near]) + self._cold_exceedances(horizons_s[near:], amounts[near:])
+        chances, far = short.exceedances(errors[:below]), long.exceedances(errors[near:])
+        for place in range(near, below):
+            chance = chances[place]
+            chances[place] = chance + _long_share(horizons_s[place]) * (far[place - near] - chance)
+        chances += far[below - near :]
+        return chances
+
+    def _cold_exceedances(self, horizons_s: Sequence[float], amounts: Sequence[float]) -> list[float]:
+        """The same from what little was seen; see `_cold_spread`."""
+        of_second, of_mean = self._cold_spread()
+        rate, found = self._rate, []
+        for horizon_s, amount in zip(horizons_s, amounts, strict=True):
+            expected = rate * horizon_s if horizon_s <= _LONG_S else self._expected(horizon_s)
+            if expected <= 0.0 or amount <= 0.0:
+                found.append(0.0 if expected <= 0.0 else 1.0)
+                continue
+            sigma = math.sqrt(math.log1p(of_second / max(horizon_s, 1.0) + of_mean))
+            if sigma < _COLD_SIGMA:
+                sigma = _COLD_SIGMA
+            at = (math.log(amount / expected) + sigma * sigma / 2) / sigma
+            found.append(1.0 - 0.5 * (1.0 + math.erf(at / _SQRT_2)))
+        return found
 
     def _expected(self, horizon_s: float) -> float:
         rate = self._rate
@@ -154,18 +188,14 @@ class DemandForecast:
         usual = self._usual_rate * horizon_s
         return math.sqrt(max(expected, _SCALE_FLOOR * usual) * max(usual, 1e-9))
 
-    def _rings(self, horizon_s: float) -> tuple[Residuals, Residuals, float, float] | None:
-        """The two rings to mix, the second one's share, and how much wider errors are; None while too young."""
+    def _rings(self, horizon_s: float) -> tuple[Residuals, Residuals, float] | None:
+        """The two rings to mix and the second one's share; None while too young."""
         short, long = self._short, self._long
         if horizon_s <= _SHORT_S:
-            if not short.ready:
-                return None
-            return short, short, 0.0, (_SHORT_S / max(horizon_s, 0.1)) ** _SHORTER
+            return (short, short, 0.0) if short.ready else None
         if not long.ready:
             return None
-        if horizon_s >= _LONG_S:
-            return long, long, 0.0, (min(horizon_s, 3600.0) / _LONG_S) ** _LONGER
-        return short, long, math.log(horizon_s / _SHORT_S) / _BETWEEN, 1.0
+        return (long, long, 0.0) if horizon_s >= _LONG_S else (short, long, _long_share(horizon_s))
 
     def _quantile(self, horizon_s: float, exceed: float) -> float:
         expected = self._expected(horizon_s)
@@ -173,24 +203,25 @@ class DemandForecast:
             return 0.0
         rings = self._rings(horizon_s)
         if rings is None:
-            sigma = self._cold_sigma(horizon_s)
-            return expected * math.exp(sigma * _NORMAL.inv_cdf(min(max(1.0 - exceed, 1e-9), 1 - 1e-9)) - sigma**2 / 2)
-        near, far, share, stretch = rings
+            of_second, of_mean = self._cold_spread()
+            sigma = max(math.sqrt(math.log1p(of_second / max(horizon_s, 1.0) + of_mean)), _COLD_SIGMA)
+            return expected * math.exp(sigma * _normal_at(1.0 - exceed) - sigma**2 / 2)
+        near, far, share = rings
         error = near.quantile(exceed)
         if share > 0.0:
             error += share * (far.quantile(exceed) - error)
-        return max(0.0, expected + error * stretch * self._scale(horizon_s, expected))
+        return max(0.0, expected + error * _stretch(horizon_s) * self._scale(horizon_s, expected))
 
-    def _cold_sigma(self, horizon_s: float) -> float:
-        """Spread of a log-normal with the moments of what little was seen: seconds that differ, and a mean that rests
-        on few of them. It stands for Gamma-Poisson arrivals with sizes, and needs no split into the two."""
+    def _cold_spread(self) -> tuple[float, float]:
+        """Relative variances, of one second and of the mean: those of a log-normal with the moments of what little
+        was seen, seconds that differ and a mean that rests on few of them. It stands for Gamma-Poisson arrivals with
+        sizes, and needs no split into the two."""
         seen = max(self._spread_weight, 1.0)
         mean = self._spread_mean / seen
         if mean <= 0.0:
-            return _COLD_SIGMA
+            return 0.0, 0.0
         variance = max(self._spread_square / seen / (mean * mean) - 1.0, 1.0 / seen)
-        relative = variance / max(horizon_s, 1.0) + variance / seen
-        return max(math.sqrt(math.log1p(relative)), _COLD_SIGMA)
+        return variance, variance / seen
 
     # -- the passing of seconds -------------------------------------------------------------------------------------
 
@@ -240,9 +271,13 @@ class DemandForecast:
         if awake and second >= _YOUNG_S:
             for ring in (short, long):
                 horizon_s = ring.horizon_s
-                expected = self._expected(horizon_s)
-                bound = self._quantile(horizon_s, 0.05)
-                ring.promise(second % horizon_s, expected, self._scale(horizon_s, expected), bound)
+                expected = self._rate * horizon_s
+                scale = self._scale(horizon_s, expected)
+                if expected > 0.0 and ring.ready:
+                    bound = max(0.0, expected + ring.quantile(0.05) * scale)  # `_quantile`, where nothing is stretched
+                else:
+                    bound = self._quantile(horizon_s, 0.05)
+                ring.promise(second % horizon_s, expected, scale, bound)
 
     def _rates(self) -> None:
         """What is asked again and again until the next second ends."""
@@ -265,6 +300,25 @@ class DemandForecast:
             self._spread_mean, self._spread_weight = _idled(
                 self._spread_mean, self._spread_weight, _SPREAD_DECAY, seconds
             )
+
+
+@lru_cache(maxsize=256)
+def _stretch(horizon_s: float) -> float:
+    """How much wider relative errors are than those of the rings."""
+    if horizon_s <= _SHORT_S:
+        return float((_SHORT_S / max(horizon_s, 0.1)) ** _SHORTER)
+    return float((min(horizon_s, 3600.0) / _LONG_S) ** _LONGER) if horizon_s >= _LONG_S else 1.0
+
+
+@lru_cache(maxsize=256)
+def _long_share(horizon_s: float) -> float:
+    """How much the longer ring counts between the two."""
+    return math.log(horizon_s / _SHORT_S) / _BETWEEN
+
+
+@lru_cache(maxsize=8)
+def _normal_at(level: float) -> float:
+    return _NORMAL.inv_cdf(min(max(level, 1e-9), 1 - 1e-9))
 
 
 def _idled(total: float, weight: float, decay: float, seconds: int) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left, bisect_right, insort_right
+from collections.abc import Iterable
 
 __all__ = ["MISS_TARGET", "READY", "RING", "Residuals"]
 
@@ -86,18 +87,28 @@ class Residuals:
     def exceedance(self, error: float) -> float:
         """The share (0..1) of forecasts whose error will be larger: `quantile` backwards. Beyond every error seen, it
         falls off as 1 / error, a heavy tail: what was never seen is unlikely, not impossible."""
-        count = len(self._order)
-        above = count - bisect_right(self._order, error)
-        if above == 0:
-            raw = (1.0 + max(self._order[-1], 0.0)) / (1.0 + max(error, 0.0)) / (count + 1)
-        else:
-            raw = (above + 1) / (count + 1)
-        miss = max(self.miss_rate, 1.0 / (count + 1))  # as in `_raw`
-        if raw <= miss:
-            return raw * MISS_TARGET / miss
-        if raw >= 0.5:
-            return raw
-        return MISS_TARGET + (raw - miss) / (0.5 - miss) * (0.5 - MISS_TARGET)
+        return self.exceedances((error,))[0]
+
+    def exceedances(self, errors: Iterable[float]) -> list[float]:
+        """`exceedance` of each: what is the same for all is worked out once."""
+        order = self._order
+        count = len(order)
+        ranks = count + 1
+        top = order[-1]
+        tail = 1.0 + max(top, 0.0)
+        miss = max(self.miss_rate, 1.0 / ranks)  # as in `_raw`
+        found = []
+        for error in errors:
+            if error >= top:
+                raw = tail / (1.0 + max(error, 0.0)) / ranks
+            else:
+                raw = (count - bisect_right(order, error) + 1) / ranks
+            if raw <= miss:
+                raw = raw * MISS_TARGET / miss
+            elif raw < 0.5:
+                raw = MISS_TARGET + (raw - miss) / (0.5 - miss) * (0.5 - MISS_TARGET)
+            found.append(raw)
+        return found
 
     def _miss(self) -> float:
         return max(self.miss_rate, 1.0 / (len(self._order) + 1))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -24,7 +25,7 @@ from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter.simulation.world.checks import Watch
 from apikeyrouter.simulation.world.engine import DEADLINE_S, bad_requests
-from apikeyrouter.simulation.world.loop import WorldLoop, run_world
+from apikeyrouter.simulation.world.loop import WorldLoop, run_world, settle
 from apikeyrouter.simulation.world.provider import Provider
 from apikeyrouter.simulation.world.run import Run
 from apikeyrouter.simulation.world.spec import PoolSpec, World
@@ -35,9 +36,7 @@ from apikeyrouter.simulation.world.wire import (
     reply_body,
     reply_headers,
     request_body,
-    settle,
 )
-from apikeyrouter.testing.virtual_time import VirtualClock
 
 __all__ = ["Ours", "run_ours"]
 
@@ -84,12 +83,14 @@ class _Transport:
     def __init__(self, drive: _Drive) -> None:
         self._drive = drive
 
-    async def send(self, request: HttpRequest) -> HttpReply:
+    def send(self, request: HttpRequest) -> Coroutine[Any, Any, HttpReply]:
         """See `Transport.send`."""
         drive = self._drive
-        number = int(next(value for name, value in reversed(request.headers) if name == _NUMBER))
-        key = drive.key_of[request.headers[0][1]]
-        return await drive.send(number, key, request)
+        headers = request.headers
+        name, number = headers[-1]
+        if name != _NUMBER:
+            number = next(value for name, value in reversed(headers) if name == _NUMBER)
+        return drive.send(int(number), drive.key_of[headers[0][1]], request)
 
     async def aclose(self) -> None:
         """See `Transport.aclose`."""
@@ -121,7 +122,7 @@ class _Drive:
         if not isinstance(loop, WorldLoop):
             raise TypeError("a world runs on its own loop; use run_world")
         self.loop = loop
-        self.clock = VirtualClock(loop)
+        self.clock = loop.clock
         router = self.router = ApiKeyRouter(
             config={"decision_log_max": 1, "log_level": "CRITICAL", **self.ours.settings},
             transport=_Transport(self),
@@ -154,7 +155,7 @@ class _Drive:
                 number += 1
 
     def _arrive(self, number: int) -> None:
-        self._tasks[number] = self.loop.create_task(self._one(number))
+        self._tasks[number] = asyncio.Task(self._one(number), loop=self.loop)
         following = number + 1
         if following < len(self._traffic):
             self.loop.at(self._start_s + self._traffic.at_s[following], self._arrive, following)

@@ -6,7 +6,6 @@ is full again, in Go's notation (`6m0s`, `120ms`), as OpenAI has it. Laws: nothi
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -15,7 +14,7 @@ from functools import lru_cache
 
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.transport import Headers, SendPhase, TransportError
-from apikeyrouter.simulation.world.loop import WorldLoop
+from apikeyrouter.simulation.world.loop import WorldLoop, settle
 from apikeyrouter.simulation.world.pool import Pool
 from apikeyrouter.simulation.world.provider import Answer
 from apikeyrouter.simulation.world.spec import World
@@ -78,12 +77,6 @@ class WorldReply:
 
     def aclose(self) -> None:
         """See `HttpReply.aclose`."""
-
-
-def settle(future: asyncio.Future[None]) -> None:
-    """Lets whoever waits go on, unless it was cancelled."""
-    if not future.done():
-        future.set_result(None)
 
 
 def reply_headers(world: World, answer: Answer, now_s: float, clock: Clock) -> Headers:
