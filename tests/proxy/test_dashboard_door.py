@@ -56,6 +56,20 @@ def test_its_files_are_kept_by_browsers_for_as_long_as_they_do_not_change(locked
     assert locked.get(older).headers["cache-control"] == "no-store"
 
 
+def test_the_document_names_the_modules_of_its_page_so_that_they_come_at_once(locked: Served) -> None:
+    def named(path: str) -> set[str]:
+        links = re.findall(rb'rel="modulepreload" href="/dashboard/static/[0-9a-f]+/([^"]+)"', locked.get(path).body)
+        assert len(links) == len(set(links))
+        return {link.decode() for link in links}
+
+    keys, audit = named("/dashboard/keys/key_1"), named("/dashboard/audit")
+    assert {"pages/keys.js", "pages/key.js", "components/table.js", "lib/quota.js", "vendor/preact-htm.js"} <= keys
+    assert {"pages/audit.js", "lib/api.js"} <= audit
+    assert "pages/keys.js" not in audit
+    assert "pages/overview.js" in named("/dashboard")
+    assert named("/dashboard/nowhere") == set()
+
+
 def test_no_path_leads_out_of_the_folder(locked: Served) -> None:
     for path in (
         "x/../../sessions.py",

@@ -76,9 +76,9 @@ class Tally:
         batch.output_tokens += event.output_tokens
         batch.cost_nano_usd += event.cost_nano_usd
         if len(batch.duration_s) < _TIMES_MAX:
-            batch.duration_s.append(round(event.duration_s, 6))
+            batch.duration_s.append(event.duration_s)
             if event.ttft_s is not None:
-                batch.ttft_s.append(round(event.ttft_s, 6))
+                batch.ttft_s.append(event.ttft_s)
         if len(batch.rows) >= ROWS_MAX:
             batch.more += 1
         else:

@@ -51,7 +51,9 @@ class SessionView(BaseModel):
 async def show(page: str = "") -> Response:
     """The document, or one of its files."""
     if not page.startswith("static/"):
-        return Response(_assets.document(), media_type="text/html; charset=utf-8", headers=HTML_HEADERS)
+        return Response(
+            _assets.document(page.partition("/")[0]), media_type="text/html; charset=utf-8", headers=HTML_HEADERS
+        )
     _, version, name = (*page.split("/", 2), "", "")[:3]
     asset = _assets.find(version, name)
     if asset is None:

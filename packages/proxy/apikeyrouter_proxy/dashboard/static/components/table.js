@@ -107,7 +107,7 @@ export function Table({ columns, rows, id, onOpen, label, initialSort = null, ro
     setSort((before) => ({ name: column.name, down: before?.name === column.name ? !before.down : column.kind === "number" }));
   const names = left.map((column) => column.title).join(", ");
   const others = foldable && html` <button type="button" class="others" aria-expanded=${all} onClick=${() => setAll(!all)}
-    title=${all ? "Show what fits" : `Show ${names} too`} aria-label=${all ? "Show only the columns that fit" : `Show more columns: ${names}`}>${all ? "−" : "+" + left.length}</button>`;
+    title=${all ? "Show what fits" : `Show ${names} too`} aria-label=${all ? "− columns: only those that fit" : `+${left.length} columns: ${names}`}>${all ? "−" : "+" + left.length}</button>`;
   return html`<div ref=${place} class=${"table" + (tight ? " tight" : "") + (rows.length <= WHOLE_MAX ? " whole" : "")}><table aria-label=${label} aria-rowcount=${rows.length + 1}>
     <thead><tr>
       ${shown.map((column, index) => {
