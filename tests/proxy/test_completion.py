@@ -60,3 +60,42 @@ def test_there_is_a_script_for_every_shell(shell: str, tmp_path: Path) -> None:
     assert "apikeyrouter" in script
     run_cli("--install-completion", shell, folder=tmp_path, env=NAMED)
     assert [path for path in tmp_path.rglob("*") if path.is_file() and "complete_" in path.read_text()]
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("budgets", "show", "mon"), "month"),
+        (("virtual-keys", "revoke", "bil"), "billing"),
+        (("deployments", "show", "fa"), "fast"),
+        (("policies", "show", "no-"), "no-four"),
+        (("providers", "remove", "open"), "openai"),
+        (("route", "--objective", "cos"), "cost"),
+    ],
+)
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_names_of_every_kind_are_offered_to_every_shell(
+    shell: str, words: tuple[str, ...], name: str, named: ProxyProcess, tmp_path: Path
+) -> None:
+    """By the very call that the shell's installed script makes: typer's protocol of variables."""
+    line = " ".join(("apikeyrouter", *words))
+    asked = {
+        "bash": {"COMP_WORDS": line, "COMP_CWORD": str(len(words))},
+        "zsh": {"_TYPER_COMPLETE_ARGS": line},
+        "fish": {"_TYPER_COMPLETE_ARGS": line, "_TYPER_COMPLETE_FISH_ACTION": "get-args"},
+    }[shell]
+    env = {"_APIKEYROUTER_COMPLETE": f"complete_{shell}", "PROXY_PORT": str(named.port), **NAMED, **asked}
+    assert name in run_cli(folder=tmp_path, env=env).out
+
+
+@pytest.fixture(scope="module")
+def named(proxy_server: ProxyProcess) -> ProxyProcess:
+    made = [
+        ("POST", "/api/v1/budgets", {"limit": "100", "period": "monthly", "name": "month"}),
+        ("PUT", "/api/v1/deployments/fast", {"targets": ["openai/gpt-4o-mini"]}),
+        ("PUT", "/api/v1/policies/no-four", {"blocked_models": ["gpt-4"]}),
+        ("POST", "/api/v1/virtual-keys", {"name": "billing"}),
+    ]
+    for method, path, body in made:
+        assert proxy_server.ask(method, path, body)[0] in (200, 201), path
+    return proxy_server

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import typer
 
 from apikeyrouter_proxy.cli.bars import bar
+from apikeyrouter_proxy.cli.completing import budget_names
 from apikeyrouter_proxy.cli.console import came_from, note, print_json, print_table, say, styled
 from apikeyrouter_proxy.cli.failures import FAILED, USAGE, CliError
 from apikeyrouter_proxy.cli.kinds import On, OnOne, read_on
@@ -38,7 +39,10 @@ _SCOPES = {
     "team": "per_team",
     "tag": "per_tag",
 }
-_BudgetName = Annotated[str, typer.Argument(metavar="BUDGET", help="Its id, the beginning of its id, or its name.")]
+_BudgetName = Annotated[
+    str,
+    typer.Argument(metavar="BUDGET", help="Its id, the beginning of its id, or its name.", autocompletion=budget_names),
+]
 
 
 def register(app: typer.Typer) -> None:

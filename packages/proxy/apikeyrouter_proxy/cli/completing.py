@@ -1,7 +1,7 @@
-"""What the shell offers after Tab where names are this user's own: labels of keys and model names.
+"""What the shell offers after Tab where names are this user's own: keys, models, budgets, policies and so on.
 
-Main entries: `key_names` and `model_names`, given to typer as `autocompletion`. Laws: a running proxy is asked, for a
-moment (`WITHIN_S`); no store is opened, nobody is asked for anything, and whatever fails offers nothing.
+Main entries: `key_names`, `model_names` and their kin, given to typer as `autocompletion`. Laws: a running proxy is
+asked, for a moment (`WITHIN_S`); no store is opened, nobody is asked for anything, and whatever fails offers nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,17 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["WITHIN_S", "key_names", "model_names"]
+__all__ = [
+    "WITHIN_S",
+    "budget_names",
+    "deployment_names",
+    "key_names",
+    "model_names",
+    "objective_names",
+    "policy_ids",
+    "provider_ids",
+    "virtual_key_names",
+]
 
 WITHIN_S = 1.0
 
@@ -23,6 +33,38 @@ def key_names(incomplete: str) -> list[str]:
 def model_names(incomplete: str) -> list[str]:
     """Names of models that may be asked for."""
     return _beginning(incomplete, (model["id"] for model in _asked("/v1/models")))
+
+
+def budget_names(incomplete: str) -> list[str]:
+    """Names of budgets; the id of one that has none."""
+    return _beginning(incomplete, (one["name"] or one["id"] for one in _asked("/api/v1/budgets")))
+
+
+def virtual_key_names(incomplete: str) -> list[str]:
+    """Names of virtual keys that are in use."""
+    return _beginning(incomplete, (one["name"] for one in _asked("/api/v1/virtual-keys") if one["active"]))
+
+
+def deployment_names(incomplete: str) -> list[str]:
+    """Names of deployments."""
+    return _beginning(incomplete, (one["name"] for one in _asked("/api/v1/deployments")))
+
+
+def policy_ids(incomplete: str) -> list[str]:
+    """Ids of policies."""
+    return _beginning(incomplete, (one["id"] for one in _asked("/api/v1/policies")))
+
+
+def provider_ids(incomplete: str) -> list[str]:
+    """Ids of registered providers."""
+    return _beginning(incomplete, (one["id"] for one in _asked("/api/v1/providers")))
+
+
+def objective_names(incomplete: str) -> list[str]:
+    """What requests may be optimised for; known without a proxy."""
+    from apikeyrouter.domain.models.routing_decision import ObjectiveType
+
+    return _beginning(incomplete, ObjectiveType)
 
 
 def _beginning(incomplete: str, names: Iterable[Any]) -> list[str]:

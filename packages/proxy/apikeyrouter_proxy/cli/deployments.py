@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import typer
 
+from apikeyrouter_proxy.cli.completing import deployment_names
 from apikeyrouter_proxy.cli.console import came_from, note, print_json, print_table, say
 from apikeyrouter_proxy.cli.documents import Document, check_all, read_documents, set_all
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Store, Url
@@ -15,7 +16,7 @@ from apikeyrouter_proxy.cli.service import Where, open_service
 __all__ = ["register"]
 
 _PATH = "/api/v1/deployments"
-_Name = Annotated[str, typer.Argument(metavar="NAME", help="As requests name it.")]
+_Name = Annotated[str, typer.Argument(metavar="NAME", help="As requests name it.", autocompletion=deployment_names)]
 
 
 def register(app: typer.Typer) -> None:

@@ -9,7 +9,7 @@ import typer
 
 __all__ = ["AsJson", "Config", "EnvFile", "KeyName", "Objective", "Store", "Surplus", "Url", "Yes", "refuse_surplus"]
 
-from apikeyrouter_proxy.cli.completing import key_names
+from apikeyrouter_proxy.cli.completing import key_names, objective_names
 from apikeyrouter_proxy.cli.failures import USAGE, CliError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of words and tables.")]
@@ -40,7 +40,12 @@ Config = Annotated[
 ]
 Objective = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--objective", "-o", help="fairness, cost, reliability, latency, quality or balanced."),
+    typer.Option(
+        "--objective",
+        "-o",
+        help="fairness, cost, reliability, latency, quality or balanced.",
+        autocompletion=objective_names,
+    ),
 ]
 KeyName = Annotated[
     str,

@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
+from apikeyrouter_proxy.cli.completing import policy_ids
 from apikeyrouter_proxy.cli.console import came_from, print_json, print_table, say
 from apikeyrouter_proxy.cli.documents import Document, check_all, read_documents, set_all
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Store, Url
@@ -15,7 +16,7 @@ from apikeyrouter_proxy.cli.service import Where, open_service
 __all__ = ["register"]
 
 _PATH = "/api/v1/policies"
-_Id = Annotated[str, typer.Argument(metavar="ID", help="The policy's id.")]
+_Id = Annotated[str, typer.Argument(metavar="ID", help="The policy's id.", autocompletion=policy_ids)]
 _HEAD = ("id", "scope", "scope_id", "priority", "enabled", "note")
 
 

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import typer
 
+from apikeyrouter_proxy.cli.completing import provider_ids
 from apikeyrouter_proxy.cli.console import came_from, note, print_json, print_table, say
 from apikeyrouter_proxy.cli.failures import FAILED, CliError
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Store, Url
@@ -15,7 +16,12 @@ from apikeyrouter_proxy.cli.service import Where, open_service
 __all__ = ["register"]
 
 _PATH = "/api/v1/providers"
-_Name = Annotated[str, typer.Argument(metavar="PROVIDER", help="Such as groq, or the id that it was added with.")]
+_Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="PROVIDER", help="Such as groq, or the id that it was added with.", autocompletion=provider_ids
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import typer
 
+from apikeyrouter_proxy.cli.completing import virtual_key_names
 from apikeyrouter_proxy.cli.console import came_from, note, print_json, print_table, say, styled
 from apikeyrouter_proxy.cli.failures import USAGE, CliError
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Store, Url
@@ -142,7 +143,7 @@ def list_(url: Url = None, store: Store = None, env_file: EnvFile = None, as_jso
 
 
 def update(
-    key: Annotated[str, typer.Argument(metavar="KEY", help="Its id or name.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Its id or name.", autocompletion=virtual_key_names)],
     name: Annotated[_Text, typer.Option("--name", help="What it is called from now on.")] = None,
     model: Annotated[_Names, typer.Option("--model", help="Only these models (may be repeated); any: all.")] = None,
     provider: Annotated[
@@ -184,7 +185,7 @@ def update(
 
 
 def limit(
-    key: Annotated[str, typer.Argument(metavar="KEY", help="Its id or name.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Its id or name.", autocompletion=virtual_key_names)],
     limits: _Limits = _UNLIMITED,
     url: Url = None,
     store: Store = None,
@@ -204,7 +205,7 @@ def limit(
 
 
 def revoke(
-    key: Annotated[str, typer.Argument(metavar="KEY", help="Its id or name.")],
+    key: Annotated[str, typer.Argument(metavar="KEY", help="Its id or name.", autocompletion=virtual_key_names)],
     url: Url = None,
     store: Store = None,
     env_file: EnvFile = None,
