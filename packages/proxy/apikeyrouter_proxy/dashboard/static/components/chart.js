@@ -90,7 +90,7 @@ function options(element, { series, bands, height, format, max, span, floor }) {
     },
     axes: [
       { ...axis, size: 28, space: 80, values: clocks },
-      { ...axis, size: 58, values: (_, ticks) => once(ticks.map(shown)) },
+      { ...axis, size: 68, values: (_, ticks) => once(ticks.map(shown)) },
     ],
     series: [
       { label: "at", value: (_, at) => (at == null ? "" : clock(at)) },
