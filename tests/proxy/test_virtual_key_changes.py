@@ -1,4 +1,4 @@
-"""What a virtual key may do is changed after it was issued: over HTTP and by the command line, in every process at once."""
+"""What a virtual key may do is changed after it was issued, over HTTP and by the command line, in every process."""
 
 from __future__ import annotations
 
@@ -144,8 +144,8 @@ def test_the_command_line_changes_a_key(two: ProxyProcess, tmp_path: Path) -> No
     assert told["tags"] == {"env": "prod"}, "what was not named stays"
     ends = datetime.fromisoformat(told["expires_at"])
     assert timedelta(days=6.9) < ends - datetime.now(UTC) < timedelta(days=7.1)
-    cli("update", key["id"], "--model", "any", "--team", "", "--tag", "", "--days", "0", "--rpm", "0", "--name", "renamed")
+    cli("update", key["id"], "--model", "any", "--team", "", "--tag", "", "--days", "0", "--rpm", "0", "--name", "new")
     told = two.get(f"{KEYS}/{key['id']}", AS_ADMIN)[1]
     assert [told[name] for name in ("models", "team", "tags", "expires_at", "rpm")] == [None, None, {}, None, None]
-    assert told["name"] == "renamed"
+    assert told["name"] == "new"
     assert "--model" in cli("update", key["id"], status=2).err

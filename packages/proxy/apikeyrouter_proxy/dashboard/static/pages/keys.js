@@ -66,9 +66,9 @@ function Shown({ keys, pools, wanted, add }) {
 
 const columns = [
   { name: "label", title: "Key", of: ({ key }) => html`<strong>${key.label}</strong>`, sort: ({ key }) => key.label },
-  { name: "provider", title: "Provider", of: ({ key }) => key.provider_id, sort: ({ key }) => key.provider_id, hide: "phone" },
+  { name: "provider", title: "Provider", of: ({ key }) => key.provider_id, sort: ({ key }) => key.provider_id, hide: "tablet" },
   { name: "state", title: "State", of: ({ key }) => html`<${Badge}>${key.state}</${Badge}>${key.cooldown_until && html` <span class="muted">${ago(key.cooldown_until)}</span>`}`, sort: ({ key }) => key.state },
-  { name: "used", title: "Tightest limit", of: ({ limit }) => html`<${Fuel} limit=${limit} />`, sort: ({ limit }) => limit && usedShare(limit), kind: "text" },
+  { name: "used", title: "Tightest limit", of: ({ limit }) => html`<${Fuel} limit=${limit} />`, sort: ({ limit }) => limit && usedShare(limit), kind: "text", hide: "phone" },
   { name: "outlook", title: "Outlook", of: ({ pool }) => html`<span title=${pool?.outlook}>${pool ? brief(pool.outlook) : "–"}</span>`, sort: ({ pool }) => -(pool?.pressure ?? -1) },
   { name: "in_flight", title: "Under way", of: ({ key }) => key.in_flight, sort: ({ key }) => key.in_flight, kind: "number", hide: "narrow" },
   { name: "served", title: "Used", of: ({ key }) => count(key.usage_count), sort: ({ key }) => key.usage_count, kind: "number", hide: "phone" },
