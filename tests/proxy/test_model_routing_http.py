@@ -235,6 +235,10 @@ def test_feedback_leaves_the_proxy_as_a_log_that_the_trainer_reads(fresh: ProxyP
         {"prompt": "Hello!", "weak": 0.25, "strong": 1.0, "group": "default"}, {"prompt": "Bye!"},
     ]  # fmt: skip
     assert [one.weak for one in read_log(log.out.encode().splitlines(), outcomes=False)] == [0.25, None]
+    whole = run_cli(*command, "--prompts", "asked.jsonl", "--both", folder=tmp_path)
+    assert [json.loads(line)["prompt"] for line in whole.out.splitlines()] == ["Hello!"]
+    assert "2 prompts, 1 with outcomes of both models." in whole.err
+    assert "--both needs --prompts" in run_cli(*command, "--both", folder=tmp_path, status=2).err
     (tmp_path / "asked.jsonl").write_text('{"request_id": "a", "prompt": "b"}\n{"prompt": "c"}\n')
     failed = run_cli(*command, "--prompts", "asked.jsonl", folder=tmp_path, status=1)
     assert 'asked.jsonl, line 2: needs "request_id" and "prompt"' in failed.err

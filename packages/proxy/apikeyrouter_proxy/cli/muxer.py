@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from apikeyrouter_proxy.cli.console import note, print_json, print_table, say
-from apikeyrouter_proxy.cli.failures import CliError
+from apikeyrouter_proxy.cli.failures import USAGE, CliError
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, Store, Url
 from apikeyrouter_proxy.cli.service import Where, open_service
 
@@ -154,6 +154,10 @@ def export(
         Optional[Path],  # noqa: UP045
         typer.Option("--prompts", help='JSON lines of yours: {"request_id": ..., "prompt": ...}.'),
     ] = None,
+    both: Annotated[
+        bool,
+        typer.Option("--both", help="With --prompts: only those with outcomes of both models, as train wants them."),
+    ] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1_000, help="The last so many marks.")] = 1_000,
     url: Url = None,
     store: Store = None,
@@ -165,14 +169,18 @@ def export(
     """
     from apikeyrouter.muxer.outcomes import joined
 
+    if both and prompts is None:
+        raise CliError("--both needs --prompts: a mark alone has no prompt and one model's outcome.", USAGE)
     texts = None if prompts is None else _prompts(prompts)
     with open_service(Where(url, store, env_file)) as service:
         marks = service.get(f"/api/v1/feedback?limit={limit}")["data"]
     rows = marks if texts is None else joined(marks, texts)
-    for row in rows:
+    whole = [row for row in rows if "weak" in row]
+    for row in whole if both else rows:
         typer.echo(json.dumps(row, ensure_ascii=False))
-    both = sum("weak" in row for row in rows)
-    note(f"{len(marks)} marks." if texts is None else f"{len(rows)} prompts, {both} with outcomes of both models.")
+    note(
+        f"{len(marks)} marks." if texts is None else f"{len(rows)} prompts, {len(whole)} with outcomes of both models."
+    )
 
 
 def _prompts(path: Path) -> dict[str, str]:
