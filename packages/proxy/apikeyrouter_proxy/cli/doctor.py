@@ -54,7 +54,7 @@ def doctor(
     where = Where(url, store, env_file)
     if config is not None:
         where.environ["APIKEYROUTER_CONFIG"] = str(config)
-    _examine(where, model, tell)
+    _examine(where, model, tell, quiet=as_json)
     failed = sum(one.level == "fail" for one in findings)
     warned = sum(one.level == "warn" for one in findings)
     if as_json:
@@ -67,7 +67,7 @@ def doctor(
         raise typer.Exit(FAILED)
 
 
-def _examine(where: Where, model: str | None, tell: Tell) -> None:
+def _examine(where: Where, model: str | None, tell: Tell, *, quiet: bool) -> None:
     from apikeyrouter_proxy.cli import doctor_lately as lately
     from apikeyrouter_proxy.cli import doctor_local as local
     from apikeyrouter_proxy.cli import doctor_providers as providers
@@ -94,7 +94,7 @@ def _examine(where: Where, model: str | None, tell: Tell) -> None:
         if service is not None:
             try:
                 tell(*lately.client_key(service, where.environ))
-                tell(*providers.examine(service, tell))
+                tell(*providers.examine(service, tell, quiet=quiet))
                 clock = lately.clock(lately.addresses(service))
                 tell(*([clock] if clock else []), *lately.quota(service), *lately.requests(service))
                 if model:

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlsplit
 from apikeyrouter_proxy.cli import http
 from apikeyrouter_proxy.cli.findings import Finding, Tell, fail, ok, warn
 from apikeyrouter_proxy.cli.keys import known_keys
+from apikeyrouter_proxy.cli.progress import steps
 from apikeyrouter_proxy.cli.service import Service
 
 __all__ = ["examine", "model"]
@@ -25,8 +26,9 @@ _HTTPS_PORT, _HTTP_PORT = 443, 80
 _MODELS_SHOWN = 5
 
 
-def examine(service: Service, tell: Tell) -> list[Finding]:
-    """Every provider that has keys, and its keys. Findings are told as they are made; returned is what is left."""
+def examine(service: Service, tell: Tell, *, quiet: bool = False) -> list[Finding]:
+    """Every provider that has keys, and its keys. Findings are told as they are made; returned is what is left.
+    `quiet`: no bar is drawn."""
     keys = known_keys(service)
     if not keys:
         return [
@@ -36,17 +38,20 @@ def examine(service: Service, tell: Tell) -> list[Finding]:
                 "Set OPENAI_API_KEY in the environment or in .env, or run `apikeyrouter keys add`.",
             )
         ]
-    for provider in service.get("/api/v1/providers")["data"]:
-        own = [key for key in keys if key["provider_id"] == provider["id"]]
-        if not own:
-            continue
-        reached = _reach(provider)
-        tell(reached)
-        if reached.level == "fail" and all(not key["metadata"].get("base_url") for key in own):
-            tell(warn("Keys", f"those of {provider['id']} were not tried, since it cannot be reached"))
-            continue
-        for key in own:
-            tell(_try_key(service, key, provider))
+    with steps("Trying keys", len(keys), quiet=quiet) as step:
+        for provider in service.get("/api/v1/providers")["data"]:
+            own = [key for key in keys if key["provider_id"] == provider["id"]]
+            if not own:
+                continue
+            reached = _reach(provider)
+            tell(reached)
+            lost = reached.level == "fail" and all(not key["metadata"].get("base_url") for key in own)
+            if lost:
+                tell(warn("Keys", f"those of {provider['id']} were not tried, since it cannot be reached"))
+            for key in own:
+                if not lost:
+                    tell(_try_key(service, key, provider))
+                step(provider["id"])
     return []
 
 

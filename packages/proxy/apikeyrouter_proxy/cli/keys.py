@@ -18,6 +18,7 @@ import typer
 from apikeyrouter_proxy.cli.console import STATE_STYLES, about, came_from, note, print_json, print_table, say, styled
 from apikeyrouter_proxy.cli.failures import FAILED, USAGE, CliError
 from apikeyrouter_proxy.cli.options import AsJson, EnvFile, KeyName, Store, Surplus, Url, Yes, refuse_surplus
+from apikeyrouter_proxy.cli.progress import steps
 from apikeyrouter_proxy.cli.service import Service, Where, open_service
 from apikeyrouter_proxy.cli.times import moment
 
@@ -231,7 +232,11 @@ def check(
     """Try keys at their provider (lists models, costs nothing). The exit status is 1 when one does not work."""
     with open_service(Where(url, store, env_file)) as service:
         keys = [find_key(service, key)] if key else known_keys(service)
-        results = [{**service.send("POST", f"{_path(one)}/check"), "label": one["label"]} for one in keys]
+        results = []
+        with steps("Trying keys", len(keys), quiet=as_json) as step:
+            for one in keys:
+                results.append({**service.send("POST", f"{_path(one)}/check"), "label": one["label"]})
+                step(one["label"])
     if as_json:
         print_json(results)
     else:

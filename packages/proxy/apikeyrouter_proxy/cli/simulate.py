@@ -14,10 +14,11 @@ import typer
 
 from apikeyrouter_proxy.cli.console import note, print_json, print_table, say
 from apikeyrouter_proxy.cli.failures import FAILED, USAGE, CliError
+from apikeyrouter_proxy.cli.progress import steps
 from apikeyrouter_proxy.cli.simulate_options import Asked, command_of, replay, traffic_maker, world_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from apikeyrouter.simulation.world.plan import Option
     from apikeyrouter.simulation.world.report import Timeline
@@ -93,22 +94,24 @@ def _compare(asked: Asked, more: _More, names: list[str]) -> None:
     lines: dict[str, Timeline] = {}
     broken: list[str] = []
 
-    def seen(run: Run) -> None:
+    def seen(run: Run, step: Callable[[str], None]) -> None:
+        step("")
         note(f"{run.policy}, seed {run.seed}: {sum(run.served):,} of {len(run.traffic):,} served")
         if run.seed == asked.seed:
             lines[run.policy] = timeline(run)
         if run.violations:
             broken.append(f"{run.violations[0]}\n  replay: {replay(asked, seed=run.seed, seeds=1)}")
 
-    cells = compete(
-        names,
-        world,
-        lambda seed: _loaded(asked, traffic_of(seed), world),
-        seeds=range(asked.seed, asked.seed + asked.seeds),
-        deadline_s=asked.deadline,
-        ours=_ours(asked),
-        on_run=seen,
-    )
+    with steps("Simulating", len(names) * asked.seeds, quiet=str(more.json) == "-") as step:
+        cells = compete(
+            names,
+            world,
+            lambda seed: _loaded(asked, traffic_of(seed), world),
+            seeds=range(asked.seed, asked.seed + asked.seeds),
+            deadline_s=asked.deadline,
+            ours=_ours(asked),
+            on_run=lambda run: seen(run, step),
+        )
     about = _about(world, _loaded(asked, first, world))
     known = {"world": about, "replay": replay(asked), "pools": [_pool_facts(pool) for pool in world.pools]}
     if more.html is not None:
