@@ -13,7 +13,7 @@ import pytest
 from tests.support.command import clean_environ
 from tests.support.processes import ProxyProcess
 
-SIMULATE = "simulate --pool rpm=60 --poisson 1 -n 40 --policy round-robin,oracle".split()
+SIMULATE = ["simulate", "--pool", "rpm=60", "--poisson", "1", "-n", "40", "--policy", "round-robin,oracle"]
 
 
 def on_terminal(folder: Path, *words: str, port: int = 1) -> tuple[str, str]:
