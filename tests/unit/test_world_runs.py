@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -18,7 +19,7 @@ from apikeyrouter.simulation.world.oracle import run_oracle
 from apikeyrouter.simulation.world.ours import Ours, run_ours
 from apikeyrouter.simulation.world.plan import plan
 from apikeyrouter.simulation.world.policies import POLICIES
-from apikeyrouter.simulation.world.report import timeline
+from apikeyrouter.simulation.world.report import Timeline, timeline, to_html
 from apikeyrouter.simulation.world.run import Run, figures, jain, percentile
 from apikeyrouter.simulation.world.scenarios import SCENARIOS, measure, outage
 from apikeyrouter.simulation.world.spec import Fault, FaultKind, PoolSpec, World
@@ -274,9 +275,24 @@ def test_a_world_leaves_the_collector_of_its_process_as_it_was() -> None:
     assert gc.get_threshold() == before
 
 
+@pytest.mark.parametrize(("duration_s", "last"), [(150.0, "150 s"), (0.3, "0.3 s"), (3600.0, "3000 s")])
+def test_a_page_marks_round_times(duration_s: float, last: str) -> None:
+    cell = figures(Run("ours", steady(1.0, 1, Random(1)), 1))
+    page = to_html("t", "a", [cell], [Timeline("ours", duration_s / 10, [1.0] * 10, [2.0] * 10, [0.0] * 10)])
+    marks = re.findall(r">([0-9.]+ s)</text>", page)
+    assert marks[0] == "0 s"
+    assert last in marks
+    assert 4 <= len(marks) / 3 <= 8, marks
+
+
 def test_a_plan_finds_the_least_that_is_enough() -> None:
     traffic = steady(2.0, 400, Random(1))
-    found = plan(World((PoolSpec("p0", rpm=40), PoolSpec("p1", rpm=20))), traffic, 0.95)
+    tried: list[str] = []
+    world = World((PoolSpec("p0", rpm=40), PoolSpec("p1", rpm=20)))
+    found = plan(world, traffic, 0.95, on_trial=lambda option: tried.append(option.about))
+    assert tried[0] == "as it is"
+    assert len(tried) == len(set(tried))
+    assert not {"1 x the limits", "2 pools"} & set(tried), "they are what was tried first"
     assert found.now.cell.success_ratio < 0.95
     assert found.tier is not None
     assert found.keys is not None

@@ -52,10 +52,10 @@ class _Trials:
         self._seeds = seeds
         self._deadline_s = deadline_s
         self._ours = ours
-        self._known: dict[tuple[PoolSpec, ...], Option] = {}
+        self.known: dict[tuple[PoolSpec, ...], Option] = {}
 
     def run(self, about: str, pools: tuple[PoolSpec, ...]) -> Option:
-        found = self._known.get(pools)
+        found = self.known.get(pools)
         if found is None:
             world = replace(self.world, pools=pools)
             cells = [
@@ -63,7 +63,7 @@ class _Trials:
                 for seed in self._seeds
             ]
             found = Option(about, pools, capacity_load(self._traffic, world), mean_cell(cells))
-            self._known[pools] = found
+            self.known[pools] = found
         return replace(found, about=about)
 
 
@@ -77,12 +77,14 @@ def plan(
     ours: Ours | None = None,
     on_trial: Callable[[Option], None] | None = None,
 ) -> Plan:
-    """What the keys give, and the least that gives `target_ratio` (0..1). `on_trial`: is told of each trial."""
+    """What the keys give, and the least that gives `target_ratio` (0..1). `on_trial`: is told of each trial
+    that was run."""
     trials = _Trials(world, traffic, seeds, deadline_s, ours or Ours())
 
     def run(about: str, pools: tuple[PoolSpec, ...]) -> Option:
+        new = pools not in trials.known
         option = trials.run(about, pools)
-        if on_trial is not None:
+        if new and on_trial is not None:
             on_trial(option)
         return option
 
@@ -94,7 +96,7 @@ def plan(
         return run(f"{factor:g} x the limits", tuple(pool.scaled(factor) for pool in world.pools))
 
     def keys(count: int) -> Option:
-        return run(f"{count} pools", _pools_of(world.pools, largest, count))
+        return run(f"{count} pool{'s' * (count > 1)}", _pools_of(world.pools, largest, count))
 
     def enough(option: Option) -> bool:
         return option.cell.success_ratio >= target_ratio

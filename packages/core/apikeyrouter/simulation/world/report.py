@@ -125,7 +125,7 @@ def _table(cells: Sequence[Cell]) -> str:
         "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in (
             cell.policy,
             f"{cell.success_ratio:.2%}",
-            "" if cell.of_oracle_ratio is None else f"{cell.of_oracle_ratio:.1%}",
+            "-" if cell.of_oracle_ratio is None else f"{cell.of_oracle_ratio:.1%}",
             f"{cell.attempts:.2f}",
             f"{cell.refused_per_100:.1f}",
             f"{cell.wait_p50_s:.2f}",
@@ -151,6 +151,14 @@ def _bars(cells: Sequence[Cell], colours: Mapping[str, str]) -> str:
     return f'<svg viewBox="0 0 {_WIDTH} {len(cells) * high + 8}" font-size="13" role="img">{"".join(parts)}</svg>'
 
 
+def _ticks_s(end_s: float) -> list[float]:
+    """Round times from 0 to `end_s`, four to eight of them."""
+    step_s = next(
+        digit * 10.0**power for power in range(-3, 9) for digit in (1, 2, 5) if end_s <= 7 * digit * 10.0**power
+    )
+    return [number * step_s for number in range(int(end_s / step_s + 1e-6) + 1)]
+
+
 def _curves(
     series: Sequence[tuple[str, list[float]]], colours: Mapping[str, str], step_s: float, top: float | None, form: str
 ) -> str:
@@ -164,9 +172,11 @@ def _curves(
             f'<line x1="{_LEFT}" x2="{_WIDTH - 10}" y1="{y:.1f}" y2="{y:.1f}" stroke="#8885"/>'
             f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{form.format(most * share)}</text>'
         )
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        at_s = share * steps * step_s
-        parts.append(f'<text x="{_LEFT + wide * share:.1f}" y="{_HEIGHT - 6}" text-anchor="middle">{at_s:.0f} s</text>')
+    end_s = steps * step_s
+    for at_s in _ticks_s(end_s):
+        x = _LEFT + wide * at_s / end_s
+        anchor = "end" if x > _WIDTH - 30 else "middle"  # the last one would be cut off
+        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{at_s:g} s</text>')
     for name, values in series:
         points = " ".join(
             f"{_LEFT + wide * place / max(1, steps - 1):.1f},{_TOP + high * (1 - min(1.0, value / most)):.1f}"
