@@ -26,7 +26,7 @@ const columns = [
   { name: "tokens", title: "Tokens", of: (row) => (row.output_tokens == null ? "–" : `${count(row.input_tokens)} + ${count(row.output_tokens)}`), sort: (row) => row.output_tokens, kind: "number", hide: "tablet" },
   { name: "ttft", title: "First byte", of: (row) => seconds(row.ttft_s), sort: (row) => row.ttft_s, kind: "number", hide: "tablet" },
   { name: "duration", title: "Took", of: (row) => seconds(row.duration_s), sort: (row) => row.duration_s, kind: "number", hide: "phone" },
-  { name: "cost", title: "Cost", of: (row) => usd(row.cost_usd), sort: (row) => Number(row.cost_usd), kind: "number" },
+  { name: "cost", title: "Cost", of: (row) => usd(row.cost_usd), sort: (row) => Number(row.cost_usd), kind: "number", hide: "phone" },
 ];
 
 function List({ wanted }) {
