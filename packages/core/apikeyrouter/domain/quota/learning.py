@@ -3,7 +3,9 @@
 Two cases, each kept per pool and group of models. A pool that tells its limits refused although plenty was left: it
 counts in shorter stretches than it says (Azure and Anthropic judge by the second), so its burst horizon shrinks:
 60 -> 10 -> 5 -> 1 s. A pool that tells nothing refused: the limit is near what was used in the last minute, and is
-searched by additive-increase, multiplicative-decrease.
+searched by additive-increase, multiplicative-decrease. Where the refusal names the limit and asks for a wait, the wait
+tells how fast capacity flows back (`need` units in so many seconds at the most); where that is more than was used, the
+limit is a bucket that holds less than a minute's worth, and what it holds is searched.
 Laws: at most one decrease a second, however many requests were refused together; a limit is at least 1; a refusal of
 what nothing came before teaches no limit; what nobody told makes no request impossible (`QuotaWindow.make_room`).
 Source of the numbers: design notes 2.1 and 2.11 ("AIMD limit", "burst-horizon learning").
@@ -11,7 +13,8 @@ Source of the numbers: design notes 2.1 and 2.11 ("AIMD limit", "burst-horizon l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 
 from apikeyrouter.domain.ledger.bucket import Bucket
 from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension, Refill, Source
@@ -27,6 +30,15 @@ DECREASE, INCREASE = 0.85, 0.004
 NEAR_RATIO = 0.8
 """A limit grows by successes only while more than this share of it is used: else they prove nothing."""
 
+_PACE_WAIT_S_MAX = 30.0
+"""Longer waits are those of windows, or a usual value where the provider knows none."""
+
+_PACE_RISE, _PACE_SHARE = 1.05, 0.75
+"""How much faster capacity is thought to flow back with each refusal, so that one wrong word is forgotten; and the
+share of it that is taken: part of a need may have been there, and others take some. Measured, bursts of 6 s, nothing
+told but waits, seed 1, code and chat at 80 % load: 51.3 and 98.7 % served, 9.3 and 8.4 refusals per 100; with 1.0
+instead of 0.75 53.5 and 98.7 %, 18.2 and 11.8; without any of it 12.0 and 78.6 %, 1.7 and 6.1."""
+
 _SHARPENED = 0.3
 PAUSE_S = 1.0
 PROBE_AFTER_S = 300.0
@@ -39,13 +51,14 @@ _SEARCHED: tuple[_Spot, ...] = ((Dimension.Requests, MINUTE_S), (Dimension.Token
 class RefusalLearner:
     """`bursts`: learned windows of a burst horizon, by dimension. `searched`: limits that are being searched."""
 
-    __slots__ = ("_blur_s", "_exact", "_horizon", "_refused_at_s", "bursts", "horizon_s", "name", "searched")
+    __slots__ = ("_blur_s", "_exact", "_horizon", "_paces", "_refused_at_s", "bursts", "horizon_s", "name", "searched")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.bursts: dict[Dimension, QuotaWindow] = {}
         self.searched: dict[_Spot, QuotaWindow] = {}
         self._exact: dict[_Spot, float] = {}
+        self._paces: dict[_Spot, float] = {}
         self.horizon_s: float | None = None
         self._blur_s = 0.0
         self._horizon = -1
@@ -100,16 +113,22 @@ class RefusalLearner:
         counting: Mapping[_Spot, QuotaWindow],
         needs: tuple[int, ...],
         now_s: float,
+        *,
+        named: Collection[_Spot] = (),
+        retry_s: float | None = None,
     ) -> bool:
-        """A refusal that no told limit explains. `told`: the group's own windows; `counting`: the pool's. Whether
-        windows came or changed."""
+        """A refusal that no told limit explains. `told`: the group's own windows; `counting`: the pool's; `named`:
+        limits that it names; `retry_s`: how long it asks to wait. Whether windows came or changed."""
         if now_s - self._refused_at_s < PAUSE_S:
             return False
         self._refused_at_s = now_s
         known = {spot: window for spot, window in told.items() if window.observed_at_s is not None and window.limit}
         if known:
             return self.horizon_s is None and self._shrink_horizon(known, now_s)
-        changed = [self._search(spot, counting[spot], needs, now_s) for spot in _SEARCHED]
+        spots = [spot for spot in _SEARCHED if spot in named]
+        if len(spots) == 1 and retry_s:
+            self._pace(spots[0], needs[counting[spots[0]].kind], retry_s)
+        changed = [self._search(spot, counting[spot], needs, now_s) for spot in spots or _SEARCHED]
         return any(changed)
 
     def succeeded(self, now_s: float) -> None:
@@ -117,7 +136,7 @@ class RefusalLearner:
         if now_s - self._refused_at_s >= PROBE_AFTER_S:
             self._probe(now_s)
         for spot, window in self.searched.items():
-            limit = window.limit or 1
+            limit = window.capacity or 1
             account = window.account
             if account.used + account.held >= NEAR_RATIO * limit:
                 self._exact[spot] *= 1.0 + INCREASE
@@ -147,7 +166,15 @@ class RefusalLearner:
     def forget(self, spot: _Spot) -> bool:
         """The provider told this limit: nothing is searched any more."""
         self._exact.pop(spot, None)
+        self._paces.pop(spot, None)
         return self.searched.pop(spot, None) is not None
+
+    def _pace(self, spot: _Spot, need: int, retry_s: float) -> None:
+        """What flows back in a minute, by the wait that a refusal asks for: so much at the most, since part of the need
+        may have been there. The least is believed, and a little more each time."""
+        if retry_s <= _PACE_WAIT_S_MAX:
+            known = self._paces.get(spot, math.inf) * _PACE_RISE
+            self._paces[spot] = min(known, need * MINUTE_S / retry_s)
 
     def _search(self, spot: _Spot, counting: QuotaWindow, needs: tuple[int, ...], now_s: float) -> bool:
         account = counting.account
@@ -161,8 +188,16 @@ class RefusalLearner:
             window.account.adjust_used(usage, now_s)
             self._exact[spot] = usage * DECREASE
         else:
+            if window.refill is Refill.Continuous:
+                window.account.refresh(now_s)
+                usage = window.account.used + window.account.held - needs[window.kind]
             self._exact[spot] = max(1.0, min(self._exact[spot], usage) * DECREASE)
+        # a bucket holds a second's worth at least: nobody counts in less
+        self._exact[spot] = max(self._exact[spot], self._paces.get(spot, 0.0) / MINUTE_S)
         self._set(spot, window, now_s)
+        if window.refill is Refill.Continuous:  # it refused just now: there is nothing left
+            account = window.account
+            account.adjust_used((account.limit or 0) - account.used - account.held, now_s)
         return True
 
     def _new_search(self, spot: _Spot, now_s: float) -> QuotaWindow:
@@ -178,7 +213,11 @@ class RefusalLearner:
         )
 
     def _set(self, spot: _Spot, window: QuotaWindow, now_s: float) -> None:
-        window.set_limit(max(1, int(self._exact[spot])), Source.Learned, now_s)
+        limit, pace = max(1, int(self._exact[spot])), self._paces.get(spot, 0.0)
+        short = pace > limit
+        window.set_limit(max(1, int(pace * _PACE_SHARE)) if short else limit, Source.Learned, now_s)
+        if short or window.burst is not None:
+            window.hold_at_once(limit, now_s, hidden=False)
 
     def _shrink_horizon(self, known: Mapping[_Spot, QuotaWindow], now_s: float) -> bool:
         if self._horizon + 1 >= len(BURST_HORIZONS_S):

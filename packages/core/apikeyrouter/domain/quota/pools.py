@@ -236,7 +236,10 @@ class PoolView:
             for window in self.windows
             if window.source is not Source.Configured
         )
-        if not explained and self.learner.refused(self.own, self.pool.shared, needs, now_s):
+        if explained:
+            return
+        named = [(fact.dimension, fact.period_s) for fact in facts if fact.source is Source.ErrorBody]
+        if self.learner.refused(self.own, self.pool.shared, needs, now_s, named=named, retry_s=retry_s):
             self.rebuild()
 
     def served(self, now_s: float) -> None:
