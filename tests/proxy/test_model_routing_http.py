@@ -183,8 +183,36 @@ def test_shadow_mode_serves_what_was_asked_and_says_what_it_would_have_saved(pro
     assert float(choice["saved_usd"]) > 0
     assert "Answered by gpt-4o as asked" in choice["explanation"]
     rows = {row["group"]: row for row in proxy.get("/api/v1/model-routing")[1]["data"]}
-    assert rows["watched"]["routed"] >= 1
-    assert rows["watched"]["expected_saved_usd"] > 0
+    assert (rows["watched"]["routed"], rows["watched"]["expected_saved_usd"]) == (0, 0.0)
+    assert rows["watched"]["shadowed"] >= 1
+    assert rows["watched"]["shadow_strong_share"] == 0.0
+    assert rows["watched"]["shadow_saved_usd"] > 0
+    listed = proxy.get("/api/v1/model-routing/choices?group=watched")[1]["data"][0]
+    assert (listed["mode"], listed["model"], listed["would"]) == ("shadow", "gpt-4o", f"openai/{WEAK}")
+    assert float(listed["saved_usd"]) == float(choice["saved_usd"])
+
+
+def test_a_group_tells_its_models_with_prices_before_anybody_asked_for_it(fresh: ProxyProcess) -> None:
+    (row,) = fresh.get("/api/v1/model-routing")[1]["data"]
+    assert (row["group"], row["strategy"], row["strategy_in_force"]) == ("default", None, "hybrid")
+    assert (row["routed"], row["strong_share"], row["mean_mark"], row["alerts"]) == (0, None, None, [])
+    told = [(one["model"], one["quality"], one["input"], one["output"]) for one in row["candidates"]]
+    assert told == [(f"openai/{WEAK}", 0.0, "0.15", "0.6"), (f"openai/{STRONG}", 1.0, "2", "8")]
+    assert row["reference"] == f"openai/{STRONG}"
+    assert fresh.get("/api/v1/model-routing/choices")[1]["data"] == []
+
+
+def test_answers_that_nobody_got_are_told_with_what_they_cost(fresh: ProxyProcess) -> None:
+    reply = chat(fresh, "auto:cascade", max_tokens=40)
+    others_usd = float(reply.headers["x-akr-cost-of-others"])
+    (row,) = fresh.get("/api/v1/model-routing")[1]["data"]
+    assert others_usd > 0
+    assert row["discarded_usd"] == pytest.approx(others_usd)
+    fresh.post("/api/v1/feedback", {"request_id": reply.headers["x-request-id"], "score": 0.5})
+    (choice,) = fresh.get("/api/v1/model-routing/choices")[1]["data"]
+    assert choice["decision_id"] == reply.headers["x-akr-decision"]
+    assert (choice["answers"], choice["score"]) == (int(reply.headers["x-akr-answers"]), 0.5)
+    assert fresh.get("/api/v1/model-routing")[1]["data"][0]["mean_mark"] == pytest.approx(0.5)
 
 
 def test_feedback_moves_the_odds_and_a_second_thought_replaces_the_first(fresh: ProxyProcess) -> None:

@@ -18,12 +18,15 @@ from apikeyrouter.muxer.guard import RouteBook
 __all__ = ["Counted", "RoutingGauge", "counted", "routing_families", "routing_gauges"]
 
 _REQUESTS, _EXPECTED = "apikeyrouter_model_routing_requests", "apikeyrouter_model_routing_expected_usd"
+_SHADOWED, _SHADOW_USD = "apikeyrouter_model_routing_shadow_requests", "apikeyrouter_model_routing_shadow_usd"
+_DISCARDED = "apikeyrouter_model_routing_discarded_usd"
 
 
 @dataclass(frozen=True, slots=True)
 class RoutingGauge:
     """A group at the time of a scrape, as one worker saw it. `chosen_usd`, `reference_usd`: expected for what was
-    chosen, and for the reference model."""
+    chosen, and for the reference model. `shadow_*`: the same of requests that were only looked at. `discarded_usd`:
+    charged for answers of cascades that no caller got."""
 
     group: str
     weak: int
@@ -31,16 +34,26 @@ class RoutingGauge:
     chosen_usd: float
     reference_usd: float
     drift: float
+    shadow_weak: int = 0
+    shadow_strong: int = 0
+    shadow_chosen_usd: float = 0.0
+    shadow_reference_usd: float = 0.0
+    discarded_usd: float = 0.0
 
 
 @dataclass(slots=True)
 class Counted:
-    """A group over all workers."""
+    """A group over all workers; see `RoutingGauge`."""
 
-    weak: int = 0
-    strong: int = 0
+    weak: float = 0
+    strong: float = 0
     chosen_usd: float = 0.0
     reference_usd: float = 0.0
+    shadow_weak: float = 0
+    shadow_strong: float = 0
+    shadow_chosen_usd: float = 0.0
+    shadow_reference_usd: float = 0.0
+    discarded_usd: float = 0.0
 
 
 def routing_gauges(books: Mapping[str, RouteBook]) -> list[RoutingGauge]:
@@ -53,6 +66,11 @@ def routing_gauges(books: Mapping[str, RouteBook]) -> list[RoutingGauge]:
             book.chosen_usd,
             book.reference_usd,
             book.drift,
+            book.shadowed - book.shadow_strong,
+            book.shadow_strong,
+            book.shadow_chosen_usd,
+            book.shadow_reference_usd,
+            book.discarded_usd,
         )
         for book in books.values()
     ]
@@ -68,6 +86,15 @@ def routing_families(
     expected = CounterMetricFamily(
         _EXPECTED, "US dollars expected: for what was chosen, and for the reference model.", labels=["group", "of"]
     )
+    shadowed = CounterMetricFamily(
+        _SHADOWED, "Requests looked at in shadow mode, by what would have answered.", labels=["group", "role"]
+    )
+    shadow_usd = CounterMetricFamily(
+        _SHADOW_USD, "The same dollars of requests that were looked at in shadow mode.", labels=["group", "of"]
+    )
+    discarded = CounterMetricFamily(
+        _DISCARDED, "US dollars charged for answers of cascades that no caller got.", labels=["group"]
+    )
     drift = GaugeMetricFamily(
         "apikeyrouter_model_routing_drift",
         "How much a group's prompts have changed; above 0.25: others.",
@@ -78,9 +105,17 @@ def routing_families(
         requests.add_metric([one.group, "strong"], one.strong)
         expected.add_metric([one.group, "chosen"], one.chosen_usd)
         expected.add_metric([one.group, "reference"], one.reference_usd)
+        shadowed.add_metric([one.group, "weak"], one.shadow_weak)
+        shadowed.add_metric([one.group, "strong"], one.shadow_strong)
+        shadow_usd.add_metric([one.group, "chosen"], one.shadow_chosen_usd)
+        shadow_usd.add_metric([one.group, "reference"], one.shadow_reference_usd)
+        discarded.add_metric([one.group], one.discarded_usd)
         drift.add_metric([one.group], one.drift)
     yield requests
     yield expected
+    yield shadowed
+    yield shadow_usd
+    yield discarded
     yield drift
     told = CounterMetricFamily(
         "apikeyrouter_model_routing_alerts", "Alerts of drift and of lost quality that began.", labels=["group", "kind"]
@@ -90,21 +125,27 @@ def routing_families(
     yield told
 
 
+_FIELDS = {
+    (_REQUESTS, "weak"): "weak",
+    (_REQUESTS, "strong"): "strong",
+    (_EXPECTED, "chosen"): "chosen_usd",
+    (_EXPECTED, "reference"): "reference_usd",
+    (_SHADOWED, "weak"): "shadow_weak",
+    (_SHADOWED, "strong"): "shadow_strong",
+    (_SHADOW_USD, "chosen"): "shadow_chosen_usd",
+    (_SHADOW_USD, "reference"): "shadow_reference_usd",
+    (_DISCARDED, ""): "discarded_usd",
+}
+
+
 def counted(families: Iterable[Metric]) -> dict[str, Counted]:
     """The sums over workers, by group."""
     found: dict[str, Counted] = {}
     for family in families:
-        if family.name not in (_REQUESTS, _EXPECTED):
-            continue
         for sample in family.samples:
-            row = found.setdefault(sample.labels["group"], Counted())
-            match sample.labels.get("role") or sample.labels.get("of"):
-                case "weak":
-                    row.weak += int(sample.value)
-                case "strong":
-                    row.strong += int(sample.value)
-                case "chosen":
-                    row.chosen_usd += sample.value
-                case "reference":
-                    row.reference_usd += sample.value
+            labels = sample.labels
+            name = _FIELDS.get((family.name, labels.get("role") or labels.get("of") or ""))
+            if name is not None:
+                row = found.setdefault(labels["group"], Counted())
+                setattr(row, name, getattr(row, name) + sample.value)
     return found

@@ -102,7 +102,7 @@ class Cascade:
             legs += [{**one.told("to compare", accepted=False), "sample": True} for one in others]
             plan.note["legs"] = legs
             if accepted:
-                self._passed_over(others, cheap.reply)
+                self._passed_over(plan, others, cheap.reply)
                 return self._delivered(plan, cheap)
         for one in held[2:]:
             one.free()
@@ -117,15 +117,18 @@ class Cascade:
             if cheap is None or not cheap.text.strip():
                 raise
             plan.note["note"] = "the stronger model failed, so the first answer was given after all"
-            self._passed_over(others, cheap.reply)
+            self._passed_over(plan, others, cheap.reply)
             return self._delivered(plan, cheap)
-        self._passed_over(spare, reply)
+        self._passed_over(plan, spare, reply)
         return reply
 
-    def _passed_over(self, legs: Sequence[_Leg], given: Reply) -> None:
-        """The decisions of these answers say whose was given instead."""
+    def _passed_over(self, plan: Plan, legs: Sequence[_Leg], given: Reply) -> None:
+        """The decisions of these answers say whose was given instead; the group's book has what they cost."""
+        book = self._routing.book(plan.group)
         for leg in legs:
             record = leg.reply.record
+            spent_usd = ((record.cost_nano_usd or 0) + record.presumed_nano_usd) / 1e9
+            book.passed_over(spent_usd, spent_usd if (record.choice or {}).get("sample") else 0.0)
             record.choice = {**(record.choice or {}), "instead": given.record.decision_id}
             self._router.journal.amended(record)
 

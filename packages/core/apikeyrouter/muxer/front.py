@@ -28,7 +28,7 @@ from apikeyrouter.muxer.difficulty import DifficultyPredictor, predictor, thresh
 from apikeyrouter.muxer.groups import DEFAULT, LADDERS, Member, ModelGroup, Role, Strategy
 from apikeyrouter.muxer.guard import RouteBook
 from apikeyrouter.muxer.money import Purse
-from apikeyrouter.muxer.options import Able, Seen, Survey
+from apikeyrouter.muxer.options import Able, Seen, Standing, Survey
 from apikeyrouter.muxer.prompts import Prompt, prompt_of
 from apikeyrouter.muxer.remembering import PromptMemory
 from apikeyrouter.muxer.strategies import HEURISTIC_TOLERANCE, Pick, Signals, choose
@@ -237,7 +237,12 @@ class ModelRouting:
             strong=note["quality"] > _HALF,
             chosen_usd=note.get("expected_usd"),
             reference_usd=note.get("reference_expected_usd"),
+            shadow=True,
         )
+
+    def standings(self, group: ModelGroup) -> list[Standing]:
+        """A group's models with their prices and qualities, as they stand whatever is asked."""
+        return self._survey.standings(group)
 
     def tolerance(self, group: ModelGroup) -> float:
         """The loss that a group puts up with now, by its own strategy, 0..1."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-__all__ = ["DRIFT_ALERT", "DRIFT_OVER", "PRIOR", "WINDOW", "RouteAlert", "RouteBook"]
+__all__ = ["BASELINE", "DRIFT_ALERT", "DRIFT_OVER", "LEAST_MARKS", "PRIOR", "WINDOW", "RouteAlert", "RouteBook"]
 
 WINDOW = 1_000
 """Prompts that thresholds and drift look back on."""
@@ -33,10 +33,14 @@ again (N. Siddiqi, Credit Risk Scorecards, 2006, chapter 9: custom of credit sco
 
 _BINS = 10
 _LEAST = 100
-_BASELINE = 500
+BASELINE = 500
+"""Prompts before drift is told, and so many are compared."""
+
 _RENEW_EVERY = 50
 _MARKS = 200
-_LEAST_MARKS = 30
+LEAST_MARKS = 30
+"""Marks before lost quality is told."""
+
 _SIGMAS = 2.0
 
 
@@ -66,6 +70,11 @@ class RouteBook:
         self.routed = self.strong_calls = 0
         self.chosen_usd = self.reference_usd = 0.0
         """Expected, of requests whose price and reference are known."""
+        self.discarded_usd = 0.0
+        """Charged for answers of cascades that no caller got; it is part of `chosen_usd`."""
+        self.shadowed = self.shadow_strong = 0
+        self.shadow_chosen_usd = self.shadow_reference_usd = 0.0
+        """The same of requests that were looked at in shadow mode: what would have been."""
         self._gains: deque[float] = deque(maxlen=WINDOW)
         self._baseline: list[int] | None = None
         self._marks: deque[float] = deque(maxlen=_MARKS)
@@ -130,15 +139,28 @@ class RouteBook:
         return self.reference_usd - self.chosen_usd
 
     def saw(
-        self, gain: float | None, *, strong: bool, chosen_usd: float | None = None, reference_usd: float | None = None
+        self,
+        gain: float | None,
+        *,
+        strong: bool,
+        chosen_usd: float | None = None,
+        reference_usd: float | None = None,
+        shadow: bool = False,
     ) -> None:
         """One prompt was routed. `gain`: calibrated, None where a strategy did not ask for it. `chosen_usd`,
-        `reference_usd`: expected, None where a price is not known."""
-        self.routed += 1
-        self.strong_calls += strong
-        if chosen_usd is not None and reference_usd is not None:
-            self.chosen_usd += chosen_usd
-            self.reference_usd += reference_usd
+        `reference_usd`: expected, None where a price is not known. `shadow`: it was only looked at."""
+        priced = chosen_usd is not None and reference_usd is not None
+        chosen, compared = (chosen_usd or 0.0, reference_usd or 0.0) if priced else (0.0, 0.0)
+        if shadow:
+            self.shadowed += 1
+            self.shadow_strong += strong
+            self.shadow_chosen_usd += chosen
+            self.shadow_reference_usd += compared
+        else:
+            self.routed += 1
+            self.strong_calls += strong
+            self.chosen_usd += chosen
+            self.reference_usd += compared
         if gain is None:
             return
         self._gains.append(gain)
@@ -150,6 +172,12 @@ class RouteBook:
         """A prompt that was counted as a cheap one went on to the strong model, for about `strong_usd` more."""
         self.strong_calls += 1
         self.chosen_usd += strong_usd or 0.0
+
+    def passed_over(self, usd: float, unforeseen_usd: float) -> None:
+        """Answers of a cascade that no caller got were charged. `unforeseen_usd`: of that, what nothing expected yet:
+        answers that were asked for only to be compared."""
+        self.discarded_usd += usd
+        self.chosen_usd += unforeseen_usd
 
     def tolerance(self, fallback: float) -> float:
         """The loss that is put up with now. `fallback`: without a target, or before there is traffic for it."""
@@ -182,19 +210,36 @@ class RouteBook:
     @property
     def drift(self) -> float:
         """Population stability index of the last prompts against the first ones, 0 the same; 0 until both are known."""
-        if len(self._gains) < _BASELINE:
+        if len(self._gains) < BASELINE:
             return 0.0
-        recent = _histogram(list(self._gains)[-_BASELINE:])
+        recent = _histogram(list(self._gains)[-BASELINE:])
         if self._baseline is None:
             self._baseline = recent
         return sum(
-            (new - old) / _BASELINE * math.log(new / old) for new, old in zip(recent, self._baseline, strict=True)
+            (new - old) / BASELINE * math.log(new / old) for new, old in zip(recent, self._baseline, strict=True)
         )
+
+    @property
+    def prompts(self) -> int:
+        """How many of the last prompts drift and thresholds look at, `WINDOW` at most."""
+        return len(self._gains)
+
+    @property
+    def alerting(self) -> list[str]:
+        """Kinds of alerts that began and are not over."""
+        return sorted(self._alerting)
+
+    @property
+    def mean_mark(self) -> float | None:
+        """The mean of all marks, those of other processes too, 0..1; None before any."""
+        marks = self.marks
+        bad = sum(failed for _, failed in self.weak) + self.strong[1]
+        return max(0.0, 1.0 - bad / marks) if marks > 0.0 else None
 
     @property
     def mean_score(self) -> float | None:
         """The mean of the last feedback scores, None while there are too few."""
-        return sum(self._marks) / len(self._marks) if len(self._marks) >= _LEAST_MARKS else None
+        return sum(self._marks) / len(self._marks) if len(self._marks) >= LEAST_MARKS else None
 
     def alerts(self) -> list[RouteAlert]:
         """What changed since the last look: drift and quality, each once when it begins and once when it is over."""

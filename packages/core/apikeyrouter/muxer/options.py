@@ -31,7 +31,7 @@ from apikeyrouter.muxer.prompts import Prompt
 from apikeyrouter.muxer.refusing import nobody, too_dear
 from apikeyrouter.muxer.strategies import Option, qualities
 
-__all__ = ["Able", "Seen", "Survey"]
+__all__ = ["Able", "Seen", "Standing", "Survey"]
 
 Every = tuple[tuple[Member, ModelPrice | None], ...]
 """The members that somebody serves, with their list prices."""
@@ -63,6 +63,17 @@ class Seen:
     able: tuple[Able, ...]
     reference: tuple[str, ModelPrice] | None
     reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A model as it stands in its group. `price`: its list price, None when unknown. `quality`: 0..1, None while no
+    registered provider serves it. `reference`: savings are told against it."""
+
+    member: Member
+    price: ModelPrice | None
+    quality: float | None
+    reference: bool
 
 
 class Survey:
@@ -122,6 +133,25 @@ class Survey:
             raise nobody(call.model, reasons)
         kept = _affordable(able, max_cost_usd, reasons)
         return Seen(tuple(kept), marked.reference, reasons)
+
+    def standings(self, group: ModelGroup) -> list[Standing]:
+        """Every member as it stands, whatever is asked."""
+        prices: dict[str, ModelPrice | None] = {}
+        for member in group.members:
+            try:
+                keys = self._keys_of(
+                    member.model, self._directory.group_for(*self._directory.split_model(member.model))
+                )
+            except ProviderNotRegisteredError:
+                continue
+            prices[member.model] = keys.price
+        every = tuple((one, prices[one.model]) for one in group.members if one.model in prices)
+        marked = self._marks_of(group, every)
+        reference = None if marked.reference is None else marked.reference[0]
+        return [
+            Standing(one, prices.get(one.model), marked.qualities.get(one.model), one.model == reference)
+            for one in group.members
+        ]
 
     def _keys_of(self, name: str, group: Group) -> _Ranked:
         """A model's keys, cheapest first; sorted once for each generation of its group."""
