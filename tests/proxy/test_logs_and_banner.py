@@ -15,7 +15,7 @@ import pytest
 from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.models.events import KeyMoved
 from apikeyrouter_proxy.banner import banner, examples, origin_of
-from apikeyrouter_proxy.logs import RequestLog, formatter
+from apikeyrouter_proxy.logs import RedactingHandler, RequestLog, formatter
 from apikeyrouter_proxy.settings import ProxySettings
 from tests.proxy.test_metrics import ended
 from tests.support.server import Served, run_proxy
@@ -47,6 +47,28 @@ def test_nothing_that_looks_like_a_key_is_logged(pretty: bool) -> None:
     assert "ValueError" in text
     assert "Incorrect API key" in text
     assert "canary" not in text
+
+
+def test_a_line_that_is_no_unicode_is_written_and_leaks_nothing() -> None:
+    out = io.StringIO()
+    logger_into(out).warning("%s changed, key %s", "a\udcff.yaml", CANARY, extra={"file": "\udcff"})
+    line = json.loads(out.getvalue())
+    assert line["event"].startswith("a\udcff.yaml changed")
+    assert (line["level"], line["file"]) == ("warning", "\udcff")
+    assert "canary" not in out.getvalue()
+
+
+def test_a_line_that_cannot_be_written_is_told_of_without_its_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.Logger("a test of its own")  # noqa: LOG001
+    handler = RedactingHandler(io.StringIO())
+    handler.setFormatter(formatter(pretty=False))
+    logger.addHandler(handler)
+    logger.warning("%d keys", CANARY)
+    told = capsys.readouterr().err
+    assert "a test of its own" in told
+    assert "%d keys" in told
+    assert "TypeError" in told
+    assert "canary" not in told
 
 
 def test_json_lines_are_one_object_each_with_time_level_and_logger() -> None:

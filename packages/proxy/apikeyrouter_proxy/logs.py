@@ -9,9 +9,11 @@ Law: redaction is the last step before output, for messages, fields and tracebac
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -23,7 +25,7 @@ from apikeyrouter.domain.models.events import KeyMoved, RequestEnded
 from apikeyrouter.domain.resilience.redact import redact
 from apikeyrouter_proxy.providers import SIMULATED
 
-__all__ = ["RequestLog", "configure", "formatter", "told_before", "write_whole_lines"]
+__all__ = ["RedactingHandler", "RequestLog", "configure", "formatter", "told_before", "write_whole_lines"]
 
 _LINES_MAX = 10_000
 _PIPE_WHOLE_BYTES = 4096
@@ -43,6 +45,17 @@ class RedactingFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The line for a record."""
         return redact(self._inner(record))
+
+
+class RedactingHandler(logging.StreamHandler[TextIO]):
+    """A handler that redacts what it tells of a record that it cannot write, too: the standard library's prints the
+    arguments as they are."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - its name
+        """Tells on standard error what went wrong, without the record's arguments."""
+        told = f"A line of the log was lost ({record.name}: {str(record.msg)!a}):\n{traceback.format_exc()}"
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            sys.stderr.write(redact(told).encode("ascii", "backslashreplace").decode())
 
 
 def formatter(*, pretty: bool, colors: bool = False) -> logging.Formatter:
@@ -79,7 +92,10 @@ def _json_record(record: logging.LogRecord) -> str:
     told["timestamp"] = f"{datetime.fromtimestamp(record.created, UTC).replace(tzinfo=None).isoformat()}Z"
     if record.exc_info and record.exc_info[0] is not None:
         told["exception"] = _plain.formatException(record.exc_info)
-    return msgspec.json.encode(told, enc_hook=str).decode()
+    try:
+        return msgspec.json.encode(told, enc_hook=str).decode()
+    except (ValueError, TypeError, RecursionError):  # half of a surrogate pair, as in the name of a file; a circle
+        return json.dumps({name: str(value) for name, value in told.items()})
 
 
 _plain = logging.Formatter()
@@ -92,7 +108,7 @@ def configure(level: str, log_format: str = "auto", stream: TextIO | None = None
     silenced: `RequestLog` tells more for less."""
     out = stream or sys.stdout
     pretty = log_format == "pretty" or (log_format == "auto" and out.isatty())
-    handler = logging.StreamHandler(out)
+    handler = RedactingHandler(out)
     handler.setFormatter(formatter(pretty=pretty, colors=pretty and out.isatty()))
     for name in _LOGGERS:
         logger = logging.getLogger(name)
