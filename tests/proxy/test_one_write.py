@@ -151,3 +151,30 @@ async def test_a_reply_to_a_client_that_is_gone_is_not_written() -> None:
     wire = await served(app, _GET, Leaving)
     assert app.taken == [False]
     assert wire.writes == []
+
+
+@pytest.mark.parametrize("next_one", [_GET, b"no HTTP\r\n\r\n"], ids=["hangs up", "sends no HTTP"])
+async def test_the_request_that_is_worked_on_hears_that_its_client_is_gone_though_another_one_waits(
+    next_one: bytes,
+) -> None:
+    heard: list[str] = []
+    begun = asyncio.Event()
+
+    async def app(_: Any, receive: Any, send: Any) -> None:
+        await receive()
+        begun.set()
+        heard.append((await receive())["type"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    config = uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False, lifespan="off")
+    state = ServerState()
+    connection, wire = OneWriteProtocol(config, state, {}), Wire()
+    connection.connection_made(wire)
+    connection.data_received(_GET)
+    await begun.wait()
+    connection.data_received(next_one)
+    connection.connection_lost(None)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*state.tasks)
+    assert heard == ["http.disconnect"]
+    assert wire.text.count(b"HTTP/1.1 200") == 0

@@ -14,8 +14,9 @@ from collections.abc import Iterable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 __all__ = ["OneWriteProtocol", "begin", "forgo"]
@@ -35,11 +36,29 @@ class OneWriteProtocol(HttpToolsProtocol):
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], _loop: Any = None) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._extensions: dict[str, dict[object, object]] = {_EXTENSION: {"begin": self.begin}}
+        self._running: RequestResponseCycle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone: nothing more is offered, and nothing holds this object in a circle."""
+        """The client is gone: nothing more is offered, and nothing holds this object in a circle. uvicorn tells it to
+        the newest request only, which among pipelined ones is not the one that is worked on."""
         self._extensions.clear()
+        self._tell_running()
         super().connection_lost(exc)
+
+    def send_400_response(self, msg: str) -> None:
+        """What followed a request is no HTTP: the connection ends here, for the request before it too."""
+        self._tell_running()
+        super().send_400_response(msg)
+
+    def _tell_running(self) -> None:
+        running, self._running = self._running, None
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_message_begin(self) -> None:
         """A request begins."""
