@@ -162,6 +162,17 @@ class RowLaws(StoreSuite):
             async with self.reopened(store) as later:
                 assert await later.load_virtual_keys() == rows
 
+    async def test_a_virtual_key_that_is_revoked_stays_so_whoever_writes_later(self) -> None:
+        ended = virtual_key_row("v", revoked_at_s=3.25)
+        async with self.opened() as store:
+            await store.save_virtual_key(virtual_key_row("v"))
+            await store.save_virtual_key(ended)
+            await store.save_virtual_key(virtual_key_row("v", expires_at_s=9.0))
+            assert await store.load_virtual_keys() == [ended]
+            await store.save_virtual_key(virtual_key_row("v", revoked_at_s=4.0))
+            async with self.reopened(store) as later:
+                assert await later.load_virtual_keys() == [virtual_key_row("v", revoked_at_s=4.0)]
+
     async def test_settings_hold_any_bytes_under_any_name(self) -> None:
         async with self.opened() as store:
             for name in AWKWARD_TEXTS:

@@ -279,7 +279,8 @@ class StateStore(Protocol):
         ...
 
     async def save_virtual_key(self, virtual_key: StoredVirtualKey) -> None:
-        """Inserts or replaces, and publishes a change."""
+        """Inserts or replaces, and publishes a change. A row that is revoked is replaced by a revoked one only: who
+        changes a key may not know yet that another process has ended it."""
         ...
 
     async def load_virtual_keys(self) -> list[StoredVirtualKey]:

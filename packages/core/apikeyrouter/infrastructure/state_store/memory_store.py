@@ -46,7 +46,7 @@ __all__ = ["MemoryStateStore"]
 
 _KEY_PROVIDER, _KEY_STATE, _KEY_CREATED_AT, _KEY_REVISION = 1, 2, 7, 10
 _BUDGET_LIMIT, _BUDGET_MODE, _BUDGET_CREATED_AT, _BUDGET_STATUS = 3, 5, 6, 7
-_VIRTUAL_KEY_CREATED_AT = 4
+_VIRTUAL_KEY_CREATED_AT, _VIRTUAL_KEY_REVOKED_AT = 4, 6
 _EVENT_AT = 0
 _DECISION_REQUEST, _DECISION_AT = 1, 2
 
@@ -266,8 +266,10 @@ class MemoryStateStore:
         return await self._feed.changes(after, wait_s)
 
     async def save_virtual_key(self, virtual_key: StoredVirtualKey) -> None:
-        """Inserts or replaces."""
-        self._virtual_keys[virtual_key.virtual_key_id] = codec.freeze_virtual_key(virtual_key)
+        """Inserts or replaces; what is revoked stays so."""
+        known = self._virtual_keys.get(virtual_key.virtual_key_id)
+        if known is None or known[_VIRTUAL_KEY_REVOKED_AT] is None or virtual_key.revoked_at_s is not None:
+            self._virtual_keys[virtual_key.virtual_key_id] = codec.freeze_virtual_key(virtual_key)
         self._feed.publish("virtual_key", virtual_key.virtual_key_id)
 
     async def load_virtual_keys(self) -> list[StoredVirtualKey]:

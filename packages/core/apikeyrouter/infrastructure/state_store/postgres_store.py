@@ -320,7 +320,7 @@ class PostgresStateStore:
         return await self._feed.changes(after, wait_s)
 
     async def save_virtual_key(self, virtual_key: StoredVirtualKey) -> None:
-        """Inserts or replaces, and publishes it."""
+        """Inserts or replaces, and publishes it; what is revoked stays so."""
         row = frozen(codec.freeze_virtual_key(virtual_key), sql.VIRTUAL_KEY_DOCUMENT)
 
         async def put(connection: Connection, told: Told) -> None:

@@ -55,7 +55,10 @@ _PUT_DECISION = _upsert("decisions", _DECISION_COLUMNS) + ", seq = excluded.seq"
 _LOCK_KEYS = "SELECT key_id, revision FROM keys WHERE key_id = ANY($1::text[]) ORDER BY key_id FOR NO KEY UPDATE"
 _LOCK_BUDGETS = "SELECT FROM budgets WHERE budget_id = ANY($1::text[]) ORDER BY budget_id FOR NO KEY UPDATE"
 
-PUT_VIRTUAL_KEY = _upsert("virtual_keys", _VIRTUAL_KEY_COLUMNS)
+PUT_VIRTUAL_KEY = (
+    _upsert("virtual_keys", _VIRTUAL_KEY_COLUMNS)
+    + " WHERE virtual_keys.revoked_at_s IS NULL OR excluded.revoked_at_s IS NOT NULL"
+)
 PUT_SETTING = _upsert("settings", "name, value")
 PUT_SETTING_IF_ABSENT = _insert("settings", "name, value") + " ON CONFLICT (name) DO NOTHING"
 REPLACE_SETTING = "UPDATE settings SET value = $2 WHERE name = $1 AND value = $3"

@@ -54,7 +54,7 @@ def virtual_key_words(row: StoredVirtualKey) -> list[str | bytes]:
     """A virtual key as an operation of `lua/apply.lua`. Raises StateStoreError for what cannot be stored."""
     frozen = codec.freeze_virtual_key(row)
     try:
-        return ["V", frozen[0], _pack(frozen)]
+        return ["V", frozen[0], "0" if row.revoked_at_s is None else "1", _pack(frozen)]
     except (TypeError, ValueError, OverflowError) as error:
         raise _unstorable(error) from error
 

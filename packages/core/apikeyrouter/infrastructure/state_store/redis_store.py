@@ -283,7 +283,7 @@ class RedisStateStore:
         return sorted([row for row in budgets if row.status == "active"], key=lambda row: row.created_at_s)
 
     async def save_virtual_key(self, virtual_key: StoredVirtualKey) -> None:
-        """Inserts or replaces."""
+        """Inserts or replaces; what is revoked stays so."""
         await self._do(virtual_key_words(virtual_key))
 
     async def load_virtual_keys(self) -> list[StoredVirtualKey]:

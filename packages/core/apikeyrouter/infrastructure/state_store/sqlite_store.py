@@ -284,7 +284,7 @@ class SQLiteStateStore:
         return await self._shared.changes(after, wait_s)
 
     async def save_virtual_key(self, virtual_key: StoredVirtualKey) -> None:
-        """Inserts or replaces."""
+        """Inserts or replaces; what is revoked stays so."""
         await self._execute(sql.PUT_VIRTUAL_KEY, codec.freeze_virtual_key(virtual_key))
 
     async def load_virtual_keys(self) -> list[StoredVirtualKey]:

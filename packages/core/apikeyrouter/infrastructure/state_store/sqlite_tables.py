@@ -51,7 +51,10 @@ _PUT_EVENT = _insert("events", _EVENT_COLUMNS)
 # A decision that is written again moves to the end of the log, as in the memory store.
 _PUT_DECISION = _insert("decisions", _DECISION_COLUMNS).replace("INSERT", "INSERT OR REPLACE", 1)
 
-PUT_VIRTUAL_KEY = _upsert("virtual_keys", _VIRTUAL_KEY_COLUMNS)
+PUT_VIRTUAL_KEY = (
+    _upsert("virtual_keys", _VIRTUAL_KEY_COLUMNS)
+    + " WHERE virtual_keys.revoked_at_s IS NULL OR excluded.revoked_at_s IS NOT NULL"
+)
 PUT_SETTING = _upsert("settings", "name, value")
 PUT_SETTING_IF_ABSENT = _insert("settings", "name, value") + " ON CONFLICT (name) DO NOTHING"
 REPLACE_SETTING = "UPDATE settings SET value = ? WHERE name = ? AND value = ?"

@@ -60,9 +60,9 @@ local operations = {
     put_row('budgets', id, '0', facts, row)
     publish('budget', id)
   end,
-  V = function() -- virtual key: id, row
-    local id, row = take(2)
-    put_row('virtual_keys', id, '0', '', row)
+  V = function() -- virtual key: id, "1" for revoked (which is never replaced by one that is not) or "0", row
+    local id, revoked, row = take(3)
+    put_row('virtual_keys', id, revoked, '', row)
     publish('virtual_key', id)
   end,
   S = function() -- setting: name, value, "1" for only if absent or "=" for only if it is the last word, that word
