@@ -205,7 +205,7 @@ def _choice(record: DecisionRecord, note: dict[str, Any], score: float | None) -
         model=choice.model,
         would=choice.would,
         why=choice.why,
-        answers=max(1, len(choice.legs)),
+        answers=len(choice.legs) + (not any(leg.accepted for leg in choice.legs)),
         outcome=record.outcome,
         cost_usd=None if record.cost_nano_usd is None else to_decimal_usd(record.cost_nano_usd),
         saved_usd=choice.saved_usd,

@@ -5,6 +5,7 @@ import { useApi } from "../lib/hooks.js";
 import { Link, pathOf } from "../lib/route.js";
 import { Badge, Card, Copy, Loaded } from "../components/ui.js";
 import { Table } from "../components/table.js";
+import { ModelChoice } from "./decision_model.js";
 import { count, milliseconds, moment, percent, seconds, usd } from "../lib/format.js";
 
 export function Decision({ id }) {
@@ -24,6 +25,7 @@ function Told({ told, named }) {
       ${told.flip && html`<p class="muted">What would change it: ${told.flip}</p>`}
       ${told.quota && html`<p class="muted">${outlook(told.quota)}</p>`}
     </${Card}>
+    ${told.model_choice && html`<${ModelChoice} choice=${told.model_choice} cost=${told.cost_usd} />`}
     <div class="grid">
       <${Card} title="Attempts"><${Attempts} told=${told} named=${named} /></${Card}>
       <${Card} title="Facts"><${Facts} told=${told} /></${Card}>

@@ -7,6 +7,7 @@ export const PAGES = [
   { page: "budgets", title: "Budgets", load: () => import("./budgets.js") },
   { page: "spend", title: "Spend", load: () => import("./spend.js") },
   { page: "decisions", title: "Decisions", load: () => import("./decisions.js") },
+  { page: "model-routing", title: "Model choice", load: () => import("./model_routing.js") },
   { page: "models", title: "Models and providers", load: () => import("./models.js") },
   { page: "clients", title: "Clients", load: () => import("./clients.js") },
   { page: "playground", title: "Playground", load: () => import("./playground.js") },
