@@ -144,6 +144,42 @@ def test_references_are_not_followed(proxy: ProxyProcess, reference: str) -> Non
     assert "root:" not in json.dumps(told)
 
 
+_ROW = "model_list:\n  - model_name: a\n    litellm_params: {model: openai/gpt-4o, %s}\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _ROW % 'api_base: "https://llm.example.com/v1?key=%s"',
+        _ROW % "rpm: %s",
+        _ROW % "litellm_credential_name: %s",
+        _ROW % "%s: 1",
+        (_ROW % "rpm: 1") + "router_settings: {routing_strategy: %s}\n",
+        (_ROW % "rpm: 1") + "general_settings: {%s: 1, budget_duration: %s, max_budget: 1}\n",
+        "OPENAI_API_BASE=https://llm.example.com/v1?api_key=%s\nOPENAI_API_KEY_1=a\n",
+        "OPENAI_API_KEY_1=-----BEGIN\n%s==\nPORT=%s\n",
+        'module.exports = {keys: [{key: "a", provider: "%s"}]}',
+    ],
+)
+def test_a_secret_in_a_place_for_something_else_does_not_come_back(proxy: ProxyProcess, text: str) -> None:
+    told_of(proxy, text.replace("%s", CANARY))
+
+
+def test_a_line_of_an_env_file_that_is_no_assignment_of_a_variable_is_not_repeated(proxy: ProxyProcess) -> None:
+    told = told_of(proxy, "OPENAI_API_KEY_1=abcdefgh\nMIIEvgIBADANBgkqh/kiG==\n")
+    assert "MIIEvg" not in json.dumps(told)
+    assert any(line.startswith(".env:2: ") for line in told["unmapped"])
+
+
+def test_what_leads_to_itself_or_is_no_address_is_told_and_breaks_nothing(proxy: ProxyProcess) -> None:
+    told = told_of(
+        proxy, _ROW % "api_key: os.environ/A" + "environment_variables: {A: os.environ/B, B: os.environ/A}\n"
+    )
+    assert "secret: ${A}" in told["text"]
+    for address in ("http://[::1", "https://llm.example.com:port/v1"):
+        assert any("no address" in line for line in told_of(proxy, _ROW % f'api_base: "{address}"')["unmapped"])
+
+
 def test_a_text_that_is_broken_says_where_and_repeats_nothing(proxy: ProxyProcess) -> None:
     told = told_of(proxy, f"model_list:\n  - model_name: a\n   litellm_params: {{api_key: {CANARY}}}\n")
     assert (told["ok"], told["text"]) == (False, "")

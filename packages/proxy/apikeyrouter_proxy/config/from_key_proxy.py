@@ -21,6 +21,7 @@ from apikeyrouter_proxy.env_keys import is_placeholder, unquoted
 
 __all__ = ["from_dotenv", "from_script"]
 
+_NAME = re.compile(r"[A-Z_][A-Z0-9_]*")
 _KEY = re.compile(r"([A-Z][A-Z0-9_]*?)_API_KEY(?:_(\d{1,6}))?")
 _BASE = re.compile(r"([A-Z][A-Z0-9_]*?)_API_BASE")
 _CONCURRENCY = re.compile(r"MAX_CONCURRENT_REQUESTS_PER_KEY_([A-Z0-9_]+)")
@@ -65,7 +66,8 @@ class _Reader:
         return self._made
 
     def _tell(self, name: str, why: str) -> None:
-        self._made.told.append(f"{self._place(name)}: {name}: {why}.")
+        shown = name if _NAME.fullmatch(name) else "what stands before the = is no variable's name"
+        self._made.told.append(f"{self._place(name)}: {shown}: {why}.")
 
     def _section(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self._made.tree.setdefault(name, {})

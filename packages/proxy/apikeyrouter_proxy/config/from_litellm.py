@@ -111,14 +111,16 @@ class _Translator:
         reason = why or ONLY_TOLD.get(str(at[-1]), "has no counterpart here")
         self.made.told.append(f"{f'{place}: ' if place else ''}{dotted(at)}: {reason.rstrip('.')}.")
 
-    def reference(self, value: Any) -> str:
-        """`os.environ/NAME` as `${NAME}`; any other text as it is."""
+    def reference(self, value: Any, seen: tuple[str, ...] = ()) -> str:
+        """`os.environ/NAME` as `${NAME}`; any other text as it is. `seen`: names that led here: one of
+        `environment_variables` that leads back to itself is one of the environment."""
         text = str(value).strip()
         match = _ENVIRONMENT.fullmatch(text)
         if match is None:
             return text.replace("$", "$$")
-        given = self._variables.get(match[1])
-        return f"${{{match[1]}}}" if given is None else self.reference(given)
+        name = match[1]
+        given = self._variables.get(name)
+        return f"${{{name}}}" if given is None or name in seen else self.reference(given, (*seen, name))
 
     def finish(self) -> None:
         """Gives every member of ours its place in the original."""
@@ -222,6 +224,9 @@ class _Translator:
         """(our provider, its model), or None when there is none."""
         given = params.get("api_base") or params.get("base_url")
         base = self.reference(given) if given else None
+        if base is not None and not _is_address(base):
+            self.tell((*at, "api_base"), "is no address of a server")
+            return None, model
         prefix, slash, rest = model.partition("/")
         known = provider_id_of(prefix) if slash else None
         name = rest if known is not None else model
@@ -339,3 +344,12 @@ class _Translator:
                     self.tell((*at, theirs), "is no number")
                     return
         self.put(("prices", f"{provider_id}/{model}"), price, (*at, "input_cost_per_token"))
+
+
+def _is_address(base: str) -> bool:
+    """Whether it can be taken apart; what a reference in it stands for is not known."""
+    try:
+        split = urlsplit(base)
+        return "$" in base or split.port is None or bool(split.hostname)
+    except ValueError:  # a bracket that is not closed, a port that is no number
+        return False

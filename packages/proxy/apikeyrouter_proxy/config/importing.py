@@ -44,6 +44,12 @@ _REFERENCE = re.compile(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _REFERENCES = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+@")
 _QUOTED = re.compile(r"""(['"])[^'"]{8,}\1""")
+_SHAPED = re.compile(
+    r"(?<![A-Za-z0-9])(?:sk|pk|rk|gsk|xai|hf|r8|pplx|csk|nvapi|akr)[-_][A-Za-z0-9_\-]{16,}"
+    r"|(?<=[?&])(?:api[-_]?key|key|token|sig|code)=[^&\s\"']+"
+)
+"""What has the shape of a secret where none is looked for: in an address, in place of a name or of a number."""
+
 _LITERAL = "stands in the text"
 
 
@@ -76,15 +82,17 @@ def imported(text: str, kind: Kind) -> Imported:
     found, faults = Imported(kind), Faults()
     made = _made(text, kind, faults)
     if made is None:
-        found.faults = [replace(one, message=_QUOTED.sub("'...'", one.message)) for one in faults.found]
+        shown = [_SHAPED.sub("hidden", _QUOTED.sub("'...'", one.message)) for one in faults.found]
+        found.faults = [replace(one, message=message) for one, message in zip(faults.found, shown, strict=True)]
         return found
     tree, unsaid = _without_logins(made.tree)
     tree, literal = without_secrets(_plain(tree))
-    found.text = write(tree, f"Made of {_NAMES[kind]}.")
-    found.unmapped = made.told + unsaid
+    found.text = _SHAPED.sub("hidden", write(tree, f"Made of {_NAMES[kind]}."))
+    found.unmapped = [_SHAPED.sub("hidden", line) for line in made.told + unsaid]
     secrets = {name: dotted(path) for name, path in literal.items()}
     found.replaced = sorted(secrets)
-    found.variables = _named(tree, (), {}) | secrets
+    named = _named(tree, (), {}) | secrets
+    found.variables = {name: _SHAPED.sub("hidden", where) for name, where in named.items()}
     found.counts = {name: len(tree[name]) for name in ("providers", "keys", "deployments", "budgets") if tree.get(name)}
     return found
 
