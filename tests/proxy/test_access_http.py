@@ -85,6 +85,24 @@ def test_every_route_of_the_application_is_closed_unless_it_is_named_open(locked
     assert checked >= 25
 
 
+def test_a_clients_key_and_a_cookie_without_its_word_open_no_route_of_the_management_api(locked: Locked) -> None:
+    """However the key is sent; a route is found with its real parameters or not, the door comes first."""
+    key = locked.headers["client"]["Authorization"].removeprefix("Bearer ")
+    signed_in = locked.served.post(SESSION, {"key": ADMIN_KEY}).headers["set-cookie"].partition(";")[0]
+    schema = locked.served.get("/api/v1/openapi.json").json
+    routes = [(path, method) for path, methods in schema["paths"].items() for method in methods]
+    routes = [one for one in routes if one[0].startswith("/api/v1/") and (one[0] != SESSION or one[1] == "delete")]
+    assert len(routes) >= 70
+    for path, method in routes:
+        body = {} if method in ("post", "put", "patch") else None
+        for headers in (locked.headers["client"], {"x-api-key": key}, {"api-key": key}, {"x-goog-api-key": key}):
+            answer = locked.served.ask(method.upper(), path, body, headers)
+            assert (answer.status, answer.code) == (403, "admin_key_required"), (method, path, list(headers))
+        if method != "get":
+            answer = locked.served.ask(method.upper(), path, body, {"Cookie": signed_in})
+            assert (answer.status, answer.code) == (403, "csrf_token_missing"), (method, path)
+
+
 @pytest.mark.parametrize(
     "path",
     ["/v1/chat/completions", "/openai/v1/chat/completions", "/v1/embeddings", "/v1/completions"],

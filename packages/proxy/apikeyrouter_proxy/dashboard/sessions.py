@@ -33,7 +33,7 @@ _LASTS_S = 12 * 3600.0
 _CONTEXT = b"dashboard-session"
 _COOKIE_MAX_BYTES = 4096
 _SAFE = frozenset({"GET", "HEAD"})
-_CREDENTIALS = (b"authorization", b"x-api-key", b"x-goog-api-key")
+_CREDENTIALS = (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key")
 
 
 class _Content(msgspec.Struct, array_like=True):
