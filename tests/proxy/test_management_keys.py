@@ -246,7 +246,7 @@ def test_a_provider_is_added_used_and_removed(served: Served, sim: Sim) -> None:
     assert made.status == 201
     assert made.json == {
         "id": "local", "base_url": sim.base_url, "dialect": "openai", "source": "added", "keys": 0, "keys_usable": 0,
-        "recent": None,
+        "recent": None, "defined": {"source": "api", "at": ""},
     }  # fmt: skip
     assert served.post("/api/v1/providers", {"id": "local", "base_url": sim.base_url}).status == 409
     key = served.post("/api/v1/keys", {"key_material": sim.keys[2], "provider_id": "local"}).json

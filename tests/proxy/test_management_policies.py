@@ -164,7 +164,8 @@ def test_what_the_configuration_says_is_told_and_cannot_be_changed(tmp_path: Pat
         "APIKEYROUTER_DEPLOYMENTS": '{"fast": ["openai/gpt-4o-mini"]}',
     }
     assert run_cli("policies", "list", "--json", folder=tmp_path, env=env).json[0]["origin"] == "configuration"
-    assert "configuration" in run_cli("deployments", "list", folder=tmp_path, env=env).out
+    listed = run_cli("deployments", "list", folder=tmp_path, env=env).out
+    assert "APIKEYROUTER_DEPLOYMENTS" in listed
     for words in (("policies", "delete", "a"), ("deployments", "delete", "fast")):
         assert "comes from the configuration" in run_cli(*words, folder=tmp_path, env=env, status=1).err
 

@@ -146,7 +146,11 @@ class QuotaAwarenessEngine:
             names.sort(key=lambda name: worst.get(name, _CALM))
         page = names[offset : None if limit is None else offset + limit]
         shown = [view for name in page for view in self._views(self._pools.pool(found[name][0]), model)]
-        due = [view for view in shown if view in self._pools.active and now_s - view.refreshed_at_s >= RENEW_S]
+        due = [
+            view
+            for view in shown
+            if view in self._pools.active and (view.exhaustion is None or now_s - view.refreshed_at_s >= RENEW_S)
+        ]
         for view in sorted(due, key=lambda view: view.refreshed_at_s)[:_RENEWED_PER_LIST]:
             self._foresight.renew(view, now_s)
         return [self._pool_state(name, found[name], model, now_s) for name in page], len(names)
