@@ -178,3 +178,47 @@ async def test_the_request_that_is_worked_on_hears_that_its_client_is_gone_thoug
         await asyncio.gather(*state.tasks)
     assert heard == ["http.disconnect"]
     assert wire.text.count(b"HTTP/1.1 200") == 0
+
+
+_BODY = b"GET /other HTTP/1.1\r\n\r\n"
+"""What would be a request of its own, if it were not the body of another one."""
+
+
+class Reader:
+    """Reads requests and tells each with its body."""
+
+    def __init__(self) -> None:
+        self.read: list[tuple[str, str, bytes, bytes]] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        told = b"|".join(b"%b=%b" % one for one in scope["headers"] if one[0] in (b"connection", b"upgrade"))
+        self.read.append((scope["method"], scope["path"], body, told))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"read"})
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 1000], ids=["at once", "in pieces", "byte by byte"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["with a length", "chunked"])
+async def test_a_body_is_read_though_its_request_offers_an_upgrade(pieces: int, chunked: bool) -> None:
+    length = b"transfer-encoding: chunked" if chunked else b"content-length: %d" % len(_BODY)
+    body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(_BODY), _BODY) if chunked else _BODY
+    offer = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk"
+    sent = b"POST /a?b=c HTTP/1.1\r\nhost: a.test\r\n%b\r\n%b\r\n\r\n%b" % (offer, length, body) + _GET
+    app = Reader()
+    config = uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False, lifespan="off")
+    state = ServerState()
+    connection, wire = OneWriteProtocol(config, state, {}), Wire()
+    connection.connection_made(wire)
+    size = max(1, len(sent) // pieces)
+    for at in range(0, len(sent), size):
+        connection.data_received(sent[at : at + size])
+    async with asyncio.timeout(5):
+        while state.tasks:
+            await asyncio.gather(*state.tasks)
+    connection.connection_lost(None)
+    assert app.read == [("POST", "/a", _BODY, b""), ("GET", "/", b"", b"")]
+    assert wire.text.count(b"HTTP/1.1 200 OK\r\n") == 2

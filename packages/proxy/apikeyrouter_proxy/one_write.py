@@ -3,6 +3,9 @@
 ASGI hands a head and a body over one after the other, and uvicorn writes each at once: two system calls and two
 packets, of which every client wakes twice. `OneWriteProtocol` (for `uvicorn.Config(http=...)`) offers itself in each
 request's scope, as the ASGI extension `apikeyrouter.one_write`; `begin` uses it where it is there.
+It also reads the body of a request that offers to upgrade the connection, as Java's client does with each first one
+(`Upgrade: h2c`): the offer is declined by ignoring it (RFC 9110, section 7.8). uvicorn's parser takes such a request
+for one without a body, and its body for the next request.
 Laws: whatever is not the plain case (a client that is gone or slow, a pipelined request, HEAD, a connection that is to
 close, a header that cannot be sent) is left to uvicorn and to ordinary ASGI messages; what a client reads is the same
 either way.
@@ -14,6 +17,7 @@ from collections.abc import Iterable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -26,6 +30,8 @@ Headers = Iterable[tuple[bytes, bytes]]
 _EXTENSION = "apikeyrouter.one_write"
 _STATUS_LINES = {one.value: f"HTTP/1.1 {one.value} {one.phrase}\r\n".encode() for one in HTTPStatus if one >= 200}
 _BODILESS = (204, 304)
+_OFFERS = (b"upgrade", b"http2-settings")
+_CONNECTIONS = (b"close", b"keep-alive")
 _CONTROLS = bytes([*range(9), *range(10, 32), 127])
 """What no header may hold (RFC 9110, section 5.5), and, twice in each line, CR LF."""
 
@@ -37,6 +43,7 @@ class OneWriteProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._extensions: dict[str, dict[object, object]] = {_EXTENSION: {"begin": self.begin}}
         self._running: RequestResponseCycle | None = None
+        self._declines = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone: nothing more is offered, and nothing holds this object in a circle. uvicorn tells it to
@@ -64,6 +71,52 @@ class OneWriteProtocol(HttpToolsProtocol):
         """A request begins."""
         super().on_message_begin()
         self.scope["extensions"] = self._extensions
+
+    def on_headers_complete(self) -> None:
+        """A head was read. One that offers an upgrade is read again without the offer."""
+        parser = self.parser
+        self._declines = parser.should_upgrade() and parser.get_method() != b"CONNECT" and not self._should_upgrade()
+        if not self._declines:
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """A request was read."""
+        if not self._declines:
+            super().on_message_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        self._unset_keepalive_if_required()
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserError:
+                told = "Invalid HTTP request received."
+                self.logger.warning(told)
+                self.send_400_response(told)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._declines:
+                    data = self._declined() + data[upgrade.args[0] :]
+                    continue
+                if self._should_upgrade():
+                    self.handle_websocket_upgrade()
+                else:  # CONNECT
+                    self._unsupported_upgrade_warning()
+            return
+
+    def _declined(self) -> bytes:
+        """The head of the request without its offer, for a new parser."""
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)]
+        for name, value in self.headers:
+            kept = value
+            if name == b"connection":
+                kept = b", ".join([one for one in map(bytes.strip, value.split(b",")) if one.lower() in _CONNECTIONS])
+            if kept and name not in _OFFERS:
+                lines.append(b"%b: %b" % (name, kept))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+        return b"%b\r\n\r\n" % b"\r\n".join(lines)
 
     def begin(self, scope: object, status: int, headers: Headers, body: bytes, *, whole: bool) -> bool:
         """See the function `begin`."""
