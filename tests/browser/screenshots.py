@@ -18,6 +18,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.choosing import proxy_that_chose
 from tests.browser.conftest import ADMIN, ADMIN_KEY, signed_in
 from tests.browser.looking import ROOT, open_browser
 from tests.support.processes import ProxyProcess, proxy_process
@@ -174,6 +175,17 @@ def take(browser: Browser, proxy: ProxyProcess, ids: Mapping[str, str]) -> list[
     return [one for one in faults if one]
 
 
+def take_model_choice(browser: Browser) -> list[str]:
+    """The page Model choice, of a proxy of its own."""
+    with TemporaryDirectory() as folder, proxy_that_chose(Path(folder)) as proxy:
+        context = signed_in(browser, proxy, viewport=SHORT, color_scheme="dark", timezone_id="UTC")
+        page = context.new_page()
+        ready(page, "model-routing")
+        fault = keep(page, "model-choice-dark")
+        context.close()
+    return [fault] if fault else []
+
+
 def _ids(proxy: ProxyProcess) -> dict[str, str]:
     keys = proxy.get("/api/v1/keys", ADMIN)[1]["data"]
     rows = proxy.get("/api/v1/requests?outcome=ok", ADMIN)[1]["data"]
@@ -196,6 +208,7 @@ def main() -> int:
                 _trouble(sim)
                 threading.Event().wait(WARM_S)
                 faults = take(browser, proxy, _ids(proxy))
+        faults += take_model_choice(browser)
     print("\n".join(faults), file=sys.stderr)
     return 1 if faults else 0
 

@@ -81,12 +81,17 @@ def test_what_workers_routed_is_told_together_by_whichever_is_asked(tmp_path: Pa
         for _ in range(number):
             book.saw(0.4, strong=False, chosen_usd=0.001, reference_usd=0.01)
         book.saw(0.9, strong=True, chosen_usd=0.01, reference_usd=0.01)
+        book.saw(0.2, strong=False, chosen_usd=0.001, reference_usd=0.01, shadow=True)
+        book.passed_over(0.003, 0.0)
         worker.model_routing_alert(DRIFT)
         worker.share(Gauges(model_routing=routing_gauges({book.group: book})))
     for worker, book in zip(workers, books, strict=True):
         row = counted(worker.together(Gauges(model_routing=routing_gauges({book.group: book}))))["default"]
         assert (row.weak, row.strong) == (3, 2)
         assert round(row.reference_usd - row.chosen_usd, 9) == 0.027
+        assert (row.shadow_weak, row.shadow_strong) == (2, 0)
+        assert round(row.shadow_reference_usd - row.shadow_chosen_usd, 9) == 0.018
+        assert round(row.discarded_usd, 9) == 0.006
     told = workers[0].exposition(Gauges(model_routing=routing_gauges({"default": books[0]}))).decode()
     assert 'apikeyrouter_model_routing_alerts_total{group="support",kind="drift"} 2.0' in told
     assert 'apikeyrouter_model_routing_requests_total{group="default",role="strong"} 2.0' in told

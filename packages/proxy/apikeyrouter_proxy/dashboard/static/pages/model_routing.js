@@ -46,8 +46,8 @@ function Sums({ groups }) {
   const saved = total(groups, "expected_saved_usd");
   const liked = groups.reduce((sum, one) => sum + (one.mean_mark ?? 0) * one.feedback, 0);
   return html`<dl class="stats">
-    <${Stat} label="Requests for auto" value=${count(routed)} note="since the proxy started" />
-    <${Stat} label="To the stronger models" value=${routed ? percent(strong / routed) : "–"} note=${routed ? `${count(Math.round(strong))} of ${count(routed)}` : "none yet"} />
+    <${Stat} label="Requests for auto" value=${count(routed)} note="since the start" />
+    <${Stat} label="Strong calls" value=${routed ? percent(strong / routed) : "–"} note=${routed ? `${count(Math.round(strong))} of ${count(routed)}` : "none yet"} />
     <${Stat} label=${saved < 0 ? "Spent more, expected" : "Saved, expected"} value=${usd(Math.abs(saved))} tone=${saved < 0 ? "warn" : undefined} note="against the reference" />
     <${Stat} label="Quality by marks" value=${marks ? percent(liked / marks) : "–"} note=${marks ? plural(Math.round(marks), "mark") : "nobody gave a mark yet"} />
     ${shadowed > 0 && html`<${Stat} label="Would save, shadow" value=${usd(total(groups, "shadow_saved_usd"))} note=${plural(shadowed, "request") + " looked at"} />`}
@@ -82,7 +82,7 @@ const facts = (group) => [
 /** The share of strong calls beside its target. */
 function Strong({ group }) {
   const [share, target] = [group.strong_share, group.strong_share_target];
-  const aim = target != null ? `target ${percent(target, 0)}` : group.target_quality != null ? "as few as its quality allows" : "no target";
+  const aim = target != null ? `target ${percent(target, 0)}` : group.target_quality != null ? "as quality allows" : "no target";
   if (share == null) return html`<span class="muted">none yet, ${aim}</span>`;
   return html`<div class="row"><span class="share"><${Meter} share=${share} tone="plain" label=${`${percent(share)} strong calls, ${aim}`} /></span>
     ${percent(share)} <span class="muted">${aim}</span></div>`;
