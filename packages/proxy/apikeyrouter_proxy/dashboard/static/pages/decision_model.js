@@ -64,5 +64,5 @@ const legs = [
   { name: "model", title: "Model", of: (leg) => (leg.decision_id ? html`<${Link} to=${pathOf("decisions", [leg.decision_id])}>${leg.model}</${Link}>` : leg.model) },
   { name: "verdict", title: "Verdict", of: (leg) => html`<${Badge} tone=${leg.accepted ? "good" : leg.sample || leg.given ? "plain" : "warn"}>${leg.accepted ? "accepted" : leg.given ? "given" : leg.sample ? "compared" : "not accepted"}</${Badge}>` },
   { name: "why", title: "Because", of: (leg) => leg.verdict, wrap: true },
-  { name: "cost", title: "Cost", of: (leg) => usd(leg.cost_usd), kind: "number" },
+  { name: "cost", title: "Cost", of: (leg) => usd(leg.cost_usd), kind: "number", hide: "phone" },
 ];
