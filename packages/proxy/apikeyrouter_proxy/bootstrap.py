@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from random import SystemRandom
+from random import Random, SystemRandom
 from typing import Any
 
 from apikeyrouter.domain.errors import KeyRegistrationError
@@ -28,6 +28,7 @@ from apikeyrouter_proxy import logs
 from apikeyrouter_proxy.access import Access, check_safe_start
 from apikeyrouter_proxy.audit import Audit
 from apikeyrouter_proxy.batch_watch import BatchWatch
+from apikeyrouter_proxy.body_log import BodyLog
 from apikeyrouter_proxy.config.keeper import ConfigKeeper
 from apikeyrouter_proxy.dashboard.live import LiveHub
 from apikeyrouter_proxy.dashboard.relay import Relay
@@ -105,6 +106,14 @@ class Proxy:
     async def catch_up(self) -> None:
         """Returns when everything is known that other processes changed before this call. Raises StateStoreError."""
         await self.router.feed.catch_up()
+
+    def log_bodies(self, share: float, chance: Random) -> None:
+        """From the next request on the bodies of this share of requests are logged, 0 to 1."""
+        self.data_plane.bodies = (
+            BodyLog(share, chance, tell=self.request_log.tell, utc_now_iso=lambda: _now_iso(self.clock))
+            if share
+            else None
+        )
 
     async def end_simulation(self) -> None:
         """Stops the simulated provider: from now on only real keys serve. Does nothing when it does not run."""
@@ -259,6 +268,7 @@ def _build(settings: ProxySettings, clock: Clock, seat: Seat | None) -> Proxy:
     router.feed.subscribe("virtual_key", lambda _: virtual_keys.refresh())
     router.feed.subscribe("setting", lambda names: _settings_changed(proxy, names))
     proxy.config = ConfigKeeper(proxy)
+    proxy.log_bodies(settings.log_bodies, SystemRandom())
     proxy.live.follow(router.feed.subscribe)
     return proxy
 
@@ -267,9 +277,14 @@ def _request_log(settings: ProxySettings, clock: Clock, *, beside: bool) -> logs
     return logs.RequestLog(
         enabled=settings.log_level in ("DEBUG", "INFO"),
         json_lines=logs.configure(settings.log_level, settings.log_format),
-        utc_now_iso=lambda: clock.utc_now().isoformat(timespec="milliseconds"),
+        utc_now_iso=lambda: _now_iso(clock),
         write=logs.write_whole_lines if beside else None,
     )
+
+
+def _now_iso(clock: Clock) -> str:
+    """The time of a line of the log."""
+    return clock.utc_now().isoformat(timespec="milliseconds")
 
 
 def _alerts(router: ApiKeyRouter, clock: Clock, webhooks: Webhooks | None) -> HealthAlerts:

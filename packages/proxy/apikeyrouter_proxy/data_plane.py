@@ -21,6 +21,7 @@ from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter.sending import Reply
 from apikeyrouter_proxy.access import Access
 from apikeyrouter_proxy.batch_watch import BatchWatch
+from apikeyrouter_proxy.body_log import BodyLog
 from apikeyrouter_proxy.incoming import Incoming, Intake, policy_of
 from apikeyrouter_proxy.nearest import nearest
 from apikeyrouter_proxy.owned import Owned
@@ -51,7 +52,7 @@ class DataPlane:
 
     `body_limit_bytes`: of a request; `upload_limit_bytes`: of a multipart form. `drop_params`: whether parameters that
     a provider does not know are left out for requests that do not say. `pins`: who made what. `batches`: sees to it
-    that batches are charged.
+    that batches are charged. `bodies`: logs bodies, None when nobody wants them.
     """
 
     def __init__(
@@ -74,11 +75,15 @@ class DataPlane:
         self._owned = Owned(router, self._intake, pins, batches)
         self._threads = Threads(router, pins)
         self._watches = Watches()
+        self.bodies: BodyLog | None = None
         self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, target: Target) -> None:
         """One request, from headers to last byte. Never raises but for cancellation."""
         self.in_flight += 1
+        noted = None
+        if self.bodies is not None and (noted := self.bodies.begin(scope, send)) is not None:
+            send = noted.send
         headers: dict[bytes, bytes] = dict(scope["headers"])
         tenant: Tenant | None = None
         call: Call | None = None
@@ -88,6 +93,8 @@ class DataPlane:
             _check_method(scope, target)
             body = await self._body(receive, headers, target)
             request = Incoming(target, scope, headers, principal, body)
+            if noted is not None:
+                noted.request = request
             plan: Plan | None = None
             if target.plain:
                 call = self._plain(request)
@@ -124,6 +131,8 @@ class DataPlane:
             await send_error(send, error, request_id, target.wire, fault if isinstance(fault, RouterError) else None)
         finally:
             self.in_flight -= 1
+            if noted is not None:
+                noted.end(call)
 
     async def _body(self, receive: Receive, headers: Mapping[bytes, bytes], target: Target) -> bytes:
         limit = self._limit

@@ -28,6 +28,7 @@ from apikeyrouter_proxy.providers import SIMULATED
 __all__ = ["RedactingHandler", "RequestLog", "configure", "formatter", "told_before", "write_whole_lines"]
 
 _LINES_MAX = 10_000
+_TOLD_MAX = 1_000
 _PIPE_WHOLE_BYTES = 4096
 """PIPE_BUF on Linux; POSIX demands 512 at least."""
 
@@ -173,6 +174,7 @@ class RequestLog:
         self._now = utc_now_iso
         self._write = write or sys.stdout.write
         self._lines: list[RequestEnded] = []
+        self._told: list[str] = []
         self._log = logging.getLogger("apikeyrouter_proxy.keys")
         self.dropped = 0
 
@@ -190,6 +192,15 @@ class RequestLog:
             self.dropped += 1
             return
         self._lines.append(event)
+
+    def tell(self, line: str) -> None:
+        """Keeps a line of another kind about a request, as it is, for the next `flush`."""
+        if not self._enabled:
+            return
+        if len(self._told) >= _TOLD_MAX:
+            self.dropped += 1
+            return
+        self._told.append(line)
 
     def key_moved(self, event: KeyMoved) -> None:
         """Tells at once: a warning, or information when the key got better or was revoked by hand."""
@@ -209,16 +220,17 @@ class RequestLog:
 
     def flush(self) -> None:
         """Writes what has gathered."""
-        if not self._lines:
+        if not self._lines and not self._told:
             return
         events, self._lines = self._lines, []
+        told, self._told = self._told, []
         now = self._now()
         one_line = _json_line if self._json else _plain_line
         lines = [one_line(event, now) for event in events]
         if self.dropped:
             self._log.warning("%d request lines were dropped because nobody wrote them in time.", self.dropped)
             self.dropped = 0
-        self._write("".join(lines))
+        self._write("".join(lines + told))
 
 
 class _Line(msgspec.Struct, gc=False):

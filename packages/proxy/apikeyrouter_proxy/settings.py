@@ -23,6 +23,7 @@ from apikeyrouter.infrastructure.adapters.base import checked_base_url
 from apikeyrouter.infrastructure.adapters.openai_adapter import OPENAI_BASE_URL
 from apikeyrouter.infrastructure.config.settings import RouterSettings
 from apikeyrouter.infrastructure.state_store import default_store_path, open_store
+from apikeyrouter_proxy.body_share import share_between, told_of
 from apikeyrouter_proxy.config.layers import FROZEN, Layered, Origin, frozen, lay_under, with_objects
 from apikeyrouter_proxy.config.watch import seconds_between
 from apikeyrouter_proxy.env_keys import EnvKey, is_placeholder, key_variables, read_env_keys, unquoted
@@ -80,9 +81,9 @@ class ProxySettings:
     left out, for requests that do not say.
     `workers`: processes that serve. `stale_keys_s`: how long virtual keys hold while the store does not answer.
     `shutdown_timeout_s`: how long running requests may take to end. `metrics_public`: `/metrics` needs no key.
-    `log_format`: "json", "pretty", or "auto" for pretty on a terminal. `config_watch_s`: between two looks whether the
-    configuration file was saved, 0: nobody looks. `webhook`: where alerts go, None for
-    nowhere. `router_config`: fields of `RouterSettings`.
+    `log_format`: "json", "pretty", or "auto" for pretty on a terminal. `log_bodies`: the share of requests whose bodies
+    are logged, 0 to 1. `config_watch_s`: between two looks whether the configuration file was saved, 0: nobody looks.
+    `webhook`: where alerts go, None for nowhere. `router_config`: fields of `RouterSettings`.
     `providers`: who serves besides OpenAI, as the environment and APIKEYROUTER_PROVIDERS_FILE say. `warnings`: what was
     odd but did not stop the start. `config`: what the configuration file says, and `origin`, what all of this was read
     from.
@@ -92,6 +93,7 @@ class ProxySettings:
     port: int = 8000
     log_level: str = "INFO"
     log_format: str = "auto"
+    log_bodies: float = 0.0
     config_watch_s: float = 0.0
     store_url: str = field(default="memory:", repr=False)  # it may hold a password
     encryption_key: Secret | None = None
@@ -141,11 +143,14 @@ class ProxySettings:
             keys = []
         file_keys = [] if layered.faults else layered.meaning.keys
         of_file = [EnvKey(f"keys.{one.name}", one.provider_id, one.material) for one in file_keys]
+        level = read("LOG_LEVEL", "INFO", _one_of(_LOG_LEVELS, str.upper), also="APIKEYROUTER_LOG_LEVEL")
+        bodies = read("APIKEYROUTER_LOG_BODIES", 0.0, share_between)
         settings = cls(
             host=read("PROXY_HOST", "127.0.0.1", _host),
             port=read("PROXY_PORT", 8000, _port, also="PORT"),
-            log_level=read("LOG_LEVEL", "INFO", _one_of(_LOG_LEVELS, str.upper), also="APIKEYROUTER_LOG_LEVEL"),
+            log_level=level,
             log_format=read("APIKEYROUTER_LOG_FORMAT", "auto", _one_of(_LOG_FORMATS, str.lower)),
+            log_bodies=bodies,
             config_watch_s=read("APIKEYROUTER_CONFIG_WATCH", 0.0, seconds_between),
             store_url=read("APIKEYROUTER_STORE", "", _store_url) or f"sqlite:///{default_store_path(env)}",
             encryption_key=read("APIKEYROUTER_ENCRYPTION_KEY", None, Secret),
@@ -171,7 +176,7 @@ class ProxySettings:
             env_keys=tuple(keys),
             providers=tuple(configured_providers([*keys, *of_file], from_file, env, faults)),
             router_config=with_objects(_router_config(env, faults), layered.meaning, valid=not faults),
-            warnings=(*warnings, *layered.meaning.warnings),
+            warnings=(*warnings, *layered.meaning.warnings, *told_of(bodies, level)),
             config=layered if layered.configuration is not None else None,
             origin=layered.origin or Origin.of(environ, dotenv, arguments),
         )

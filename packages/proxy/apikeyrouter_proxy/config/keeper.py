@@ -13,6 +13,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 from apikeyrouter.domain.errors import ConfigurationError, RouterError
@@ -311,6 +312,8 @@ class ConfigKeeper:
         proxy.router.configure(RouterSettings(**{**settings.router_config, "log_level": before.log_level}))
         if settings.log_level != before.log_level:
             proxy.request_log.set_level(settings.log_level)
+        if settings.log_bodies != before.log_bodies:
+            proxy.log_bodies(settings.log_bodies, SystemRandom())
         proxy.models.forget_age()
         self.settings = settings
         if self.watch is not None:
@@ -366,6 +369,6 @@ def _stamps(settings: ProxySettings) -> Stamps:
 def needs_restart(change: Change) -> bool:
     """Whether a running proxy cannot take this over."""
     section, _, member = change.where.partition(".")
-    if change.where == "server.log_level":
+    if change.where in ("server.log_level", "server.log_bodies"):
         return False
     return section in _RESTART_SECTIONS or (section == "router" and member in RESTART_FIELDS)

@@ -50,6 +50,7 @@ VARIABLES: dict[Path, tuple[str, ...]] = {
     ("server", "metrics_public"): ("APIKEYROUTER_METRICS_PUBLIC",),
     ("server", "log_level"): ("LOG_LEVEL", "APIKEYROUTER_LOG_LEVEL"),
     ("server", "log_format"): ("APIKEYROUTER_LOG_FORMAT",),
+    ("server", "log_bodies"): ("APIKEYROUTER_LOG_BODIES",),
     ("server", "config_watch"): ("APIKEYROUTER_CONFIG_WATCH",),
     ("webhook", "url"): ("APIKEYROUTER_WEBHOOK_URL",),
     ("webhook", "secret"): ("APIKEYROUTER_WEBHOOK_SECRET",),

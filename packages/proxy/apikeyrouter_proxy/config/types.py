@@ -74,6 +74,8 @@ class Server(Part):
     """DEBUG, INFO, WARNING, ERROR or CRITICAL. Default: INFO."""
     log_format: Text | None = None
     """json, pretty, or auto: pretty on a terminal. Default: auto."""
+    log_bodies: Number | None = None
+    """Share of requests whose bodies are logged, 0 (never) to 1. Default: 0. A reload is enough."""
     config_watch: Text | None = None
     """Read this file again whenever it was saved: on, off, or the seconds between two looks. Default: off."""
     keys_from_environment: Switch = True
