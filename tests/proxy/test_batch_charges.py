@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from apikeyrouter.infrastructure.adapters.anthropic_adapter import AnthropicAdapter
+from apikeyrouter_proxy.batch_usage import usage_of_results
 from tests.support.server import Served, run_proxy
 from tests.support.upstream import Upstream, upstream
 
@@ -100,3 +101,11 @@ def test_the_results_of_anthropics_batches_are_charged_by_line(provider: Upstrea
             answer = served.get("/v1/messages/batches/msgbatch_1/results", {"anthropic-version": "2023-06-01"})
             assert (answer.status, answer.body) == (200, told)
             assert spent(served) == 2 * Decimal("0.75") + Decimal("2.25")  # half of 1 and 5, and of 3 and 15 dollars
+
+
+def test_a_line_of_results_that_is_too_deep_to_read_costs_no_other_line() -> None:
+    usage = {"input_tokens": 3, "output_tokens": 2}
+    line = json.dumps({"custom_id": "a", "result": {"type": "succeeded", "message": {"model": "m", "usage": usage}}})
+    deep = '{"a":' * 3000 + "1" + "}" * 3000
+    ((model, found),) = usage_of_results(f"{deep}\n{line}\n".encode())
+    assert (model, found.input_tokens, found.output_tokens) == ("m", 3, 2)

@@ -67,7 +67,7 @@ def usage_of_results(body: bytes) -> list[tuple[str, Usage]]:
             message = msgspec.json.decode(line)["result"]["message"]
             model = message["model"]
             usage = usage_of_reply("api.anthropic.com", message)
-        except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, LookupError, TypeError, RecursionError):
             continue
         if usage is None or not isinstance(model, str):
             continue

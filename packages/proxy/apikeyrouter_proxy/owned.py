@@ -179,7 +179,7 @@ def _read(body: bytes) -> _Made | None:
         return None
     try:
         return msgspec.json.decode(body, type=_Made)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 
