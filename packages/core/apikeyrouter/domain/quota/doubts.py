@@ -1,14 +1,15 @@
 """When what was learned of bursts may be wrong: a request that the told limit allows is not refused for ever.
 
 Entry: `doubt_burst`. What refusals teach of bursts is likely, not certain; it is put to the test by a request that is
-larger, but only once in a while. Law: a limit that was told is never doubted.
+larger, but only if no other pool could ever take it (`Sieve.doubt`), and only once in a while. Law: a limit that was
+told is never doubted.
 """
 
 from __future__ import annotations
 
 from apikeyrouter.domain.quota.limits import QuotaWindow
 
-__all__ = ["DOUBT_EVERY_S", "doubt_burst"]
+__all__ = ["DOUBT_EVERY_S", "doubt_burst", "doubtful"]
 
 DOUBT_EVERY_S = 300.0
 """As often as other things that refusals taught are tried anew (`learning.PROBE_AFTER_S`). Doubted by every request
@@ -16,12 +17,14 @@ that is larger, what was learned was forgotten most of the time: code trace, 80 
 (seed 1): 51.1 % served, and 57.1 % so."""
 
 
-def doubt_burst(window: QuotaWindow, need: int, now_s: float) -> float | None:
-    """When a request may be tried that the told limit allows and only what was learned of bursts does not. `now_s`:
-    from now on so much is taken to fit at once, until a refusal teaches the burst anew; later: the last doubt is too
-    young. None: no such request."""
-    if window.burst is None or need > (window.limit or 0):
-        return None
+def doubtful(window: QuotaWindow, need: int) -> bool:
+    """Whether the told limit allows a request and only what was learned of bursts does not."""
+    return window.burst is not None and need <= (window.limit or 0)
+
+
+def doubt_burst(window: QuotaWindow, need: int, now_s: float) -> float:
+    """When a request may be tried that is `doubtful`. `now_s`: from now on so much is taken to fit at once, until a
+    refusal teaches the burst anew; later: the last doubt is too young."""
     again_s = window.doubted_at_s + DOUBT_EVERY_S
     if now_s < again_s:
         return again_s

@@ -100,6 +100,8 @@ class Chooser:
         prefix = self._affinity.find(demand, now_s) if objective.affinity else None
         sieve = Sieve(group, demand, objective, tried=tried, now_s=now_s)
         ahead = self._sift(group, objective, sieve, prefix, now_s)
+        if not sieve.kept and not record.rehearsal:
+            sieve.doubt()
         rejections = record.rejections = sieve.rejections
         if objective.ruling is not None:
             record.policies = objective.ruling.policies

@@ -9,11 +9,12 @@ Law: every candidate is kept or has a rejection (L8); who is healthy and unconst
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Sequence
 
 from apikeyrouter.domain.keys.eligibility import Block, blocked
 from apikeyrouter.domain.models.api_key import KeyState
-from apikeyrouter.domain.quota.doubts import doubt_burst
+from apikeyrouter.domain.quota.doubts import doubt_burst, doubtful
 from apikeyrouter.domain.quota.facts import ChargeRule, Dimension
 from apikeyrouter.domain.quota.limits import KINDS, LIKELY
 from apikeyrouter.domain.quota.pools import PoolView
@@ -160,6 +161,27 @@ class Sieve:
                 max(0.0, c.quota.headroom_ratio(need, self._now_s)) for c, need in zip(back, needs, strict=True)
             ]
 
+    def doubt(self) -> None:
+        """When nobody is kept and nobody will be: one pool that only seems to be too small is tried after all, as soon
+        as it is empty enough."""
+        if self.kept or self._tried or any(r.until_s is not None for r in self.rejections):
+            return
+        out = {r.who: r for r in self.rejections if r.code == OVER_LIMIT}
+        for candidate in self._group.candidates if out else ():
+            rejection = out.get(candidate.who)
+            if rejection is None:
+                continue
+            needs = self._base.of(candidate.model).needs(candidate.quota.dialect.charges)
+            block = headroom_block(candidate.quota, needs, self._now_s, doubting=True)
+            if block is None:
+                self.rejections.remove(rejection)
+                self.kept.append(candidate)
+                self.rooms.append(max(0.0, candidate.quota.headroom_ratio(needs, self._now_s)))
+                return
+            rejection.code, rejection.reason, rejection.until_s = block
+            if block.code == HEADROOM and any(w.doubted_at_s == self._now_s for w in candidate.quota.windows):
+                return  # one is enough
+
     def level(self) -> None:
         """Whoever rests now must not be flooded to catch up when it returns (large groups see to it themselves)."""
         if self.kept and self.resting and self._group.small:
@@ -268,10 +290,11 @@ def record_block(candidate: Candidate, objective: Objective, demand: Demand, now
     return None
 
 
-def headroom_block(view: PoolView, needs: Sequence[int], now_s: float) -> Block | None:
+def headroom_block(view: PoolView, needs: Sequence[int], now_s: float, *, doubting: bool = False) -> Block | None:
     """Why a pool has no room for `needs` (by `KINDS`), and when it will have if nothing more is taken; None if it fits.
 
-    Without a time when only other requests' ends make room (concurrency).
+    Without a time when only other requests' ends make room (concurrency). `doubting`: what was learned of its bursts is
+    put to the test (`domain.quota.doubts`).
     """
     reason, until_s, open_end = "", now_s, False
     for window in view.windows:
@@ -280,12 +303,13 @@ def headroom_block(view: PoolView, needs: Sequence[int], now_s: float) -> Block 
         if free is None or need <= free:
             continue
         if need > (account.limit or 0):
-            doubted_s = doubt_burst(window, need, now_s)
-            if doubted_s is not None and doubted_s > now_s:
-                until_s = max(until_s, doubted_s)
-                reason = f"{need} {account.unit} needed, more than {account.id} seems to allow at once: {account.limit}"
-                continue
-            if doubted_s is None and not window.make_room(need, now_s):
+            guessed = doubtful(window, need)
+            if guessed:
+                told = f"{need} {account.unit} needed, more than {account.id} seems to allow at once: {account.limit}"
+                doubted_s = doubt_burst(window, need, now_s) if doubting else math.inf
+                if doubted_s > now_s:
+                    return Block(HEADROOM, told, doubted_s) if doubting else Block(OVER_LIMIT, told, None)
+            elif not window.make_room(need, now_s):
                 told = f"{need} {account.unit} needed, more than {account.id} ever allows: {account.limit}"
                 return Block(OVER_LIMIT, told, None)
             account = window.account
