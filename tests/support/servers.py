@@ -134,7 +134,7 @@ class _Server:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait(STOPPED_WITHIN_S)
-        # On a busy machine they die later than their parent, and PostgreSQL does not start while one still has its memory.
+        # On a busy machine they die later than their parent; PostgreSQL does not start while one has its memory.
         for _ in range(int(STOPPED_WITHIN_S / _POLL_S)):
             if not any(map(_lives, children)):
                 return
