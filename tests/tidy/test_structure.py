@@ -83,6 +83,28 @@ def test_core_never_imports_outwards(module: Path) -> None:
             assert not name.startswith(("apikeyrouter.testing", "apikeyrouter.simulation")), f"{module}:{line}: {name}"
 
 
+# What stands around the domain may import the domain and these; where the rule gives way, and why, is said beside it.
+AROUND = {
+    "wire": {"wire"},
+    "infrastructure": {
+        "infrastructure",
+        "wire",
+        "muxer",  # configuration is read into the groups of models that it declares
+    },
+}
+
+
+@pytest.mark.parametrize("package", AROUND)
+def test_what_stands_around_the_domain_imports_no_router(package: str) -> None:
+    for module in sorted((CORE / package).rglob("*.py")):
+        for name, line in imports_of(parse(module)):
+            if name.startswith("apikeyrouter."):
+                other = name.split(".")[1]
+                assert other in {"domain", *AROUND[package]}, f"{module}:{line}: {package} imports {name}"
+                of_config = module.is_relative_to(CORE / "infrastructure/config")
+                assert other != "muxer" or of_config, f"{module}:{line}: only configuration reads {name}"
+
+
 def layer_of(package: str) -> int:
     return next(i for i, layer in enumerate(LAYERS) if package in layer)
 
