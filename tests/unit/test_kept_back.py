@@ -18,26 +18,9 @@ from apikeyrouter.testing import run_virtual
 from apikeyrouter.testing.virtual_time import ManualClock
 from apikeyrouter.waiting_line import Line, Ticket
 from apikeyrouter.waiting_room import WaitingRoom
+from tests.support.dialects import QuietDialect
 
 TPM = (Dimension.Tokens, MINUTE_S)
-CHARGES = ChargeRule(output_at_admission="none", corrected=True)
-
-
-class QuietDialect:
-    charges = CHARGES
-    header_limits = True
-
-    def models_sharing(self, model: str) -> str:
-        return model
-
-    def of_reply(self, *_: Any, **__: Any) -> list[LimitFact]:
-        return []
-
-    def of_failure(self, *_: Any, **__: Any) -> list[LimitFact]:
-        return []
-
-    def of_tier(self, *_: Any) -> list[LimitFact]:
-        return []
 
 
 def needs_of(tokens: int) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension, LimitFact
 from apikeyrouter.domain.quota.pools import PoolView, QuotaPool
 from apikeyrouter.domain.quota.sharing import SharingDetector
 from apikeyrouter.testing.virtual_time import ManualClock
-from tests.unit.test_quota_windows import QuietDialect
+from tests.support.dialects import QuietDialect
 
 LIMIT = 120
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -13,30 +11,14 @@ from apikeyrouter.domain.ledger.bucket import Bucket
 from apikeyrouter.domain.models.call import Call, Operation, peek
 from apikeyrouter.domain.quota.bursts import CapacityWatch, agrees_with_a_bucket, horizon_of
 from apikeyrouter.domain.quota.charging import Charging
-from apikeyrouter.domain.quota.facts import MINUTE_S, ChargeRule, Dimension, LimitFact, Refill, Source
+from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension, LimitFact, Refill, Source
 from apikeyrouter.domain.quota.limits import KINDS, LIKELY, QuotaWindow
 from apikeyrouter.domain.quota.pools import PoolView, QuotaPool
 from apikeyrouter.domain.resilience.durations import LimitFacts
 from apikeyrouter.domain.routing.demand import demand_of
+from tests.support.dialects import TO_THE_CAP, QuietDialect
 
 NEEDS = (1, 300, 0, 300, 1, 0, 300, 0)
-
-
-class TellingDialect:
-    charges = ChargeRule(output_at_admission="cap", corrected=False)
-    header_limits = True
-
-    def models_sharing(self, model: str) -> str:
-        return model
-
-    def of_reply(self, *_: Any, **__: Any) -> list[LimitFact]:
-        return []
-
-    def of_failure(self, *_: Any, **__: Any) -> list[LimitFact]:
-        return []
-
-    def of_tier(self, *_: Any) -> list[LimitFact]:
-        return []
 
 
 class ShortBucket:
@@ -62,7 +44,7 @@ def tokens_window(limit: int | None = None) -> QuotaWindow:
 
 def a_view() -> PoolView:
     pool = QuotaPool("p/k", "p", 0.0)
-    view = pool.views["m"] = PoolView(pool, "m", TellingDialect())
+    view = pool.views["m"] = PoolView(pool, "m", QuietDialect(TO_THE_CAP))
     return view
 
 
@@ -361,7 +343,7 @@ def test_what_others_may_have_taken_since_a_reply_was_written_is_left_to_them() 
 def test_the_next_try_asks_for_what_the_provider_counted() -> None:
     body = b'{"model":"m","max_tokens":4000,"messages":[{"role":"user","content":"' + b"a" * 400 + b'"}]}'
     demand = demand_of(Call("r", Operation.Chat, "m", body, peek(body), started_s=0.0, deadline_s=9.0), OutputLengths())
-    rule = TellingDialect.charges
+    rule = TO_THE_CAP
     before = demand.needs(rule)
     tokens, likely = KINDS[Dimension.Tokens], LIKELY[Dimension.Tokens]
     demand.counted_as(rule, (tokens, likely), 777)

@@ -4,39 +4,22 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from random import Random
-from typing import Any
 
 import pytest
 
 from apikeyrouter.domain.ledger.bucket import Bucket
 from apikeyrouter.domain.quota.bursts import CapacityWatch
-from apikeyrouter.domain.quota.facts import MINUTE_S, ChargeRule, Dimension, LimitFact, Refill, Source
+from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension, LimitFact, Refill, Source
 from apikeyrouter.domain.quota.habits import Habits
 from apikeyrouter.domain.quota.limits import KINDS, LIKELY, QuotaWindow
 from apikeyrouter.domain.quota.margins import Margin, Others, corrected, steps_of, sure_wanted
 from apikeyrouter.domain.quota.pools import PoolView, QuotaPool
 from apikeyrouter.domain.resilience.durations import LimitFacts
+from tests.support.dialects import TO_THE_CAP, QuietDialect
 
 NEEDS = (1, 300, 2_000, 2_300, 1, 0, 400, 100)
 TPM = (Dimension.Tokens, MINUTE_S)
 RPM = (Dimension.Requests, MINUTE_S)
-
-
-class QuietDialect:
-    charges = ChargeRule(output_at_admission="cap", corrected=False)
-    header_limits = True
-
-    def models_sharing(self, model: str) -> str:
-        return model
-
-    def of_reply(self, *_: Any, **__: Any) -> list[LimitFact]:
-        return []
-
-    def of_failure(self, *_: Any, **__: Any) -> list[LimitFact]:
-        return []
-
-    def of_tier(self, *_: Any) -> list[LimitFact]:
-        return []
 
 
 def two_pools() -> tuple[PoolView, PoolView]:
@@ -44,7 +27,7 @@ def two_pools() -> tuple[PoolView, PoolView]:
     views = []
     for name in ("a", "b"):
         pool = QuotaPool(f"p/{name}", "p", 0.0, habits=habits)
-        views.append(PoolView(pool, "m", QuietDialect()))
+        views.append(PoolView(pool, "m", QuietDialect(TO_THE_CAP)))
         pool.views["m"] = views[-1]
     return views[0], views[1]
 
@@ -222,7 +205,7 @@ def test_a_pool_whose_provider_has_buckets_is_one_and_a_new_one_begins_as_one() 
     assert other.own[RPM].refill is Refill.Rolling
     refuse(one, Dimension.Requests, LimitFacts(60, 60, 1, MINUTE_S), 0.9, 1.0)
     assert one.own[RPM].refill is other.own[RPM].refill is Refill.Continuous
-    third = PoolView(one.pool, "m3", QuietDialect())
+    third = PoolView(one.pool, "m3", QuietDialect(TO_THE_CAP))
     third.told([LimitFact(Dimension.Requests, MINUTE_S, 60)], [], sent_at_s=2.0, now_s=2.0)
     assert third.own[RPM].refill is Refill.Continuous
 

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import pytest
 
-from apikeyrouter.domain.interfaces.transport import Headers
 from apikeyrouter.domain.ledger.bucket import Bucket
 from apikeyrouter.domain.ledger.holds import Hold, Refused
 from apikeyrouter.domain.ledger.ledger import Ledger
-from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, ChargeRule, Dimension, LimitFact, Refill, Source
+from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, Dimension, LimitFact, Refill, Source
 from apikeyrouter.domain.quota.limits import QuotaWindow
 from apikeyrouter.domain.quota.pools import PoolView, QuotaPool
 from apikeyrouter.domain.quota.windows import Anchored
-from apikeyrouter.domain.resilience.failures import Failure
 from apikeyrouter.domain.routing.sift import HEADROOM, OVER_LIMIT, headroom_block
 from apikeyrouter.testing.virtual_time import ManualClock
-
-
-class QuietDialect:
-    """A provider of which a test says what it tells."""
-
-    charges = ChargeRule(output_at_admission="none", corrected=True)
-    header_limits = True
-
-    def models_sharing(self, model: str) -> str:
-        return model
-
-    def of_reply(self, _headers: Headers, *, utc_now: datetime) -> list[LimitFact]:
-        return []
-
-    def of_failure(self, _failure: Failure, _headers: Headers, _body: bytes, *, utc_now: datetime) -> list[LimitFact]:
-        return []
-
-    def of_tier(self, _tier: str, _model: str) -> list[LimitFact]:
-        return []
+from tests.support.dialects import QuietDialect
 
 
 def requests(limit: int | None = None, remaining: int | None = None, **fields: Any) -> LimitFact:
