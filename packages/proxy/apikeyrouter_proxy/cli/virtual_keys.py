@@ -176,8 +176,7 @@ def update(
         body["expires_at"] = _in_days(days) if days else None
     if not body:
         raise CliError("Say what to change, such as --model, --team, --days or --rpm; --help lists everything.", USAGE)
-    with open_service(Where(url, store, env_file)) as service:
-        changed = service.send("PATCH", f"{_PATH}/{quote(_find(service, key), safe='')}", body)
+    changed = _change(Where(url, store, env_file), key, body)
     if as_json:
         print_json(changed)
     else:
@@ -196,12 +195,18 @@ def limit(
     body = limits.body()
     if not body:
         raise CliError("Say what to change: --rpm, --tpm, --parallel or --weight (0 takes a limit away).", USAGE)
-    with open_service(Where(url, store, env_file)) as service:
-        changed = service.send("PATCH", f"{_PATH}/{quote(_find(service, key), safe='')}", body)
+    changed = _change(Where(url, store, env_file), key, body)
     if as_json:
         print_json(changed)
     else:
         say(f"Virtual key {changed['id']} ({changed['name']}): {_limits_of(changed) or 'no limits'}.")
+
+
+def _change(where: Where, key: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The key as it is then. `key`: its id or name."""
+    with open_service(where) as service:
+        changed: dict[str, Any] = service.send("PATCH", f"{_PATH}/{quote(_find(service, key), safe='')}", body)
+    return changed
 
 
 def revoke(
