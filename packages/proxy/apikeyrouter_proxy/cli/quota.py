@@ -96,13 +96,15 @@ def _watch(service: Service, path: str, every_s: float) -> None:
     from apikeyrouter.infrastructure.clock import SystemClock
 
     clock = SystemClock()
-    while True:
-        page = service.get(path)
-        if sys.stdout.isatty():
-            sys.stdout.write(_CLEAR)
-        say(f"Quota at {clock.utc_now().astimezone():%H:%M:%S}, every {every_s:g} s; Ctrl-C ends it.")
-        _print(page)
-        asyncio.run(clock.sleep(every_s))
+    with asyncio.Runner() as runner:
+        runner.get_loop()  # made before the first picture, so that Ctrl-C meets none half made
+        while True:
+            page = service.get(path)
+            if sys.stdout.isatty():
+                sys.stdout.write(_CLEAR)
+            say(f"Quota at {clock.utc_now().astimezone():%H:%M:%S}, every {every_s:g} s; Ctrl-C ends it.")
+            _print(page)
+            runner.run(clock.sleep(every_s))
 
 
 def _print(page: dict[str, Any]) -> None:
