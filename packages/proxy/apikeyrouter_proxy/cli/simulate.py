@@ -217,11 +217,13 @@ def _check(asked: Asked) -> None:
 
     requests = asked.requests or REQUESTS
     broken = []
-    for seed in range(asked.seed, asked.seed + asked.seeds):
-        run = check_seed(seed, requests)
-        note(f"seed {seed}: {sum(run.served):,} of {requests:,} served, {len(run.violations)} violations")
-        if run.violations:
-            broken.append("\n".join([*run.violations[:10], f"  replay: {replay_line(seed, requests)}"]))
+    with steps("Checking random worlds", asked.seeds) as step:
+        for seed in range(asked.seed, asked.seed + asked.seeds):
+            run = check_seed(seed, requests)
+            note(f"seed {seed}: {sum(run.served):,} of {requests:,} served, {len(run.violations)} violations")
+            if run.violations:
+                broken.append("\n".join([*run.violations[:10], f"  replay: {replay_line(seed, requests)}"]))
+            step("")
     _stop_if(broken)
     say(f"No law was broken by {asked.seeds * requests:,} requests in {asked.seeds:,} random worlds.")
 
