@@ -138,14 +138,15 @@ def _level(exhaustion: Exhaustion, ease: float) -> int:
 
 # -- in words -------------------------------------------------------------------------------------------------------
 
-_UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"))
+_UNITS = ((86_400.0, "d"), (3600.0, "h"), (60.0, "m"))
+"""Longer than a second, the longest first."""
 
 
 def _in_unit(wait_s: float) -> tuple[str, str]:
     for unit_s, name in _UNITS:
-        if wait_s >= 2 * unit_s or unit_s == 1.0:
+        if wait_s >= 2 * unit_s:
             return f"{wait_s / unit_s:.0f}", name
-    raise AssertionError("unreachable: the last unit is a second")  # pragma: no cover
+    return f"{wait_s:.0f}", "s"
 
 
 def duration_text(wait_s: float) -> str:
