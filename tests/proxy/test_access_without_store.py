@@ -39,10 +39,10 @@ class Store(MemoryStateStore):
         self._check()
         return found
 
-    async def save_virtual_key(self, virtual_key: StoredVirtualKey) -> None:
+    async def save_virtual_key(self, virtual_key: StoredVirtualKey, *, only_if: StoredVirtualKey | None = None) -> bool:
         self._check()
         await asyncio.sleep(self.slow_s)
-        await super().save_virtual_key(virtual_key)
+        return await super().save_virtual_key(virtual_key, only_if=only_if)
 
     async def load_virtual_keys(self) -> list[StoredVirtualKey]:
         self._check()

@@ -223,7 +223,7 @@ class BrokenStore:
     async def health_check(self) -> HealthState:
         return HealthState(status=HealthStatus.Down, last_check=datetime.now(UTC))
 
-    async def save_virtual_key(self, virtual_key: object) -> None:
+    async def save_virtual_key(self, virtual_key: object, *, only_if: object = None) -> bool:
         raise StateStoreError("The disk is full.")
 
     def __getattr__(self, name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,29 @@ def audited(proxy: ProxyProcess, key: dict[str, Any]) -> dict[str, Any]:
             return event
         assert time.monotonic() < until_s, "the change is not in the audit log"
         pause.wait(0.05)
+
+
+def test_changes_of_one_key_that_meet_are_all_kept(two: ProxyProcess) -> None:
+    key = issue(two)
+    end = (datetime.now(UTC) + timedelta(days=3)).isoformat()
+    wanted: dict[str, Any] = {
+        "name": "renamed",
+        "models": ["gpt-4o*"],
+        "providers": ["openai"],
+        "team": "red",
+        "tags": {"cost": "7"},
+        "rpm": 40,
+        "tpm": 50_000,
+        "parallel": 6,
+        "weight": 2.5,
+        "expires_at": end,
+    }
+    with ThreadPoolExecutor(len(wanted)) as at_once:
+        answers = list(at_once.map(lambda item: change(two, key, **dict([item])), wanted.items()))
+    assert [status for status, _ in answers] == [200] * len(wanted), answers
+    kept = two.get(f"{KEYS}/{key['id']}", AS_ADMIN)[1]
+    assert datetime.fromisoformat(kept.pop("expires_at")) == datetime.fromisoformat(wanted.pop("expires_at"))
+    assert {name: kept[name] for name in wanted} == wanted
 
 
 def test_models_of_a_key_are_changed_in_every_worker_while_it_is_used(two: ProxyProcess) -> None:

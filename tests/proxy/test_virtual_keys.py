@@ -98,7 +98,7 @@ async def test_any_single_changed_character_is_refused(desk: Desk) -> None:
 
 
 async def test_a_right_checksum_over_a_wrong_secret_is_refused(desk: Desk) -> None:
-    from apikeyrouter_proxy.virtual_keys import _checksum
+    from apikeyrouter_proxy.virtual_key_tokens import _checksum
 
     _, token = await desk.keys.create("one")
     body = token[:20] + "0" * 39

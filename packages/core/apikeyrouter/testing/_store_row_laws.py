@@ -7,6 +7,7 @@ keeps a row's place in the order; rows are copied in and copied out.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from apikeyrouter.domain.interfaces.state_store import StateStore, StoreBatch
@@ -172,6 +173,23 @@ class RowLaws(StoreSuite):
             await store.save_virtual_key(virtual_key_row("v", revoked_at_s=4.0))
             async with self.reopened(store) as later:
                 assert await later.load_virtual_keys() == [virtual_key_row("v", revoked_at_s=4.0)]
+
+    async def test_of_changes_to_one_virtual_key_that_began_with_the_same_row_one_is_made(self) -> None:
+        plain = virtual_key_row(AWKWARD_TEXTS[0], document=_DEEP_DOCUMENT)
+        others = [replace(plain, document={**_DEEP_DOCUMENT, "change": n}, expires_at_s=n + 0.5) for n in range(5)]
+        async with self.opened() as store:
+            assert not await store.save_virtual_key(plain, only_if=plain)
+            assert await store.load_virtual_keys() == []
+            assert await store.save_virtual_key(plain)
+            async with self.reopened(store) as later:
+                (read,) = await later.load_virtual_keys()
+                made = await asyncio.gather(*(later.save_virtual_key(one, only_if=read) for one in others))
+                assert sum(made) == 1
+                changed = others[made.index(True)]
+                assert await later.load_virtual_keys() == [changed]
+                assert await later.save_virtual_key(replace(changed, revoked_at_s=3.0), only_if=changed)
+                assert not await later.save_virtual_key(plain, only_if=changed)
+                assert not await later.save_virtual_key(plain)
 
     async def test_settings_hold_any_bytes_under_any_name(self) -> None:
         async with self.opened() as store:

@@ -19,7 +19,7 @@ from apikeyrouter_proxy.routes.common import Body, Page, RunningProxy, page_of
 from apikeyrouter_proxy.routes.defined import Defined, Definitions
 from apikeyrouter_proxy.routes.late import late_router
 from apikeyrouter_proxy.spending import Sums, interval
-from apikeyrouter_proxy.virtual_keys import CallerLimits, VirtualKey
+from apikeyrouter_proxy.virtual_key_values import CallerLimits, VirtualKey
 
 __all__ = ["router"]
 
@@ -186,8 +186,7 @@ async def change_virtual_key(
     _check(proxy, given.get("name", "unchanged"), given.get("expires_at"))
     if "name" in given:
         given["name"] = given["name"].strip()
-    before = proxy.virtual_keys.get(virtual_key_id)
-    key = await proxy.virtual_keys.change(virtual_key_id, given)
+    before, key = await proxy.virtual_keys.change(virtual_key_id, given)
     changed = {name: [_told(getattr(before, name)), _told(getattr(key, name))] for name in sorted(given)}
     proxy.audit.write(request, "virtual_key.changed", key.id, name=key.name, fields=sorted(given), changed=changed)
     return _view(Definitions(proxy), key)

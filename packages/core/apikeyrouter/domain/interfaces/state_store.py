@@ -278,9 +278,10 @@ class StateStore(Protocol):
         """
         ...
 
-    async def save_virtual_key(self, virtual_key: StoredVirtualKey) -> None:
-        """Inserts or replaces, and publishes a change. A row that is revoked is replaced by a revoked one only: who
-        changes a key may not know yet that another process has ended it."""
+    async def save_virtual_key(self, virtual_key: StoredVirtualKey, *, only_if: StoredVirtualKey | None = None) -> bool:
+        """Inserts or replaces, and publishes a change; whether it did. A row that is revoked is replaced by a revoked
+        one only: who changes a key may not know yet that another process has ended it. With `only_if`, only a row that
+        equals that one is replaced, in one step, also among processes."""
         ...
 
     async def load_virtual_keys(self) -> list[StoredVirtualKey]:

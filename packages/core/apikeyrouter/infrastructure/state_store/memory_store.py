@@ -265,12 +265,15 @@ class MemoryStateStore:
         """What changed since the cursor `after`; waits up to `wait_s` for the first change."""
         return await self._feed.changes(after, wait_s)
 
-    async def save_virtual_key(self, virtual_key: StoredVirtualKey) -> None:
+    async def save_virtual_key(self, virtual_key: StoredVirtualKey, *, only_if: StoredVirtualKey | None = None) -> bool:
         """Inserts or replaces; what is revoked stays so."""
         known = self._virtual_keys.get(virtual_key.virtual_key_id)
-        if known is None or known[_VIRTUAL_KEY_REVOKED_AT] is None or virtual_key.revoked_at_s is not None:
-            self._virtual_keys[virtual_key.virtual_key_id] = codec.freeze_virtual_key(virtual_key)
+        stays = known is not None and known[_VIRTUAL_KEY_REVOKED_AT] is not None and virtual_key.revoked_at_s is None
+        if stays or (only_if is not None and known != codec.freeze_virtual_key(only_if)):
+            return False
+        self._virtual_keys[virtual_key.virtual_key_id] = codec.freeze_virtual_key(virtual_key)
         self._feed.publish("virtual_key", virtual_key.virtual_key_id)
+        return True
 
     async def load_virtual_keys(self) -> list[StoredVirtualKey]:
         """Every virtual key, oldest first."""

@@ -319,15 +319,19 @@ class PostgresStateStore:
             self._feed = ChangeFeed(sessions, self._clock, self._channel)
         return await self._feed.changes(after, wait_s)
 
-    async def save_virtual_key(self, virtual_key: StoredVirtualKey) -> None:
+    async def save_virtual_key(self, virtual_key: StoredVirtualKey, *, only_if: StoredVirtualKey | None = None) -> bool:
         """Inserts or replaces, and publishes it; what is revoked stays so."""
-        row = frozen(codec.freeze_virtual_key(virtual_key), sql.VIRTUAL_KEY_DOCUMENT)
+        statement, row = sql.PUT_VIRTUAL_KEY, _virtual_key(virtual_key)
+        if only_if is not None:
+            statement, row = sql.REPLACE_VIRTUAL_KEY, (*row, *_virtual_key(only_if))
 
-        async def put(connection: Connection, told: Told) -> None:
-            await connection.execute(sql.PUT_VIRTUAL_KEY, *row)
+        async def put(connection: Connection, told: Told) -> bool:
+            if await connection.execute(statement, *row) in ("INSERT 0 0", "UPDATE 0"):
+                return False
             told.append(("virtual_key", virtual_key.virtual_key_id))
+            return True
 
-        await self._queue().submit(put)
+        return await self._queue().submit(put)
 
     async def load_virtual_keys(self) -> list[StoredVirtualKey]:
         """Every virtual key, oldest first."""
@@ -369,6 +373,10 @@ class PostgresStateStore:
                 f"The store {self.description} holds a row that this program cannot read: {error}. Another version of "
                 "it, or another program, wrote that row: upgrade, or restore the database from a backup."
             ) from error
+
+
+def _virtual_key(row: StoredVirtualKey) -> Row:
+    return frozen(codec.freeze_virtual_key(row), sql.VIRTUAL_KEY_DOCUMENT)
 
 
 def _question(statement: str, parameters: Sequence[object]) -> Callable[[Connection], Awaitable[list[Row]]]:

@@ -50,11 +50,12 @@ def fitting_words(batch: StoreBatch, room: int) -> tuple[list[str | bytes], int,
     return words_of(batch), len(batch.decisions), dropped
 
 
-def virtual_key_words(row: StoredVirtualKey) -> list[str | bytes]:
+def virtual_key_words(row: StoredVirtualKey, only_if: StoredVirtualKey | None = None) -> list[str | bytes]:
     """A virtual key as an operation of `lua/apply.lua`. Raises StateStoreError for what cannot be stored."""
     frozen = codec.freeze_virtual_key(row)
     try:
-        return ["V", frozen[0], "0" if row.revoked_at_s is None else "1", _pack(frozen)]
+        expected = b"" if only_if is None else _pack(codec.freeze_virtual_key(only_if))
+        return ["V", frozen[0], "0" if row.revoked_at_s is None else "1", _pack(frozen), expected]
     except (TypeError, ValueError, OverflowError) as error:
         raise _unstorable(error) from error
 

@@ -282,9 +282,9 @@ class RedisStateStore:
         budgets = self._values(codec.budget_of, await self._rows("budgets"))
         return sorted([row for row in budgets if row.status == "active"], key=lambda row: row.created_at_s)
 
-    async def save_virtual_key(self, virtual_key: StoredVirtualKey) -> None:
+    async def save_virtual_key(self, virtual_key: StoredVirtualKey, *, only_if: StoredVirtualKey | None = None) -> bool:
         """Inserts or replaces; what is revoked stays so."""
-        await self._do(virtual_key_words(virtual_key))
+        return (await self._do(virtual_key_words(virtual_key, only_if)))[0] == b"1"
 
     async def load_virtual_keys(self) -> list[StoredVirtualKey]:
         """Every virtual key, oldest first."""

@@ -283,9 +283,12 @@ class SQLiteStateStore:
         """What changed since the cursor `after`; waits up to `wait_s` for the first change."""
         return await self._shared.changes(after, wait_s)
 
-    async def save_virtual_key(self, virtual_key: StoredVirtualKey) -> None:
+    async def save_virtual_key(self, virtual_key: StoredVirtualKey, *, only_if: StoredVirtualKey | None = None) -> bool:
         """Inserts or replaces; what is revoked stays so."""
-        await self._execute(sql.PUT_VIRTUAL_KEY, codec.freeze_virtual_key(virtual_key))
+        row = codec.freeze_virtual_key(virtual_key)
+        if only_if is None:
+            return await self._execute(sql.PUT_VIRTUAL_KEY, row) > 0
+        return await self._execute(sql.REPLACE_VIRTUAL_KEY, (*row, *codec.freeze_virtual_key(only_if))) > 0
 
     async def load_virtual_keys(self) -> list[StoredVirtualKey]:
         """Every virtual key, oldest first."""
@@ -314,12 +317,14 @@ class SQLiteStateStore:
         writer, _ = self._threads()
         return await writer.submit(put)
 
-    async def _execute(self, statement: str, parameters: Row) -> None:
-        def run(connection: sqlite3.Connection) -> None:
-            connection.execute(statement, parameters)
+    async def _execute(self, statement: str, parameters: Row) -> int:
+        """How many rows it wrote."""
+
+        def run(connection: sqlite3.Connection) -> int:
+            return connection.execute(statement, parameters).rowcount
 
         writer, _ = self._threads()
-        await writer.submit(run)
+        return await writer.submit(run)
 
     async def _rows(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
         return await self._read(lambda connection: connection.execute(statement, parameters).fetchall())

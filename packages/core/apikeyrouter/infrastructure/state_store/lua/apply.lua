@@ -1,6 +1,6 @@
 -- Writes rows, all in one step. ARGV: writer, number, most events, most decisions, then operations, each a letter and its
 -- arguments. A writer numbers its calls; a number that was seen is not done again, so that a call whose answer was lost
--- may be repeated. Writer "": no such memory. Answers with the values of "S".
+-- may be repeated. Writer "": no such memory. Answers with the values of "S" and "V".
 
 local WRITER_TTL_S = 604800
 
@@ -60,10 +60,19 @@ local operations = {
     put_row('budgets', id, '0', facts, row)
     publish('budget', id)
   end,
-  V = function() -- virtual key: id, "1" for revoked (which is never replaced by one that is not) or "0", row
-    local id, revoked, row = take(3)
-    put_row('virtual_keys', id, revoked, '', row)
-    publish('virtual_key', id)
+  V = function() -- virtual key: id, "1" for revoked (which is never replaced by one that is not) or "0", row, the row
+    -- that it may replace or "" for any; answers with "1" if it was written, else "0"
+    local id, revoked, row, expected = take(4)
+    local allowed = true
+    if expected ~= '' then
+      local stored = redis.call('HGET', P .. 'virtual_keys', id)
+      allowed = stored and string.match(stored, '^[^\n]*\n(.*)$') == expected
+    end
+    local written = allowed and put_row('virtual_keys', id, revoked, '', row)
+    if written then
+      publish('virtual_key', id)
+    end
+    answers[#answers + 1] = written and '1' or '0'
   end,
   S = function() -- setting: name, value, "1" for only if absent or "=" for only if it is the last word, that word
     local name, value, condition, expected = take(4)
