@@ -3,6 +3,8 @@ whoever sent it expects."""
 
 from __future__ import annotations
 
+import json
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -122,3 +124,35 @@ def test_azures_clients_show_their_key_in_a_header_of_its_own(sim_server: Sim) -
         assert running.post(place, {"messages": HELLO}, {"api-key": key}).status == 200
         assert running.post(place, {"messages": HELLO}, {"api-key": "wrong"}).status == 401
         assert running.post(place, {"messages": HELLO}).status == 401
+
+
+def raw(served: Served, *pieces: bytes) -> bytes:
+    """What comes back on a connection up to its end; each piece is sent when something came back for the one before."""
+    got = b""
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as connection:
+        for number, piece in enumerate(pieces):
+            if number:
+                got += connection.recv(65_536)
+            connection.sendall(piece)
+        while part := connection.recv(65_536):
+            got += part
+    return got
+
+
+def head(path: str, *lines: str, version: str = "1.1") -> bytes:
+    fields = ["Host: 127.0.0.1", "Content-Type: application/json", *lines]
+    return "\r\n".join([f"POST {path} HTTP/{version}", *fields, "", ""]).encode()
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/files", "/api/v1/virtual-keys"])
+def test_who_waits_to_be_asked_for_a_body_that_is_too_large_is_refused_instead(served: Served, path: str) -> None:
+    got = raw(served, head(path, "Expect: 100-continue", f"Content-Length: {10**12}"))
+    assert got.startswith(b"HTTP/1.1 413 "), got
+    assert json.loads(got.partition(b"\r\n\r\n")[2])["error"]["code"] == "too_large"
+
+
+def test_who_waits_to_be_asked_for_a_body_that_fits_is_asked(served: Served) -> None:
+    body = json.dumps({"model": "gpt-4o-mini", "messages": HELLO}).encode()
+    told = ("Expect: 100-continue", f"Content-Length: {len(body)}", "Connection: close")
+    got = raw(served, head("/v1/chat/completions", *told), body)
+    assert got.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 "), got

@@ -29,7 +29,15 @@ from apikeyrouter_proxy.replies import explaining, send_answer, send_body, send_
 from apikeyrouter_proxy.special import Plan, Special
 from apikeyrouter_proxy.threads import Threads
 from apikeyrouter_proxy.watching import Watches
-from apikeyrouter_proxy.wire.body import MODERATION_MODEL, ClientGone, check, decoded, items_as_chat, read_body
+from apikeyrouter_proxy.wire.body import (
+    MODERATION_MODEL,
+    ClientGone,
+    check,
+    check_length,
+    decoded,
+    items_as_chat,
+    read_body,
+)
 from apikeyrouter_proxy.wire.endpoints import PLAIN, Kind, Target
 from apikeyrouter_proxy.wire.errors import Headers, WireError, of_router_error
 from apikeyrouter_proxy.wire.forms import is_form
@@ -138,6 +146,7 @@ class DataPlane:
         limit = self._limit
         if target.kind is Kind.Raw or target.form:
             limit = self._upload_limit if is_form(headers.get(b"content-type", b"")) else limit
+        check_length(headers, limit)
         body = await read_body(receive, limit)
         encoding = headers.get(b"content-encoding")
         return decoded(body, encoding, limit) if encoding else body

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from apikeyrouter.domain.errors import StateStoreError
 from apikeyrouter.domain.models.call import Wire
+from apikeyrouter_proxy.wire.body import check_length
 from apikeyrouter_proxy.wire.endpoints import wire_of
 from apikeyrouter_proxy.wire.errors import WireError, of_router_error
 
@@ -88,7 +89,7 @@ class Guard:
                 return
             scope[_PRINCIPAL] = await _admit(proxy, scope, headers)
             limit = proxy.settings.body_limit_bytes
-            _check_length(headers, limit)
+            check_length(headers, limit)
             if scope["path"].startswith(_MANAGEMENT_PREFIX):
                 await _catch_up(proxy, scope["method"])
         except WireError as error:
@@ -130,16 +131,6 @@ async def _admit(proxy: Proxy, scope: Scope, headers: Headers) -> Principal | No
 def _request_id(headers: Headers) -> bytes:
     given = headers.get(b"x-request-id") or headers.get(b"x-client-request-id") or b""
     return given if _REQUEST_ID.fullmatch(given) else b"req_" + secrets.token_hex(12).encode()
-
-
-def _check_length(headers: Headers, limit: int) -> None:
-    length = headers.get(b"content-length", b"")
-    if length.isdigit() and int(length[:20]) > limit:
-        raise _too_large(limit)
-
-
-def _too_large(limit: int) -> WireError:
-    return WireError(413, f"The request body is larger than the {limit} bytes that are accepted.", code="too_large")
 
 
 def _bounded(receive: Receive, limit: int) -> Receive:

@@ -14,7 +14,7 @@ from apikeyrouter.wire.codec import MalformedError
 from apikeyrouter.wire.losses import UntranslatableError
 from apikeyrouter_proxy.wire.errors import WireError
 
-__all__ = ["MODERATION_MODEL", "ClientGone", "check", "decoded", "items_as_chat", "read_body"]
+__all__ = ["MODERATION_MODEL", "ClientGone", "check", "check_length", "decoded", "items_as_chat", "read_body"]
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _RATIO_MAX = 20
@@ -67,6 +67,18 @@ _NEEDS: Mapping[Operation, tuple[tuple[str, ...], str]] = {
 
 class ClientGone(Exception):
     """The client hung up while sending."""
+
+
+def check_length(headers: Mapping[bytes, bytes], limit_bytes: int) -> None:
+    """Raises WireError 413 for a body that is said to be larger than the limit, before any of it is read: a client that
+    waits to be asked for it (`Expect: 100-continue`, RFC 9110, section 10.1.1) is not asked. The connection ends with
+    that answer, since the client may send the body or leave it out."""
+    length = headers.get(b"content-length", b"")
+    if length.isdigit() and int(length[:20]) > limit_bytes:
+        error = _too_large(limit_bytes)
+        if b"expect" in headers:
+            error.headers.append((b"connection", b"close"))
+        raise error
 
 
 async def read_body(receive: Receive, limit_bytes: int) -> bytes:
