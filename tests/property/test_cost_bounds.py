@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from decimal import Decimal
 
 import msgspec
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from apikeyrouter.domain.cost.estimate import upper_bound_nano_usd
 from apikeyrouter.domain.cost.input_bound import tight_input_bound
-from apikeyrouter.domain.cost.prices import cost_breakdown, cost_nano_usd, to_decimal_usd, to_nano_usd
+from apikeyrouter.domain.cost.prices import cost_breakdown, cost_nano_usd, cost_of_tokens, to_decimal_usd, to_nano_usd
 from apikeyrouter.domain.cost.usage import Usage, usage_of_openai, usage_of_openai_object
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
 
@@ -70,6 +71,16 @@ def test_no_usage_within_the_bounds_costs_more_than_the_upper_bound(
 def test_the_breakdown_adds_up_to_the_cost_rounded_up_once(price: ModelPrice, usage: Usage) -> None:
     exact = sum(cost_breakdown(price, usage).values(), Decimal(0))
     assert cost_nano_usd(price, usage) == math.ceil(exact * 10**9)
+
+
+@settings(max_examples=200, deadline=None)
+@given(prices(), prices(), st.integers(0, 500), st.integers(0, 500), st.sampled_from(["", "flex", "batch"]))
+def test_plain_tokens_cost_the_same_with_and_without_a_usage(
+    price: ModelPrice, flex: ModelPrice, tokens_in: int, tokens_out: int, tier: str
+) -> None:
+    price = replace(price, tiers=(("flex", flex),))
+    usage = Usage(tokens_in, tokens_out, service_tier=tier)
+    assert cost_of_tokens(price, tokens_in, tokens_out, tier) == cost_nano_usd(price, usage)
 
 
 @settings(max_examples=100, deadline=None)

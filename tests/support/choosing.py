@@ -21,6 +21,7 @@ from apikeyrouter.domain.routing.candidates import Candidate
 from apikeyrouter.domain.routing.choose import Taken
 from apikeyrouter.domain.routing.demand import Demand, demand_of
 from apikeyrouter.domain.routing.explain import DecisionRecord
+from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.domain.routing.provider import Provider
 from apikeyrouter.domain.routing.stats import KeyStats
 from apikeyrouter.testing.virtual_time import ManualClock
@@ -97,7 +98,10 @@ class Chooses:
         self, objective: RoutingObjective | str | None = None, *, text: str = "Hello!", **fields: Any
     ) -> Taken | None:
         """Decides and holds; nothing is sent."""
-        compiled = self.router.objective(objective)
+        return self.choose_as(self.router.objective(objective), text=text, **fields)
+
+    def choose_as(self, compiled: Objective, *, text: str = "Hello!", **fields: Any) -> Taken | None:
+        """The same under a compiled objective, which requests share."""
         tags = fields.pop("tags", {})
         tenant = fields.pop("tenant", "")
         made = DecisionRecord("dec_test", "r", MODEL, compiled, at_utc_s=0.0, stream=False)

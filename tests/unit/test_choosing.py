@@ -182,6 +182,20 @@ def test_regions_and_tags_are_hard_constraints(constraints: dict[str, object], e
         assert {one.code for one in world.decision().rejections} == {"policy"}
 
 
+def test_a_key_that_passed_is_asked_again_under_another_objective_and_under_another_name() -> None:
+    with choosing([{"tags": ["cheap"], "cost_per_1k": "0.001"}, {"cost_per_1k": "0.002"}]) as world:
+        router = world.router
+        cheap = router.objective(RoutingObjective(primary="cost", constraints={"allowed_tags": ["cheap"]}))
+        dear = router.objective(RoutingObjective(primary="cost", constraints={"blocked_tags": ["cheap"]}))
+        not_spare = router.objective(RoutingObjective(primary="cost", constraints={"blocked_keys": ["spare"]}))
+        for _ in range(2):
+            assert world.place(world.choose_as(cheap)) == 0
+            assert world.place(world.choose_as(dear)) == 1
+            assert world.place(world.choose_as(not_spare)) == 0
+        world.loop.run_until_complete(router.key_manager.update(world.ids[0], label="spare"))
+        assert world.place(world.choose_as(not_spare)) == 1
+
+
 # -- prompt caches ----------------------------------------------------------------------------------------------------
 
 

@@ -208,8 +208,14 @@ class _Counter:
                 self.content(message)
                 continue
             for member, inner in message.items():
-                if member == "role" and isinstance(inner, str) and inner in _ROLES:
-                    continue
+                if isinstance(inner, str):
+                    if member == "role" and inner in _ROLES:
+                        continue
+                    if member == "content":  # as `content` has it: so is nearly every message
+                        size = self.measure(inner)
+                        self.tokens += size
+                        self.likely += size
+                        continue
                 if member not in ("content", "parts", "role"):
                     self.tokens += len(member) + NODE_OVERHEAD_TOKENS
                 self.content(inner)

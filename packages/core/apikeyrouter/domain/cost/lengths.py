@@ -12,6 +12,7 @@ least, or the parent is asked (split conformal prediction: no finite bound exist
 from __future__ import annotations
 
 from array import array
+from functools import lru_cache
 from math import ceil
 from zlib import crc32
 
@@ -168,7 +169,12 @@ class OutputLengths:
 
 def _keys(model: str, max_tokens: int | None, tenant: str, template: str) -> tuple[Key, ...]:
     """The groups that a reply belongs to, the narrowest first. Caps within one doubling share a band."""
-    band = "" if max_tokens is None else str(max_tokens.bit_length())
+    return _groups(model, None if max_tokens is None else max_tokens.bit_length(), tenant, template)
+
+
+@lru_cache(maxsize=2048)
+def _groups(model: str, bits: int | None, tenant: str, template: str) -> tuple[Key, ...]:
+    band = "" if bits is None else str(bits)
     if template:
         if tenant:
             return (model, band, template, tenant), (model, band, template), (model, band)

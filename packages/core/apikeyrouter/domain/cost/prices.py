@@ -26,6 +26,7 @@ __all__ = [
     "PRICE_FIELDS",
     "cost_breakdown",
     "cost_nano_usd",
+    "cost_of_tokens",
     "price_from_metadata",
     "price_in_force",
     "price_of_tier",
@@ -75,18 +76,47 @@ def cost_nano_usd(price: ModelPrice, usage: Usage) -> int:
     """What `usage` costs, in nano-USD, rounded up once. Less is better."""
     if usage.service_tier and price.tiers:
         price = price_of_tier(price, usage.service_tier)
-    total = sum([tokens * rate for _, tokens, rate in _terms(price, usage)])
+    band = price_in_force(price, usage.input_tokens)
+    if _is_plain(band, usage):
+        total = usage.input_tokens * band.input + usage.output_tokens * band.output
+    else:
+        total = sum([tokens * rate for _, tokens, rate in _terms(band, usage)])
     if price.fees and usage.counts:
         fees = sum([count * fee.nano_usd / fee.per for fee, count in _fees(price, usage.counts)], Fraction())
         return price.per_request + ceil(fees + Fraction(total, _PER))
     return price.per_request - (-total // _PER)
 
 
+def cost_of_tokens(price: ModelPrice, input_tokens: int, output_tokens: int, service_tier: str = "") -> int:
+    """`cost_nano_usd` of plain tokens, without a `Usage`: what estimates ask for, several times a request."""
+    if service_tier and price.tiers:
+        price = price_of_tier(price, service_tier)
+    band = price_in_force(price, input_tokens)
+    return price.per_request - (-(input_tokens * band.input + output_tokens * band.output) // _PER)
+
+
+def _is_plain(price: ModelPrice, usage: Usage) -> bool:
+    """Whether every token costs what its side costs: so it is for most replies, and quickly reckoned."""
+    return not (
+        usage.cached_input_tokens
+        or usage.cache_write_tokens
+        or usage.audio_input_tokens
+        or usage.image_input_tokens
+        or usage.video_input_tokens
+        or usage.audio_output_tokens
+        or usage.image_output_tokens
+        or usage.video_output_tokens
+        or (usage.reasoning_tokens and price.reasoning is not None)
+        or (usage.citation_tokens and price.citation is not None)
+    )
+
+
 def cost_breakdown(price: ModelPrice, usage: Usage) -> dict[str, Decimal]:
     """Dollars per token class and fee: their sum, rounded up to nano-dollars, is `cost_nano_usd`. Empty ones are left
     out. Exact, but for fees by the hour, which are cut at 28 digits."""
     price = price_of_tier(price, usage.service_tier)
-    parts = {name: _exact_usd(tokens * rate, 15) for name, tokens, rate in _terms(price, usage) if tokens}
+    band = price_in_force(price, usage.input_tokens)
+    parts = {name: _exact_usd(tokens * rate, 15) for name, tokens, rate in _terms(band, usage) if tokens}
     for fee, count in _fees(price, usage.counts or {}):
         units = count * fee.nano_usd / fee.per
         parts[fee.what] = (Decimal(units.numerator) / units.denominator).scaleb(-9)
@@ -102,9 +132,7 @@ def price_of_tier(price: ModelPrice, service_tier: str) -> ModelPrice:
 
 
 def _terms(price: ModelPrice, usage: Usage) -> list[tuple[str, int, int]]:
-    """(class, tokens, nano-USD per million) for one request."""
-    if price.long_context_over is not None and usage.input_tokens > price.long_context_over:
-        price = price_in_force(price, usage.input_tokens)
+    """(class, tokens, nano-USD per million) for one request, at the price in force for its length."""
     plain_in = usage.input_tokens
     terms: list[tuple[str, int, int]] = []
     cached = usage.cached_input_tokens if price.cached_input is not None else 0

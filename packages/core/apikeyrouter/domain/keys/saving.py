@@ -147,13 +147,13 @@ class KeyWriter:
 def _facts(record: KeyRecord) -> tuple[Any, ...]:
     """What other processes must know of the record. Strikes follow with the next fact; so do deadlines that moved by
     less than a tenth of a second, as those of many requests refused together do."""
-    limits = tuple(
-        (model, round(limit.until_s, 1), limit.code, limit.trusted) for model, limit in record.limited_models.items()
-    )
+    limits: tuple[object, ...] = ()
+    if record.limited_models:
+        limits = tuple([(m, round(one.until_s, 1), one.code, one.trusted) for m, one in record.limited_models.items()])
     return (
         record.state,
         record.state_reason,
-        round(record.until_s, 1),
+        round(record.until_s, 1) if record.until_s else 0.0,
         record.code,
         record.trusted,
         record.suspected_s,

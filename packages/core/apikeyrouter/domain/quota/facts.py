@@ -13,6 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal, Protocol
 
+import msgspec
+
 from apikeyrouter.domain.interfaces.transport import Headers
 from apikeyrouter.domain.resilience.failures import Failure
 
@@ -56,8 +58,7 @@ class Source(StrEnum):
     Learned = "learned"
 
 
-@dataclass(frozen=True, slots=True)
-class LimitFact:
+class LimitFact(msgspec.Struct, frozen=True, gc=False):
     """One limit as it was told, once.
 
     `period_s`: 1, 60, 3600, 86400 ...; 0 for concurrency. `limit`, `remaining`: whole units, `remaining` as of the
@@ -66,6 +67,7 @@ class LimitFact:
     window ends. `models`: which models share the limit: "" only the one asked for, "*" all of the account, else the
     name of a class of models, such as "claude-sonnet". `refill`: None when the provider does not say. `time_zone`: of
     the calendar ("America/Los_Angeles"). `charged`: what the provider charged this very request, where it says so.
+    Every reply makes a few, so it is a struct: a frozen dataclass takes six times as long to make.
     """
 
     dimension: Dimension

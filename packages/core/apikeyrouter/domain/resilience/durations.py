@@ -56,6 +56,9 @@ _NUMBER = r"(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 # The longest unit comes first: with `m` before `ms`, "120ms" would be two hours instead of 0.12 s.
 _PART = re.compile(rf"({_NUMBER})(ns|us|µs|μs|ms|h|m|s|d)")
 _DURATION = re.compile(rf"(?:{_NUMBER}(?:ns|us|µs|μs|ms|h|m|s|d))+")
+_CLOCK = re.compile(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+(?:\.[0-9]*)?)(m?s))?")
+"""What nearly all limit headers hold ("1h2m3.5s", "6m0s", "120ms"), read in one go."""
+
 _BARE = re.compile(rf"\+?{_NUMBER}")
 
 _WORDS = r"(?:milliseconds?|seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|ns|us|µs|μs|ms|h|m|s|d)(?![A-Za-z])"
@@ -82,8 +85,17 @@ def _sane(value_s: float) -> float | None:
 def parse_duration_s(text: str) -> float | None:
     """Seconds meant by one value: Go's form ("6m0s", "120ms", "36.43s") or bare seconds ("20", "1.5"); else None."""
     text = text.strip()
-    if len(text) > _VALUE_MAX:
+    if not 0 < len(text) <= _VALUE_MAX:
         return None
+    clock = _CLOCK.fullmatch(text)
+    if clock is not None:
+        hours, minutes, seconds, unit = clock.groups()
+        value_s = 0.0 if hours is None else float(hours) * 3_600.0
+        if minutes is not None:
+            value_s += float(minutes) * 60.0
+        if seconds is not None:
+            value_s += float(seconds) * _UNIT_S[unit]
+        return _sane(value_s)
     if _BARE.fullmatch(text):
         return _sane(float(text))
     if not _DURATION.fullmatch(text):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
 from apikeyrouter.domain.keys.eligibility import Block
@@ -23,6 +24,9 @@ from apikeyrouter.domain.routing.deployments import Target
 from apikeyrouter.domain.routing.preflight import ANY_LENGTH, abilities_of
 from apikeyrouter.domain.routing.provider import Provider
 from apikeyrouter.domain.routing.stats import KeyStats
+
+if TYPE_CHECKING:
+    from apikeyrouter.domain.routing.objectives import Objective
 
 __all__ = ["Candidate", "Group"]
 
@@ -37,12 +41,14 @@ class Candidate:
     `input_usd` and `output_usd`: dollars per token, 0.0 when the price is unknown (`price` is None). `turn`: what it
     has served so far, in units of 1/weight. `quota`: what its quota pool has for the model. `index`: its place in
     registration order: the last word in any tie. `abilities`, `context_max`: see `preflight`. `region`, `tags`: of its
-    deployment's target and of its key, for policies; `rulings`: what policies say about it, by ruling.
+    deployment's target and of its key, for policies; `rulings`: what policies say about it, by ruling; `passed`: the
+    last objective whose constraints let it pass.
     """
 
     __slots__ = (
         "abilities", "asked", "breaker", "context_max", "fixed_usd", "index", "input_usd", "model", "output_usd",
-        "parked", "price", "provider", "quota", "record", "region", "rulings", "stats", "stride", "tags", "turn", "who",
+        "parked", "passed", "price", "provider", "quota", "record", "region", "rulings", "stats", "stride", "tags",
+        "turn", "who",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +87,7 @@ class Candidate:
         self.region = (target.region if target else None) or _text(record.metadata.get("region"))
         self.tags = _names(record.metadata.get("tags")) | (target.tags if target else frozenset())
         self.rulings: dict[object, object] = {}
+        self.passed: Objective | None = None
 
     @property
     def unit_price_usd(self) -> float:

@@ -23,9 +23,9 @@ from apikeyrouter.domain.cost.estimate import (
 from apikeyrouter.domain.cost.fit import largest_output_tokens
 from apikeyrouter.domain.cost.input_bound import InputBound, tight_input_bound
 from apikeyrouter.domain.cost.lengths import OutputLengths, template_of
-from apikeyrouter.domain.cost.prices import cost_nano_usd
+from apikeyrouter.domain.cost.prices import cost_of_tokens
 from apikeyrouter.domain.cost.ratios import InputRatios
-from apikeyrouter.domain.cost.usage import Usage, tier_named
+from apikeyrouter.domain.cost.usage import tier_named
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
 from apikeyrouter.domain.models.call import Call, Operation
 from apikeyrouter.domain.quota.facts import ChargeRule
@@ -206,7 +206,7 @@ class Demand:
 
     def expected_nano_usd(self, price: ModelPrice) -> int:
         """The likely cost."""
-        cost = cost_nano_usd(price, Usage(self.input_expected, self.output_expected, service_tier=self.tier))
+        cost = cost_of_tokens(price, self.input_expected, self.output_expected, self.tier)
         return cost if price.fee_units_most == 0 else cost + fees_nano_usd(price, 1)
 
     def q95_nano_usd(self, price: ModelPrice, provider_id: str = "") -> int:
@@ -220,8 +220,7 @@ class Demand:
             )
             tokens_out *= each
         tokens_in = max(min(tokens_in, bound.tokens), self.input_expected)
-        usage = Usage(tokens_in, max(tokens_out, self.output_expected), service_tier=self.tier)
-        cost = cost_nano_usd(price, usage)
+        cost = cost_of_tokens(price, tokens_in, max(tokens_out, self.output_expected), self.tier)
         return cost if price.fee_units_most == 0 else cost + fees_nano_usd(price, price.fee_units_most or 1)
 
     def largest_output(self, price: ModelPrice, free_nano_usd: int) -> int:

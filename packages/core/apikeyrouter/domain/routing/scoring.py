@@ -127,8 +127,10 @@ def _home_of(kept: Sequence[Candidate], prefix: Prefix | None, objective: Object
     those = [one for one in kept if one.quota.pool is pool]
     if not those:
         return (), 0.0
-    total = sum([one.record.in_flight * one.stride for one in kept])
-    home = [one for one in those if within_bound(one.record.in_flight * one.stride, total, len(kept))]
-    if not home:
-        return (), 0.0
+    home = those
+    if any(one.record.in_flight for one in those):  # an idle one is always within the bound
+        total = sum([one.record.in_flight * one.stride for one in kept])
+        home = [one for one in those if within_bound(one.record.in_flight * one.stride, total, len(kept))]
+        if not home:
+            return (), 0.0
     return [one.index for one in home], objective.affinity * saved_usd(home[0], prefix.tokens)

@@ -107,7 +107,7 @@ class Sieve:
             ):
                 block = self._block(candidate)
             elif plain:
-                block = selection_block(candidate, objective)
+                block = None if candidate.passed is objective else self._plain_block(candidate)
             else:
                 block = self._wish_block(candidate) if constrained else None
             if block is not None:
@@ -204,6 +204,15 @@ class Sieve:
             or _breaker_block(candidate, self._now_s)
             or record_block(candidate, self._objective, self._demand, self._now_s)
         )
+
+    def _plain_block(self, candidate: Candidate) -> Block | None:
+        """What the caller's constraints say of a healthy candidate. What they go by does not change while a group
+        lives, but for a key's label; so one that passed is not asked again."""
+        objective = self._objective
+        block = selection_block(candidate, objective)
+        if block is None and objective.allowed_keys is None and not objective.blocked_keys:
+            candidate.passed = objective
+        return block
 
     def _wish_block(self, candidate: Candidate) -> Block | None:
         """What is left to be asked of a healthy candidate: the caller's constraints and the operator's policies."""

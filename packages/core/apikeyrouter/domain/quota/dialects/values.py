@@ -65,7 +65,7 @@ def reset_reading(value: bytes) -> tuple[float, bool] | None:
     None when it is none of them. Durations lie in 0..`RESET_MAX_S` already, moments do not.
     """
     text = value[:_VALUE_MAX].decode("latin-1").strip()
-    if text.isascii() and text.replace(".", "", 1).isdigit():
+    if text[-1:] != "s" and text.isascii() and text.replace(".", "", 1).isdigit():
         number = float(text)
         if number >= _EPOCH_MS_FROM:
             number /= 1_000.0
