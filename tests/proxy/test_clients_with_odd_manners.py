@@ -156,3 +156,26 @@ def test_who_waits_to_be_asked_for_a_body_that_fits_is_asked(served: Served) -> 
     told = ("Expect: 100-continue", f"Content-Length: {len(body)}", "Connection: close")
     got = raw(served, head("/v1/chat/completions", *told), body)
     assert got.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 "), got
+
+
+def test_a_client_of_http_1_0_reads_a_stream_up_to_the_end_of_the_connection(served: Served) -> None:
+    request = {"model": "gpt-4o-mini", "messages": HELLO, "stream": True}
+    body = json.dumps(request).encode()
+    got = raw(served, head("/v1/chat/completions", f"Content-Length: {len(body)}", version="1.0") + body)
+    top, _, stream = got.partition(b"\r\n\r\n")
+    assert top.split(b" ")[1] == b"200"
+    assert b"transfer-encoding" not in top
+    assert b"connection: close" in top
+    events = stream.split(b"\n\n")
+    assert all(event.startswith(b"data: ") for event in events[:-1]), stream
+    assert events[-2:] == [b"data: [DONE]", b""]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v1/models", 200), ("GET", "/v1/none", 404)])
+def test_a_client_of_http_1_0_gets_whole_answers_with_their_length(
+    served: Served, method: str, path: str, status: int
+) -> None:
+    got = raw(served, f"{method} {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    top, _, body = got.partition(b"\r\n\r\n")
+    assert top.split(b" ")[1] == str(status).encode()
+    assert f"content-length: {len(body)}".encode() in top

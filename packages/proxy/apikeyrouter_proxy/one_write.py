@@ -5,7 +5,8 @@ packets, of which every client wakes twice. `OneWriteProtocol` (for `uvicorn.Con
 request's scope, as the ASGI extension `apikeyrouter.one_write`; `begin` uses it where it is there.
 It also reads the body of a request that offers to upgrade the connection, as Java's client does with each first one
 (`Upgrade: h2c`): the offer is declined by ignoring it (RFC 9110, section 7.8). uvicorn's parser takes such a request
-for one without a body, and its body for the next request.
+for one without a body, and its body for the next request. And a client of HTTP/1.0 gets a stream as it comes, up to the
+end of the connection: it knows no chunks (RFC 9112, section 7.1), which uvicorn sends it.
 Laws: whatever is not the plain case (a client that is gone or slow, a pipelined request, HEAD, a connection that is to
 close, a header that cannot be sent) is left to uvicorn and to ordinary ASGI messages; what a client reads is the same
 either way.
@@ -65,7 +66,7 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        super()._start_asgi_task(cycle, app if cycle.scope["http_version"] != "1.0" else _unchunked(cycle, app))
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -157,6 +158,28 @@ class OneWriteProtocol(HttpToolsProtocol):
         cycle.message_event.set()
         cycle.on_response()
         return True
+
+
+def _unchunked(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
+    """The application for a client of HTTP/1.0: a reply without a length ends with the connection. uvicorn keeps none
+    of them open (`RequestResponseCycle.keep_alive`)."""
+
+    async def serve(scope: Any, receive: Any, send: Any) -> None:
+        open_ended = False
+
+        async def sending(message: Any) -> None:
+            nonlocal open_ended
+            if message["type"] == "http.response.start":
+                open_ended = not any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
+                if open_ended:
+                    cycle.chunked_encoding = False
+            elif open_ended:
+                cycle.expected_content_length = len(message.get("body", b""))  # what uvicorn has yet to see
+            await send(message)
+
+        await app(scope, receive, sending)
+
+    return serve
 
 
 def begin(scope: MutableMapping[str, Any], status: int, headers: Headers, body: bytes, *, whole: bool) -> bool:
