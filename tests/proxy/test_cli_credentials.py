@@ -41,6 +41,18 @@ async def test_a_credential_from_a_file_serves_and_its_secret_is_shown_nowhere(
         assert (reply.status_code, reply.headers["x-akr-key"]) == (200, "robot")
 
 
+async def test_the_answer_for_a_new_credential_is_the_view_of_its_key(fresh: ProxyProcess) -> None:
+    async with token_server(prefix="sim-key-file") as tokens:
+        spec = {"kind": "client_credentials", "token_url": tokens.url, "client_id": "me", "client_secret": SECRET}
+        body = {"provider_id": "openai", "credential": spec}
+        status, made, _ = await asyncio.to_thread(fresh.ask, "POST", "/api/v1/credentials", body)
+        assert status == 201, made
+        assert made["defined"] == {"source": "api", "at": ""}
+        shown = (await asyncio.to_thread(fresh.get, f"/api/v1/keys/{made['id']}"))[1]
+        assert set(made) == set(shown)
+        assert (made["id"], made["label"], made["defined"]) == (shown["id"], shown["label"], shown["defined"])
+
+
 async def test_a_device_login_waits_for_the_person_and_keeps_the_refresh_token(
     fresh: ProxyProcess, tmp_path: Path
 ) -> None:

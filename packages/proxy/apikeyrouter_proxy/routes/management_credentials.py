@@ -9,9 +9,9 @@ from pydantic import Field, StrictBool
 
 from apikeyrouter.credentials.specs import Command, spec_of
 from apikeyrouter.domain.errors import ConfigurationError
-from apikeyrouter.domain.models.api_key import APIKey
 from apikeyrouter_proxy.providers import SIMULATED, check_address
 from apikeyrouter_proxy.routes.common import Body, RunningProxy
+from apikeyrouter_proxy.routes.defined import APIKeyView, Definitions
 from apikeyrouter_proxy.routes.late import late_router
 
 __all__ = ["router"]
@@ -38,7 +38,7 @@ class NewCredential(Body):
 
 
 @router.post("", status_code=201, summary="Register a credential")
-async def register_credential(proxy: RunningProxy, request: Request, body: NewCredential) -> APIKey:
+async def register_credential(proxy: RunningProxy, request: Request, body: NewCredential) -> APIKeyView:
     """Exchanges the credential once, registers the token as a key, and renews it ahead of its end from then on."""
     proxy.router.directory.require(body.provider_id)
     spec = spec_of(body.credential)
@@ -53,4 +53,4 @@ async def register_credential(proxy: RunningProxy, request: Request, body: NewCr
     if body.provider_id != SIMULATED:
         await proxy.end_simulation()
     proxy.models.forget_age()
-    return key
+    return Definitions(proxy).key_view(key)
