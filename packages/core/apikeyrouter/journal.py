@@ -39,6 +39,10 @@ def _to_datetime(unix_s: float) -> datetime:
 Recorder = Callable[[Call, DecisionRecord, int, Usage | None], None]
 
 
+def _nobody() -> None:
+    """Is not told."""
+
+
 class Journal:
     """`decisions_max`: newest decisions kept in memory, each reachable by decision id and by request id."""
 
@@ -55,7 +59,9 @@ class Journal:
         """Told of each finished request with all that is known of it; they must be quick."""
         self.dropped = 0
         self.spent_nano_usd = 0
-        self.meter = Meter(store)
+        self.on_pending: Callable[[], None] = _nobody
+        """Called when there is something to flush again."""
+        self.meter = Meter(store, self._first)
 
     def utc_s(self) -> float:
         """Unix seconds, from the monotonic clock: cheap, and steady within one run."""
@@ -86,6 +92,7 @@ class Journal:
         """More became known of a finished request: its decision is written again."""
         if self._store.persistent and all(record is not other for other in self._pending):
             self._pending.append(record)
+            self.on_pending()
 
     def unavailable(self, call: Call, record: DecisionRecord) -> None:
         """Our own store could not be asked, so nothing was sent."""
@@ -148,6 +155,9 @@ class Journal:
             _log.warning("Quota %s (%s, %s): %s.", event.pool_id, event.models, event.window, event.outlook)
         tell_all(self.observers, "quota_changed", event)
 
+    def _first(self) -> None:
+        self.on_pending()
+
     def flush(self) -> None:
         """Posts finished decisions and usage to the store."""
         self.meter.flush()
@@ -182,6 +192,8 @@ class Journal:
         if len(self._pending) >= _PENDING_MAX and outcome == "ok":
             self.dropped += 1
             return
+        if not self._pending:
+            self.on_pending()
         self._pending.append(record)
 
     def _tell(

@@ -7,7 +7,7 @@ a ledger of their own and lose nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -30,10 +30,11 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 class Meter:
-    """Rows by everything that they have in common."""
+    """Rows by everything that they have in common. `on_first`: called when there is something to flush again."""
 
-    def __init__(self, store: StateStore) -> None:
+    def __init__(self, store: StateStore, on_first: Callable[[], None]) -> None:
         self._store = store
+        self._on_first = on_first
         self._rows: dict[tuple[object, ...], UsageRow] = {}
         self._tags: dict[int, tuple[Mapping[str, Any], tuple[str, str, str]]] = {}
 
@@ -80,6 +81,8 @@ class Meter:
         key = (hour_s, provider_id, key_id, model, who)
         row = self._rows.get(key)
         if row is None:
+            if not self._rows:
+                self._on_first()
             row = self._rows[key] = UsageRow(hour_s, provider_id, key_id, model, *who)
         return row
 

@@ -124,6 +124,7 @@ class RouterParts:
         self._house = Housekeeping(
             self._clock, self._post, costs.book, self.key_manager, self.quota_memory, self.feed, self.credentials
         )
+        self.journal.on_pending = self._house.stir
         self._objectives: dict[str | None, Objective] = {}
         self.sealer: Sealer | None = None
         """What seals the secrets of this router's store; None until it is open."""
@@ -168,6 +169,7 @@ class RouterParts:
         else:
             self.directory.changed()
         self.waiting_room.freed()
+        self._house.stir()
         if transition is not None and transition.event in _REFUSED:
             self.credentials.refused(record)
         if transition is not None and self.journal.observers:

@@ -1,7 +1,7 @@
 """Keeps the access tokens of credentials fresh: one worker exchanges them ahead of their end, the others hear of it.
 
-Main entries: `add` (exchange once, then register the key), `tick` (a few times a second; does nothing until something
-is due) and `refused` (the provider refused a token before its time). The spec lies sealed in the store, beside the
+Main entries: `add` (exchange once, then register the key), `tick` (whenever `due`: once a second, and as soon as an
+exchange is) and `refused` (the provider refused a token before its time). The spec lies sealed in the store, beside the
 token's end; the token is the key's secret, replaced by rotation, so requests under way keep theirs.
 Which worker exchanges is settled by Fischer's lock over a setting of the store (Lamport, "A fast mutual exclusion
 algorithm", 1987): write your name, wait for longer than a write takes, and go on if it is still there.
@@ -12,6 +12,7 @@ into a token request; a fault of an exchange never ends a request, since the old
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -46,6 +47,9 @@ _CLAIM_SETTLES_S = 0.5
 
 _RETRY_S, _RETRY_MAX_S = 5.0, 300.0
 _LOOK_AGAIN_S = 5.0
+_ALL_AFTER_S = 1.0
+"""At least so often all keys are looked through: other workers add and retire them too."""
+
 _UNDER_WAY = float("inf")
 """Due: somebody sees to it just now; a one-time refresh token must not be sent twice."""
 
@@ -95,6 +99,7 @@ class CredentialKeeper:
         self._me = secrets.token_hex(8)
         self._sealer: Sealer | None = None
         self._watches: dict[str, _Watch] = {}
+        self._tick_at_s = float("-inf")
 
     def open(self, sealer: Sealer) -> None:
         """From now on specs can be sealed and opened."""
@@ -128,10 +133,23 @@ class CredentialKeeper:
         now_s = self._clock.monotonic_s()
         if watch is not None and now_s - watch.refreshed_s >= _REFUSED_EVERY_S:
             watch.due_s, watch.forced = now_s, True
+            self._tick_at_s = now_s
+
+    def due(self, now_s: float) -> bool:
+        """Whether it is time for `tick`."""
+        return now_s >= self._tick_at_s
 
     async def tick(self) -> None:
         """Exchanges what is due."""
         now_s = self._clock.monotonic_s()
+        self._tick_at_s = now_s + _ALL_AFTER_S
+        try:
+            await self._look_through(now_s)
+        finally:
+            soonest_s = min((watch.due_s for watch in self._watches.values()), default=math.inf)
+            self._tick_at_s = min(self._tick_at_s, soonest_s)
+
+    async def _look_through(self, now_s: float) -> None:
         for record in self._keys.ring.all():
             if CREDENTIAL not in record.metadata or record.state in (KeyState.Retired, KeyState.Disabled):
                 watched = self._watches.pop(record.key_id, None)

@@ -2,7 +2,7 @@
 
 `Lessee.run` is one task: about every 250 ms, and at once when somebody waits, it sends what changed to the store in one
 call and hands the answers to the leases. One call is under way at a time, so what comes up meanwhile goes together in
-the next (group commit).
+the next (group commit). Without any lease it rests until there is one, or until boxes are to be looked at.
 
 When the store is not heard for longer than the lease lives (`ttl_s`), hard budgets are frozen: by then the store may
 have given the slices to others. A worker that was given up (`fenced`) starts anew under another id. What dead workers
@@ -98,7 +98,8 @@ class Lessee:
         self._host = host
         self._ttl_s = ttl_s
         self._leases: dict[tuple[str, int], Lease] = {}
-        self._kick: asyncio.Event | None = None
+        self._kicked = False
+        self._rest: asyncio.Future[None] | None = None
         self._heard_at_s = -1e18
         self._utc_minus_mono_s = clock.utc_now().timestamp() - clock.monotonic_s()
         self._rescued_at_s = -1e18
@@ -126,6 +127,8 @@ class Lessee:
         """Begins to look after a lease."""
         if self._boxes is not None and lease.boxed:
             lease.account.cells = self._boxes.open_cells(lease.budget_id, lease.window)
+        if not self._leases:
+            self.kick()
         self._leases[lease.budget_id, lease.window] = lease
 
     def drop(self, lease: Lease) -> None:
@@ -136,8 +139,9 @@ class Lessee:
 
     def kick(self) -> None:
         """Asks the store as soon as possible."""
-        if self._kick is not None:
-            self._kick.set()
+        self._kicked = True
+        if self._rest is not None:
+            _end(self._rest)
 
     def hurry(self) -> None:
         """Asks the store again in some milliseconds: somebody is about to give back what is waited for."""
@@ -167,26 +171,34 @@ class Lessee:
 
     async def run(self) -> None:
         """Keeps in step for ever, after `begin`; cancel it to stop, then `aclose`."""
-        self._kick = asyncio.Event()
+        self._kicked, self._rest = False, None
         while True:
             await self.step()
-            await self._wait(self._kick)
+            await self._wait()
 
-    async def _wait(self, kick: asyncio.Event) -> None:
+    async def _wait(self) -> None:
         """Until somebody kicks, or the next regular round; after a failure for a while in any case."""
         if self._failures:
             await self._clock.sleep(_RETRY_S[min(self._failures, len(_RETRY_S)) - 1])
-        elif not kick.is_set():
-            sooner = asyncio.ensure_future(kick.wait())
-            later = asyncio.ensure_future(self._clock.sleep(self._next_in_s))
-            try:
-                await asyncio.wait((sooner, later), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                sooner.cancel()
-                later.cancel()
-        else:
+        elif self._kicked:
             await self._clock.sleep(0.0)  # whoever was told of room takes it before it is asked about again
-        kick.clear()
+        else:
+            await self._rest_until_due()
+        self._kicked = False
+
+    async def _rest_until_due(self) -> None:
+        rest = self._rest = asyncio.get_running_loop().create_future()
+        later: asyncio.Future[None] | None = None
+        if self._leases or self._boxes is not None:
+            wait_s = self._next_in_s if self._leases else RESCUE_EVERY_S
+            later = asyncio.ensure_future(self._clock.sleep(wait_s))
+            later.add_done_callback(lambda _: _end(rest))
+        try:
+            await rest
+        finally:
+            self._rest = None
+            if later is not None:
+                later.cancel()
 
     async def step(self) -> bool:
         """One round: asks what there is to ask. True when the store was asked and answered."""
@@ -280,6 +292,11 @@ class Lessee:
             return
         if self._boxes is not None:
             self._boxes.end()
+
+
+def _end(rest: asyncio.Future[None]) -> None:
+    if not rest.done():
+        rest.set_result(None)
 
 
 async def wait_for_room(

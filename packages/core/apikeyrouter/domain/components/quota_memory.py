@@ -96,6 +96,10 @@ class QuotaMemory:
         if self._store.persistent:
             self._entries = self._read(await self._store.get_setting(SETTING))
 
+    def due(self, now_s: float) -> bool:
+        """Whether `tick` has something to do."""
+        return now_s >= self._due_s and self._store.persistent
+
     async def tick(self) -> None:
         """Writes what is new when it is time to."""
         now_s = self._clock.monotonic_s()
