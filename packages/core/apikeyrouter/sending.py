@@ -115,7 +115,10 @@ class Sender:
         try:
             request = adapter.build_request(call, attempt.secret, base_url=candidate.record.base_url)
             request.timeouts = self._limits.timeouts
-            reply = await self._send(request)
+            try:
+                reply = await self._transport.send(request)
+            except TransportError as error:
+                reply = await self._again(request, error)
             now_s = attempt.first_byte()
             if 200 <= reply.status < 300:
                 attempt.heard(reply.headers, now_s)
@@ -149,18 +152,15 @@ class Sender:
                 if reply is not None:
                     reply.aclose()
 
-    async def _send(self, request: HttpRequest) -> HttpReply:
-        """Sends; once more when a kept-alive connection turns out to have been closed under our hands.
+    async def _again(self, request: HttpRequest, error: TransportError) -> HttpReply:
+        """Sends once more when a kept-alive connection turns out to have been closed under our hands.
 
         A provider closes idle connections at any time, also in the instant in which we write: that is no answer to the
         request, and no reason to blame the key. Only where unanswered requests may be sent again.
         """
-        try:
-            return await self._transport.send(request)
-        except TransportError as error:
-            if not (error.reused and error.kind == "reset" and self._limits.retry_unanswered):
-                raise
-            return await self._transport.send(request)
+        if not (error.reused and error.kind == "reset" and self._limits.retry_unanswered):
+            raise error
+        return await self._transport.send(request)
 
     async def _begin_stream(
         self, order: Order, reader: StreamReader, attempt: Attempt, reply: HttpReply, dropped: tuple[str, ...]

@@ -107,24 +107,33 @@ class InputRatios:
 
     def expected(self, provider_id: str, model: str, content_bytes: int) -> int:
         """The likely input tokens of so many bytes; at least 1. `provider_id` may be ""."""
-        line = self._lines.get((provider_id, model)) or self._lines.get(("", model))
-        if line is None:
-            return max(1, int(content_bytes * DEFAULT_RATIO))
-        if line.stale:
-            line.solve()
-        return max(1, int(line.offset + content_bytes * line.ratio))
+        return _likely(self._line(provider_id, model), content_bytes)
 
     def upper(self, provider_id: str, model: str, content_bytes: int) -> int:
         """Input tokens that about one request in twenty exceeds; never below `expected`."""
-        line = self._lines.get((provider_id, model)) or self._lines.get(("", model))
+        line = self._line(provider_id, model)
         factor = _DEFAULT_UPPER if line is None else line.upper
-        return int(self.expected(provider_id, model, content_bytes) * factor) + 1
+        return int(_likely(line, content_bytes) * factor) + 1
 
     def tokens_per_byte(self, provider_id: str, model: str) -> float | None:
         """The learned ratio (without the offset), or None before the first reply."""
-        line = self._lines.get((provider_id, model)) or self._lines.get(("", model))
+        line = self._line(provider_id, model)
         if line is None:
             return None
         if line.stale:
             line.solve()
         return line.ratio
+
+    def _line(self, provider_id: str, model: str) -> _Line | None:
+        found = self._lines.get((provider_id, model)) if provider_id else None
+        return self._lines.get(("", model)) if found is None else found
+
+
+def _likely(line: _Line | None, content_bytes: int) -> int:
+    if line is None:
+        tokens = int(content_bytes * DEFAULT_RATIO)
+    else:
+        if line.stale:
+            line.solve()
+        tokens = int(line.offset + content_bytes * line.ratio)
+    return max(1, tokens)

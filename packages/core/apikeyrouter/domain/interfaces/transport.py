@@ -7,7 +7,7 @@ never decodes JSON. What may be tried again is the pipeline's decision, so a fai
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -29,6 +29,9 @@ class Timeouts:
     idle_s: float | None = 120.0
 
 
+_USUAL = Timeouts()
+
+
 @dataclass(slots=True)
 class HttpRequest:
     """One request. `url` is absolute, http or https. `headers` exclude Host, Content-Length and hop-by-hop fields: the
@@ -41,7 +44,7 @@ class HttpRequest:
     headers: Headers
     body: bytes = b""
     deadline_s: float | None = None
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    timeouts: Timeouts = _USUAL
     dropped: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
