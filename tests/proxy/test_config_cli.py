@@ -40,6 +40,13 @@ def test_check_shows_the_line_below_each_fault_and_ends_with_status_1(tmp_path: 
     assert (first["line"], first["column"], first["hint"]) == (2, 3, "did you mean 'port'?")
 
 
+def test_check_tells_all_that_is_wrong_with_one_budget(tmp_path: Path) -> None:
+    (tmp_path / "apikeyrouter.yaml").write_text("budgets:\n  daily: {limit: 5 EUR, period: fortnight, perid: day}\n")
+    told = run_cli("config", "check", "--json", folder=tmp_path, status=1).json
+    spots = [(one["line"], one["column"], one["where"]) for one in told["faults"]]
+    assert spots == [(2, 18, "budgets.daily.limit"), (2, 33, "budgets.daily.period"), (2, 44, "budgets.daily.perid")]
+
+
 def test_check_and_show_of_a_sound_file(tmp_path: Path) -> None:
     (tmp_path / "apikeyrouter.yaml").write_text(GOOD)
     env = {"KEY": SECRET, "LOG_LEVEL": "ERROR"}

@@ -36,6 +36,47 @@ def faults(file: Path, text: str, **environ: str) -> list[str]:
     return [str(one).removeprefix(f"{file.parent}/") for one in error.value.found]
 
 
+def test_every_fault_of_a_budget_is_told_at_its_member(file: Path) -> None:
+    text = """\
+keys:
+  a: {provider: openai, secret: SECRET}
+budgets:
+  a: {limit: 5 EUR, period: fortnight, time_zone: Mars, scope: planet}
+  b: {limit: 5, period: total, rolling: true, scope: team}
+  c: {limit: -1, scope: key, scope_id: nobody}
+  d: {limit: 5, perid: daily, enforcement_mode: weak, period: fortnight}
+  e: {limit: [1], rolling: perhaps, scope_id: a}
+  f: {time_zone: Mars}
+teams:
+  red: {budget: {limit: x, period: y, zone: UTC}}
+""".replace("SECRET", SECRET)
+    told = faults(file, text)
+    begins = [
+        "apikeyrouter.yaml:4:14: budgets.a.limit: '5 EUR' is not in US dollars",
+        "apikeyrouter.yaml:4:29: budgets.a.period: 'fortnight' is not a period",
+        "apikeyrouter.yaml:4:51: budgets.a.time_zone: 'Mars' is not a time zone",
+        "apikeyrouter.yaml:4:64: budgets.a.scope: expected one of global",
+        "apikeyrouter.yaml:5:6: budgets.b.scope_id: A budget of scope per_team needs scope_id",
+        "apikeyrouter.yaml:5:41: budgets.b.rolling: a total budget never forgets",
+        "apikeyrouter.yaml:6:14: budgets.c.limit: must be above zero",
+        "apikeyrouter.yaml:6:40: budgets.c.scope_id: no key of this file is called 'nobody'",
+        "apikeyrouter.yaml:7:17: budgets.d.perid: there is no such member; did you mean 'period'?",
+        "apikeyrouter.yaml:7:49: budgets.d.enforcement_mode: expected 'hard' or 'soft'",
+        "apikeyrouter.yaml:7:63: budgets.d.period: 'fortnight' is not a period",
+        "apikeyrouter.yaml:8:14: budgets.e.limit: expected",
+        "apikeyrouter.yaml:8:28: budgets.e.rolling: expected true or false",
+        "apikeyrouter.yaml:8:47: budgets.e.scope_id: A global budget covers everything",
+        "apikeyrouter.yaml:9:3: budgets.f: 'limit' is required",
+        "apikeyrouter.yaml:9:18: budgets.f.time_zone: 'Mars' is not a time zone",
+        "apikeyrouter.yaml:11:25: teams.red.budget.limit: 'x' is not an amount",
+        "apikeyrouter.yaml:11:36: teams.red.budget.period: 'y' is not a period",
+        "apikeyrouter.yaml:11:39: teams.red.budget.zone: there is no such member",
+    ]
+    assert len(told) == len(begins), told
+    for line, begin in zip(told, begins, strict=True):
+        assert line.startswith(begin), (line, begin)
+
+
 def test_all_faults_are_told_at_once_each_with_its_line_and_column(file: Path) -> None:
     text = """\
 server:

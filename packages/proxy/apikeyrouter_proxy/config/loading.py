@@ -20,7 +20,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from apikeyrouter_proxy.config.faults import Fault, Faults, Path, Place, nearest
-from apikeyrouter_proxy.config.objects import Part
+from apikeyrouter_proxy.config.objects import Money, Part
 from apikeyrouter_proxy.config.references import References
 from apikeyrouter_proxy.config.stamps import Stamps
 from apikeyrouter_proxy.config.tree import BYTES_MAX, read_yaml
@@ -38,6 +38,8 @@ __all__ = [
 
 _INCLUDES_MAX = 100
 _SCALARS = ("version", "name", "objective", "include")
+_APART = ("limit", "period", "enforcement_mode", "rolling", "time_zone")
+"""Members of a budget that say nothing about its other ones."""
 _EXPECTED = {
     "missing": "is required",
     "model_type": "expected an object",
@@ -230,7 +232,7 @@ def typed(written: Written, references: References, faults: Faults) -> Configura
             errors = invalid.errors(include_url=False, include_input=False, include_context=False)
             for error in errors:
                 _note(error, faults)
-                _cut(tree, tuple(error["loc"]))
+                _cut(tree, tuple(error["loc"]), error["type"])
             continue
         places, names = dict(faults.places), dict(faults.names)
         stamps = written.stamps.joined(references.stamps)
@@ -259,13 +261,18 @@ def _note(error: Any, faults: Faults) -> None:
         faults.add(path, told)
 
 
-def _cut(tree: Any, path: Path) -> None:
-    """Takes out the object that has a fault, so that the others are looked at."""
-    depth = 1 if path[0] in _SCALARS else 2
-    for part in path[: min(depth, len(path)) - 1]:
+def _cut(tree: Any, path: Path, kind: str) -> None:
+    """Takes out the object that has a fault, so that the others are looked at; of a budget only the member that has
+    it, so that its others are looked at, too."""
+    owner = part_at(path[:-1])
+    apart = owner is not None and issubclass(owner, Money) and (kind == "extra_forbidden" or path[-1] in _APART)
+    depth = len(path) if apart else min(1 if path[0] in _SCALARS else 2, len(path))
+    for part in path[: depth - 1]:
         tree = tree.get(part, {}) if isinstance(tree, dict) else {}
     if isinstance(tree, dict):
-        tree.pop(path[min(depth, len(path)) - 1], None)
+        tree.pop(path[depth - 1], None)
+        if apart and path[-1] == "limit":
+            tree["limit"] = 1  # it has to have one
 
 
 def part_at(path: Path) -> type[Part] | None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from apikeyrouter.domain.cost.overrides import PriceOverride, read_override
 from apikeyrouter.domain.errors import ConfigurationError, RouterError
 from apikeyrouter.domain.keys.metadata import LIMITS, clean_label, clean_material, clean_metadata
 from apikeyrouter.domain.keys.secret import Secret
-from apikeyrouter.domain.models.budget import BudgetScope
+from apikeyrouter.domain.models.budget import BudgetScope, TimeWindow
 from apikeyrouter.domain.routing.deployments import Deployment, read_deployment
 from apikeyrouter.domain.routing.policy import Policy, read_policy
 from apikeyrouter.infrastructure.catalogue.provider_row import KEYLESS
@@ -291,37 +292,37 @@ class _Reader:
         return found
 
     def _budget(self, path: Path, name: str, given: Money, scope: str, scope_id: str | None) -> None:
-        def read() -> FileBudget:
+        """A budget. What fits stands in for what does not, so that each of its faults is told."""
+        before = len(self._faults.found)
+        limit = self._fitting((*path, "limit"), budget_forms.limit, given.limit, Decimal(1))
+        period = self._fitting((*path, "period"), budget_forms.period, given.period, TimeWindow.Daily)
+        zone = self._fitting((*path, "time_zone"), budget_forms.time_zone, given.time_zone, "UTC")
+        of = self._fitting((*path, "scope"), _scope, scope, None)
+        if of is BudgetScope.PerKey and scope_id is not None and scope_id not in self._file.keys:
+            hint = nearest(scope_id, self._file.keys, "keys of this file are") or "it has no keys"
+            self._faults.add((*path, "scope_id"), f"no key of this file is called {scope_id!r}", hint)
+
+        def read(named: str, of: BudgetScope, scope_id: str | None, rolling: bool) -> FileBudget:
             definition = define_budget(
-                _scope(scope),
-                scope_id,
-                budget_forms.limit(given.limit),
-                budget_forms.period(given.period),
-                given.enforcement_mode,
-                rolling=given.rolling,
-                time_zone=budget_forms.time_zone(given.time_zone),
-                name=name,
+                of, scope_id, limit, period, given.enforcement_mode, rolling=rolling, time_zone=zone, name=named
             )
             return FileBudget(name, definition, scope_id)
 
-        for member, form in (("limit", budget_forms.limit), ("period", budget_forms.period),
-                             ("time_zone", budget_forms.time_zone), ("scope", _scope)):  # fmt: skip
-            value = getattr(given, member, None)
-            if value is not None and not self._fits((*path, member), form, value):
-                return
-        if _scope(scope) is BudgetScope.PerKey and str(scope_id) not in self._file.keys:
-            hint = nearest(scope_id, self._file.keys, "keys of this file are") or "it has no keys"
-            self._faults.add((*path, "scope_id"), f"no key of this file is called {scope_id!r}", hint)
-            return
-        self._try(path, read, self._found.budgets)
+        if of is not None:
+            self._try((*path, "scope_id"), partial(read, "", of, scope_id, False), [])
+        self._try((*path, "rolling"), partial(read, "", BudgetScope.Global, None, given.rolling), [])
+        if of is None or len(self._faults.found) > before:
+            self._try(path, partial(read, name, BudgetScope.Global, None, False), [])
+        else:
+            self._try(path, partial(read, name, of, scope_id, given.rolling), self._found.budgets)
 
-    def _fits(self, path: Path, form: Callable[[Any], object], value: object) -> bool:
+    def _fitting(self, path: Path, form: Callable[[Any], _Read], value: object, instead: _Read) -> _Read:
+        """What the value means; `instead`, and a fault, for what means nothing."""
         try:
-            form(value)
+            return form(value)
         except ValueError as fault:
             self._faults.add(path, str(fault))
-            return False
-        return True
+            return instead
 
     def _virtual_keys(self) -> None:
         seen: dict[str, str] = {}
