@@ -85,16 +85,20 @@ def _by_score(
     w_cost, w_failure, w_latency = objective.cost, objective.failure_usd, objective.latency_usd_per_s
     w_load, w_turn, w_spread, floors = objective.load_usd, objective.turn_usd, objective.spread_usd, objective.floor
     least_turn = min([one.turn for one in kept], default=0.0) if w_turn else 0.0
+    wait = floor = away = 0.0
     for candidate, room in zip(kept, rooms, strict=True):
         stats, turn, quota = candidate.stats, candidate.turn, candidate.quota
         p_failure = stats.steady
         if p_failure < 0.0:
             p_failure = stats.p_failure(now_s)
-        expected_usd = tokens_in * candidate.input_usd + tokens_out * candidate.output_usd + candidate.fixed_usd
         if mixed:
             expected_usd = _likely_usd(candidate, demand)
-        load = candidate.record.in_flight * candidate.stride
-        floor = p_failure + RELIABILITY_THRESHOLD - 1.0 if floors and p_failure > 1.0 - RELIABILITY_THRESHOLD else 0.0
+        else:
+            expected_usd = tokens_in * candidate.input_usd + tokens_out * candidate.output_usd + candidate.fixed_usd
+        in_flight = candidate.record.in_flight
+        load = in_flight * candidate.stride if in_flight else 0.0
+        if floors:
+            floor = p_failure + RELIABILITY_THRESHOLD - 1.0 if p_failure > 1.0 - RELIABILITY_THRESHOLD else 0.0
         pressure = quota.pressure
         if room >= EDGE and pressure <= 1.0:
             # as `scarcity` has it, without the call: most pools are neither near their end nor used up too fast
@@ -104,11 +108,15 @@ def _by_score(
         else:
             scarce = OVERSIZE_USD + scarcity(objective, room - OVERSIZE, pressure)
         cost, failure, latency = w_cost * expected_usd, w_failure * p_failure, w_latency * stats.ttft_s * (load + 1.0)
-        burden, wait = w_load * load, w_turn * (turn - least_turn)
-        away = lost if lost and candidate.index not in home else 0.0
+        burden = w_load * load
+        if w_turn:
+            wait = w_turn * (turn - least_turn)
+        index = candidate.index
+        if lost:
+            away = 0.0 if index in home else lost
         score = cost + failure + latency + burden + wait + floor + scarce + away
         terms = (cost, failure, latency, burden, wait, floor, scarce, away)
-        rows.append((0, int(score * _PICO + 0.5), turn, candidate.index, candidate, expected_usd, p_failure, terms))
+        rows.append((0, int(score * _PICO + 0.5), turn, index, candidate, expected_usd, p_failure, terms))
     return rows
 
 
