@@ -125,6 +125,25 @@ async def test_a_pool_that_is_dry_at_the_first_look_is_told_too() -> None:
     assert len(world.told) == 1
 
 
+async def test_a_pool_that_lets_nothing_in_is_looked_at_less_often_unless_it_is_dry() -> None:
+    world = Engine()
+    busy, quiet, dry = await world.keys(3, rpm=1000)
+    for key_id, times in ((busy, 1), (quiet, 1), (dry, 1000)):
+        world.use(key_id, times)
+    looks: dict[str, set[float]] = {busy: set(), quiet: set(), dry: set()}
+    for second in range(13):
+        world.use(busy, 1)
+        if second == 11:
+            world.use(quiet, 1)
+        world.foresight.tick(world.clock.monotonic_s())
+        for key_id, seen in looks.items():
+            seen.add(world.view(key_id).refreshed_at_s)
+        world.view(dry).windows[0].account.adjust_used(1000, world.clock.monotonic_s())
+        world.clock.advance(1.0)
+    assert (len(looks[busy]), len(looks[dry])) == (13, 13)
+    assert [at_s - min(looks[quiet]) for at_s in sorted(looks[quiet])] == [0.0, 1.0, 4.0, 7.0, 10.0, 11.0, 12.0]
+
+
 async def test_looking_at_thousands_of_pools_makes_none_watched_and_renews_few() -> None:
     world = Engine()
     ids = await world.keys(1500, rpm=60)

@@ -25,6 +25,13 @@ __all__ = ["SEVERITY", "Foresight", "supply_of"]
 
 _log = logging.getLogger("apikeyrouter")
 RENEW_S = 1.0
+RENEW_QUIET_S = 3.0
+"""The same for a pool that let nothing in since: what is asked for falls, what is left grows, so it becomes calmer.
+One that may have to be told of soon, or that is dry, is looked at as often as others."""
+
+_NEAR_FROM = 0.1
+"""Chance of running dry within a minute from which an alert may be near (it goes out at `capacity.ALERT_FROM`)."""
+
 VIEWS_PER_TICK = 50
 """About 50 us each: a call may not hold up requests for more than some milliseconds."""
 
@@ -44,6 +51,7 @@ SEVERITY = {
         )
     )
 }
+_DRY = (CapacityState.Exhausted, CapacityState.Recovering)
 
 
 class Foresight:
@@ -53,6 +61,7 @@ class Foresight:
         self._pools = pools
         self._on_change = on_change
         self._watched: dict[QuotaWindow, None] = {}
+        self._near: set[PoolView] = set()
         self._sharing = SharingDetector()
 
     def tick(self, now_s: float) -> None:
@@ -65,7 +74,13 @@ class Foresight:
                 other.pool.pool_id,
                 one.models,
             )
-        due = [view for view in self._pools.active if now_s - view.refreshed_at_s >= RENEW_S][:VIEWS_PER_TICK]
+        late_s, quiet_s = now_s - RENEW_S, now_s - RENEW_QUIET_S
+        due = [
+            view
+            for view in self._pools.active
+            if view.refreshed_at_s <= late_s
+            and (view.refreshed_at_s <= quiet_s or view.admitted_at_s >= view.refreshed_at_s or view in self._near)
+        ][:VIEWS_PER_TICK]
         for view in due:
             self.renew(view, now_s)
             if now_s - view.admitted_at_s >= FORGOTTEN_AFTER_S:
@@ -76,6 +91,7 @@ class Foresight:
         view.refreshed_at_s = now_s
         state, pressure = CapacityState.Unknown, 0.0
         tightest: Exhaustion | None = None
+        near = False
         for window in view.windows:
             outlook = self._outlook(window, now_s)
             if outlook is None or window.tracker is None:
@@ -83,6 +99,7 @@ class Foresight:
             before = window.tracker.state
             now = window.tracker.update(outlook, now_s, needed=window.usual_need)
             window.exhaustion = outlook
+            near = near or now in _DRY or (outlook.chance_60s >= _NEAR_FROM and not window.tracker.alerting)
             change = window.tracker.change
             # the first look is no change, unless it finds what people must know
             if change is not None and (before is not CapacityState.Unknown or change.alert is not None):
@@ -93,6 +110,10 @@ class Foresight:
                 tightest = outlook
             pressure = max(pressure, outlook.shadow_price)
         view.state, view.pressure, view.exhaustion = state, pressure, tightest
+        if near:
+            self._near.add(view)
+        else:
+            self._near.discard(view)
 
     def _outlook(self, window: QuotaWindow, now_s: float) -> Exhaustion | None:
         if window.account.limit is None or not window.period_s:
@@ -108,6 +129,7 @@ class Foresight:
 
     def _forget(self, view: PoolView) -> None:
         self._pools.active.pop(view, None)
+        self._near.discard(view)
         for window in view.windows:
             if self._watched.pop(window, 0) is None:
                 window.forecast = window.tracker = window.exhaustion = None
