@@ -36,6 +36,35 @@ def test_policies_stand_side_by_side(capsys: pytest.CaptureFixture[str], tmp_pat
     assert "http" not in text.replace("http-equiv", "")
 
 
+@pytest.mark.parametrize("words", [["--html"], ["--json"], ["plan", "--pool", "rpm=60", "--json"]])
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_simulated(
+    words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for path, why in ((tmp_path / "missing" / "page", "No such file or directory"), (tmp_path, "Is a directory")):
+        status, out, err = _run(capsys, *words, str(path), *_SMALL)
+        assert (status, out) == (1, "")
+        assert f"{path} cannot be written: {why}." in err
+        assert "served" not in err
+
+
+def test_a_run_that_is_refused_leaves_no_file_and_spoils_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    new, old = tmp_path / "new.html", tmp_path / "old.json"
+    old.write_text("kept")
+    status, _, _ = _run(capsys, *_SMALL, "--html", str(new), "--json", str(old), "--policy", "nobody")
+    assert status == 2
+    assert (new.exists(), old.read_text()) == (False, "kept")
+
+
+def test_one_of_a_kind_is_told_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    one = _run(capsys, *_SMALL, "--policy", "round-robin", "--pool", "rpm=600")[1]
+    assert "1 pool with 1 key," in one
+    more = _run(capsys, *_SMALL, "--policy", "round-robin", "--pool", "rpm=600,keys=2 x2")[1]
+    assert "2 pools with 4 keys," in more
+    assert "1 in 1 pool, as it is" in _run(capsys, "plan", *_SMALL, "--pool", "rpm=6000")[1]
+
+
 def test_json_alone_goes_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     words = [*_SMALL, "--policy", "ours", "--json", "-", "--refused-count", "--seed", "5"]
     status, out, _ = _run(capsys, *words)
@@ -104,7 +133,7 @@ def test_a_plan_says_what_would_reach_the_target(capsys: pytest.CaptureFixture[s
     assert status == 0
     assert "The target of 95.0% is met as it is." in out
     assert "0.25 x the limits on every pool would still be enough." in out
-    assert "1 pools instead of 3 would still be enough" in out
+    assert "1 pool instead of 3 would still be enough" in out
 
 
 def test_a_plan_that_cannot_be_met_says_so(capsys: pytest.CaptureFixture[str]) -> None:

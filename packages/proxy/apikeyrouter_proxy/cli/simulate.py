@@ -71,6 +71,7 @@ def simulate(asked: Asked, more: _More) -> None:
     if more.check:
         _check(asked)
         return
+    _can_be_written(more.html, more.json)
     try:
         names = names_of(more.policy)
     except ValueError as fault:
@@ -151,8 +152,9 @@ def _about(world: World, traffic: Traffic) -> str:
     foreign = f", others use {world.foreign_ratio:.0%}" if world.foreign_ratio else ""
     counts = "count" if world.refused_count else "are free"
     return (
-        f"{len(traffic):,} requests in {minutes:.1f} minutes, {asked}{foreign}; {len(world.pools)} pools with "
-        f"{world.keys} keys, {world.enforcement} of {world.horizon_s:g} s, refusals {counts}"
+        f"{_counted(len(traffic), 'request')} in {minutes:.1f} minutes, {asked}{foreign}; "
+        f"{_counted(len(world.pools), 'pool')} with {_counted(world.keys, 'key')}, {world.enforcement} of "
+        f"{world.horizon_s:g} s, refusals {counts}"
     )
 
 
@@ -220,12 +222,14 @@ def _check(asked: Asked) -> None:
     with steps("Checking random worlds", asked.seeds) as step:
         for seed in range(asked.seed, asked.seed + asked.seeds):
             run = check_seed(seed, requests)
-            note(f"seed {seed}: {sum(run.served):,} of {requests:,} served, {len(run.violations)} violations")
+            broke = _counted(len(run.violations), "violation")
+            note(f"seed {seed}: {sum(run.served):,} of {requests:,} served, {broke}")
             if run.violations:
                 broken.append("\n".join([*run.violations[:10], f"  replay: {replay_line(seed, requests)}"]))
             step("")
     _stop_if(broken)
-    say(f"No law was broken by {asked.seeds * requests:,} requests in {asked.seeds:,} random worlds.")
+    asked_for = _counted(asked.seeds * requests, "request")
+    say(f"No law was broken by {asked_for} in {_counted(asked.seeds, 'random world')}.")
 
 
 def _stop_if(broken: list[str]) -> None:
@@ -246,6 +250,7 @@ def plan(asked: Asked, more: dict[str, Any]) -> None:
     if asked.pool is None and asked.keys is None:
         raise CliError("Say what keys you have: --pool rpm=500,tpm=200000 x2, or --keys FILE.", USAGE)
     goal = _Goal(target=more["target"], json=more["json"])
+    _can_be_written(goal.json)
     traffic = traffic_maker(asked)(asked.seed)
     world = world_of(asked, traffic)
     made = planning.plan(
@@ -280,14 +285,15 @@ def _tell_plan(target: float, now: Option, tier: Option | None, keys: Option | N
         say(f"{tier.about} on every pool would {'still be enough' if met else 'reach it'}.")
     if keys is not None and len(keys.pools) != len(now.pools):
         word = "still be enough" if met else "reach it"
-        say(f"{len(keys.pools)} pools instead of {len(now.pools)} would {word}; each needs limits of its own.")
+        instead = f"{_counted(len(keys.pools), 'pool')} instead of {len(now.pools)}"
+        say(f"{instead} would {word}; each needs limits of its own.")
 
 
 def _cells(option: Option) -> list[str]:
     cell = option.cell
     keys = sum(pool.keys for pool in option.pools)
     return [
-        f"{keys} in {len(option.pools)} pools, {option.about}",
+        f"{keys} in {_counted(len(option.pools), 'pool')}, {option.about}",
         f"{option.load:.0%}" if option.load else "",
         f"{cell.success_ratio:.2%}",
         f"{cell.attempts:.2f}",
@@ -317,6 +323,21 @@ def _pool_facts(pool: PoolSpec) -> dict[str, Any]:
 # -- files ------------------------------------------------------------------------------------------------------------
 
 
+def _can_be_written(*paths: Path | None) -> None:
+    """Told before minutes of work, not after them. Leaves nothing behind."""
+    for path in paths:
+        if path is None or str(path) == "-":
+            continue
+        new = not path.exists()
+        try:
+            with path.open("a", encoding="utf-8"):
+                pass
+            if new:
+                path.unlink()
+        except OSError as fault:
+            raise _cannot(path, fault) from None
+
+
 def _as_json(path: Path | None, document: dict[str, Any]) -> bool:
     """Writes JSON where it was asked for; whether it went to standard output, which then has nothing else."""
     import json
@@ -334,5 +355,13 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as fault:
-        raise CliError(f"{path} cannot be written: {fault.strerror or type(fault).__name__}.", FAILED) from None
+        raise _cannot(path, fault) from None
     note(f"Wrote {path}")
+
+
+def _cannot(path: Path, fault: OSError) -> CliError:
+    return CliError(f"{path} cannot be written: {fault.strerror or type(fault).__name__}.", FAILED)
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count:,} {word}{'s' * (count != 1)}"
