@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -153,6 +155,28 @@ def test_a_check_asks_the_provider_and_moves_the_state(served: Served, sim: Sim)
     refused = served.post(f"/api/v1/keys/{bad['id']}/check").json
     assert (refused["ok"], refused["status"]) == (False, 401)
     assert served.get(f"/api/v1/keys/{bad['id']}").json["state"] != "available"
+
+
+@pytest.mark.parametrize(
+    ("fault", "after"), [({"retry_after_s": 1}, "available"), ({"retry_after_form": "none"}, "recovering")], ids=str
+)
+def test_a_key_whose_rest_is_over_says_so_before_anybody_asks_for_it(
+    sim: Sim, fault: dict[str, Any], after: str
+) -> None:
+    sim.fault(sim.keys[0], "rate_limited", **fault)
+    with run_proxy(sim.base_url, sim.keys[:1], router_config={"quota_wait_s": "0"}) as (served, _):
+        assert served.post("/v1/chat/completions", CHAT).status == 429
+        asked = sim.seen(sim.keys[0])
+        rests = served.get("/api/v1/keys").json["data"][0]
+        assert served.get(f"/api/v1/keys/{rests['id']}/history").json["data"][-1]["to_state"] == "throttled"
+        until_s, pause = time.monotonic() + 15.0, threading.Event()
+        while served.get("/api/v1/keys?state=throttled").json["data"]:
+            assert time.monotonic() < until_s, served.get("/api/v1/keys").json["data"]
+            pause.wait(0.05)
+        rested = served.get(f"/api/v1/keys/{rests['id']}").json
+        assert (rested["state"], rested["cooldown_until"]) == (after, None)
+        assert f'state="{after}"' in served.get("/metrics").body.decode()
+        assert sim.seen(sim.keys[0]) == asked
 
 
 def test_a_revoked_key_is_gone_from_lists_and_cannot_return(served: Served) -> None:

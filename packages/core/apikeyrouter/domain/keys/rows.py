@@ -36,6 +36,9 @@ __all__ = [
 TRANSITION_KIND = "key.transition"
 """The event kind of a key's audit trail."""
 
+_RESTING = (KeyState.Throttled, KeyState.Exhausted)
+"""States that time ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -174,10 +177,11 @@ def api_key_view(record: KeyRecord, at: Moment) -> APIKey:
 def view_of_stored(row: StoredKey, *, utc_s: float | None = None) -> APIKey:
     """A row as users see it: everything but secrets, and nothing in flight.
 
-    With `utc_s` (Unix seconds, now) waits and overlaps that are over are left out; without it they show as stored. The
-    state is shown as recorded: a key stays "throttled" after its wait until a request proves that it serves again.
+    With `utc_s` (Unix seconds, now) waits and overlaps that are over are left out, and the state is what a request
+    would find (`_state_now`); without it everything shows as stored.
     """
     document = row.document
+    state, reason, since_s = _state_now(row, utc_s)
 
     def upcoming(name: str) -> datetime | None:
         time_s = document.get(name)
@@ -195,9 +199,9 @@ def view_of_stored(row: StoredKey, *, utc_s: float | None = None) -> APIKey:
         provider_id=row.provider_id,
         label=document.get("label") or row.key_id,
         pool_id=document.get("pool_id") or row.key_id,
-        state=KeyState(row.state),
-        state_reason=document.get("reason") or "",
-        state_updated_at=_datetime(document.get("state_since_s") or row.updated_at_s),
+        state=state,
+        state_reason=reason,
+        state_updated_at=_datetime(since_s),
         created_at=_datetime(row.created_at_s),
         last_used_at=_datetime(last_used_s) if last_used_s else None,
         usage_count=document.get("usage_count") or 0,
@@ -208,6 +212,26 @@ def view_of_stored(row: StoredKey, *, utc_s: float | None = None) -> APIKey:
         draining_until=upcoming("draining_until_s") if row.sealed_previous is not None else None,
         metadata=dict(document.get("metadata") or {}),
     )
+
+
+def _state_now(row: StoredKey, utc_s: float | None) -> tuple[KeyState, str, float]:
+    """(state, why, since when in Unix seconds) as `eligibility.blocked` would find it. A rest that is over ends in the
+    record with the next request only: until then a key whose provider named the end is shown as available, since it
+    gets full traffic at once, and any other one as recovering, since that request is its probe. A secret that was
+    refused stays invalid until then: no time mends it."""
+    document = row.document
+    state, reason = KeyState(row.state), document.get("reason") or ""
+    since_s = document.get("state_since_s") or row.updated_at_s
+    limits = list((document.get("limited_models") or {}).values())
+    own_s = document.get("until_s") or 0.0
+    end_s = max((own_s, *(limit["until_s"] for limit in limits)))
+    if utc_s is None or state not in _RESTING or not 0.0 < end_s <= utc_s:
+        return state, reason, since_s
+    promised = all(limit["trusted"] for limit in limits) and (not own_s or document.get("trusted"))
+    if state is KeyState.Throttled and promised:
+        return KeyState.Available, "", end_s
+    was = f" ({state.value}: {reason})" if reason else ""
+    return KeyState.Recovering, f"its wait is over, the next request decides{was}", end_s
 
 
 def event_of(transition: Transition, at: Moment) -> StoredEvent:
