@@ -157,6 +157,19 @@ def test_a_full_pool_does_not_hide_others_in_a_large_group() -> None:
         assert sum(counts.values()) == 30
 
 
+def test_the_order_by_price_of_a_large_group_begins_with_its_first_use() -> None:
+    prices = ["0.006", "0.001", "0.005", "0.002", "0.004", "0.003"]
+    with choosing([{"cost_per_1k": price} for price in prices], **SMALL_FRONT) as world:
+        keys = world.router.key_manager
+        world.loop.run_until_complete(keys.disable(world.ids[1]))
+        assert {world.place(world.choose("fairness")) for _ in range(10)} == {0, 2, 3, 4, 5}  # who rests is parked
+        assert [world.place(world.choose("cost")) for _ in range(3)] == [3, 3, 3]
+        world.loop.run_until_complete(keys.enable(world.ids[1]))
+        assert {world.place(world.choose("fairness")) for _ in range(24)} == set(range(6))
+        assert [world.place(world.choose("cost")) for _ in range(3)] == [1, 1, 1]
+        assert [one.key_id for one in world.decision().alternatives_considered] == [world.ids[3]]  # each of them once
+
+
 def test_what_one_caller_may_not_use_is_there_for_the_next_one_in_a_large_group() -> None:
     with choosing([{}] * 6, **SMALL_FRONT) as world:
         only_last = RoutingObjective(primary="fairness", constraints={"allowed_keys": ["key-5"]})

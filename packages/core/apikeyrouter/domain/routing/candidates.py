@@ -127,7 +127,7 @@ class Group:
         self.served = 0
         self._considered_max = considered_max
         self._by_turn = sorted((c.turn, c.index) for c in self.candidates)
-        self._by_price = sorted((c.unit_price_usd, c.turn, c.index) for c in self.candidates)
+        self._by_price: list[tuple[float, float, int]] | None = None  # kept from when it is first asked for
         self._wakes: list[tuple[float, int]] = []
 
     @property
@@ -144,6 +144,8 @@ class Group:
         # Parking while somebody iterates changes the lists, so they iterate over a snapshot of the front.
         ahead = 2 * self._considered_max
         if by_price:
+            if self._by_price is None:
+                self._by_price = sorted((c.unit_price_usd, c.turn, c.index) for c in self.candidates if not c.parked)
             return iter([self.candidates[i] for _, _, i in self._by_price[:ahead]])
         return iter([self.candidates[i] for _, i in self._by_turn[:ahead]])
 
@@ -193,11 +195,13 @@ class Group:
             return
         turn = (candidate.turn, candidate.index)
         del self._by_turn[bisect_left(self._by_turn, turn)]
-        price = (candidate.unit_price_usd, candidate.turn, candidate.index)
-        del self._by_price[bisect_left(self._by_price, price)]
+        if self._by_price is not None:
+            price = (candidate.unit_price_usd, candidate.turn, candidate.index)
+            del self._by_price[bisect_left(self._by_price, price)]
 
     def _insert(self, candidate: Candidate) -> None:
         if candidate.parked:
             return
         insort(self._by_turn, (candidate.turn, candidate.index))
-        insort(self._by_price, (candidate.unit_price_usd, candidate.turn, candidate.index))
+        if self._by_price is not None:
+            insort(self._by_price, (candidate.unit_price_usd, candidate.turn, candidate.index))

@@ -44,7 +44,7 @@ class CompatibleDialect(HeaderDialect):
 
     def of_reply(self, headers: Headers, *, utc_now: datetime) -> Sequence[LimitFact]:
         """See `LimitDialect.of_reply`."""
-        return super().of_reply(headers, utc_now=utc_now) or structured_facts(headers, utc_now)
+        return facts_of(self.table, headers, utc_now) or structured_facts(headers, utc_now)
 
 
 class AnthropicDialect(HeaderDialect):
