@@ -7,7 +7,7 @@ import http.client
 import json
 import random
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -193,6 +193,81 @@ def test_what_looks_like_a_key_is_not_in_the_log(desk: Desk) -> None:
         assert secret[8:24] not in told.text, text
     assert all("[redacted]" in line["request"] for line in told.lines)
     assert "is it good?" in told.lines[0]["request"]
+
+
+def _chat(piece: str) -> dict[str, Any]:
+    return {"id": "chatcmpl-1", "obfuscation": random_word(), "choices": [{"index": 0, "delta": {"content": piece}}]}
+
+
+def _call(piece: str) -> dict[str, Any]:
+    call = {"index": 0, "function": {"arguments": piece}}
+    return {"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}
+
+
+@pytest.mark.parametrize("event", [_chat, _call])
+@pytest.mark.parametrize("form", [0, 1, 3, 4, 7, 9])
+def test_a_key_that_a_stream_spells_over_several_events_is_not_in_the_log(
+    desk: Desk, provider: Upstream, event: Callable[[str], dict[str, Any]], form: int
+) -> None:
+    secret = random_word()
+    text = f"Here it comes: {forms_of(secret)[form]} That was it."
+    pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
+    events = "".join(f"data: {json.dumps(event(piece))}\n\n" for piece in pieces) + "data: [DONE]\n\n"
+    provider.answers(CHAT, events.encode(), kind="text/event-stream")
+    with desk.proxy(base_url=provider.base_url) as (served, told, _):
+        assert served.post(CHAT, asking(stream=True)).body.decode().count("data: ") == len(pieces) + 1
+    assert not any(secret[at : at + 6] in spelt(told.line) for at in range(len(secret) - 5))
+    assert "Here it comes: " in spelt(told.line)
+    assert "[redacted]" in told.line["response"]
+
+
+def spelt(line: dict[str, Any]) -> str:
+    """What the events that are told in a line say together."""
+    said = ""
+    for event in line["response"].split("\n\n"):
+        try:
+            delta = json.loads(event.removeprefix("data: "))["choices"][0]["delta"]
+        except ValueError:
+            continue
+        said += delta["content"] if "content" in delta else delta["tool_calls"][0]["function"]["arguments"]
+    return said
+
+
+def test_texts_that_are_spelt_at_the_same_time_are_told_apart_and_what_holds_no_key_stays() -> None:
+    secret = random_word()
+    words = [f"sk-{secret}"[at : at + 5] for at in range(0, 35, 5)]
+    both = [
+        {"type": "delta", "output_index": place, "delta": {"text": piece}}
+        for first, second in zip(words, "The other.", strict=False)
+        for place, piece in ((0, first), (1, second))
+    ]
+    for head, tail, begin, end in (("data: ", "\n\n", "", ""), ("", "\n", "", ""), ("", "", "[", "]\n")):
+        between = ",\n" if begin else ""
+        body = begin + between.join(f"{head}{json.dumps(one)}{tail}" for one in both) + end
+        kind = "application/json" if begin else "text/event-stream" if head else "application/x-ndjson"
+        shown, cut = loggable(body.encode(), kind, (), more=False)
+        assert shown is not None
+        assert not cut
+        assert not any(piece in shown for piece in words)
+        assert all(json.dumps(one) in shown for one in both[1::2])
+        calm = begin + between.join(f"{head}{json.dumps(one)}{tail}" for one in both[1::2]) + end
+        assert loggable(calm.encode(), kind, (), more=False) == (calm, False)
+
+
+def test_of_a_stream_that_is_cut_no_end_of_a_key_is_left() -> None:
+    for shift in range(0, 60, 3):
+        secret = "Zz9" * 40
+        text = "word " * (shift // 3) + f"sk-{secret}" + " and more" * 300
+        pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
+        body = "".join(f"data: {json.dumps(_chat(piece) | {'padding': '{}' * 60})}\n\n" for piece in pieces).encode()
+        shown, cut = loggable(body[: 2 * BODY_MAX_BYTES], "text/event-stream", (), more=True)
+        assert shown is not None
+        assert cut
+        assert "Zz9" not in shown.replace("obfuscation", "")
+    long = f"data: {json.dumps(_chat('word ' * 4000))}\n\n".encode()
+    shown, _ = loggable(long, "text/event-stream", (), more=True)
+    assert shown is not None
+    assert shown.count("word ") > 700
 
 
 def test_no_half_of_a_key_is_left_where_a_body_is_cut() -> None:

@@ -2,9 +2,9 @@
 
 Main entry: `BodyLog.begin`, which draws lots for a request and gives a `Noted` that goes along with it; `Noted.end`
 tells one JSON line, event `request_bodies`.
-Laws: what looks like a credential is masked before anything is cut, also behind JSON's escapes; at most 4 KiB of each
-body are told, and whether it was more; base64 is told by its size, a body that is no text by type and size; work and
-memory per request are bounded, however large its bodies are.
+Laws: what looks like a credential is masked before anything is cut, also behind JSON's escapes and over a stream's
+events; at most 4 KiB of each body are told, and whether it was more; base64 is told by its size, a body that is no text
+by type and size; work and memory per request are bounded, however large its bodies are.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import msgspec
 
 from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.resilience.redact import MASK, redact
+from apikeyrouter_proxy.body_pieces import is_stream, joined
 from apikeyrouter_proxy.incoming import Incoming
 from apikeyrouter_proxy.one_write import forgo
 
@@ -185,7 +186,10 @@ def loggable(body: bytes, kind: str, secrets: Iterable[str], *, more: bool) -> t
         text = codecs.getincrementaldecoder("utf-8")().decode(short, final=not cut)
     except UnicodeDecodeError:
         return None, False
-    masked = _masked(text, secrets).encode()
+    known = tuple(secrets)
+    if is_stream(kind, text):
+        text = joined(text, lambda words: _masked(words, known), cut=cut)
+    masked = _masked(text, known).encode()
     return masked[:BODY_MAX_BYTES].decode("utf-8", "ignore"), cut or len(masked) > BODY_MAX_BYTES
 
 
