@@ -97,3 +97,21 @@ def test_many_horizons_at_once_are_foreseen_as_each_is_alone(
     for supply in (Supply.continuous(5.0, 0.7), Supply.fixed(5.0, 9.0), Supply.rolling(5.0, 80.0, 60.0)):
         horizons_s = [look[0] for look in looks]
         assert supply.all_within(horizons_s) == [supply.within(horizon_s) for horizon_s in horizons_s]
+
+
+@settings(max_examples=60, deadline=None)
+@given(amounts, headrooms, headrooms, st.floats(0, 1e6), st.floats(0, 5))
+def test_an_earlier_look_changes_no_chance_and_no_order_of_times(
+    steps: list[tuple[int, float]], before: float, now: float, pace: float, gone_s: float
+) -> None:
+    forecast, now_s = after(steps)
+    earlier = exhaustion(forecast, Supply.continuous(before, pace), now_s)
+    supply, later_s = Supply.continuous(now, pace), now_s + gone_s
+    found = exhaustion(forecast, supply, later_s, earlier=earlier, earlier_s=now_s)
+    whole = exhaustion(forecast, supply, later_s)
+    for name in ("headroom", "demand_per_s", "chance_10s", "chance_60s", "chance_reset", "shadow_price"):
+        assert getattr(found, name) == getattr(whole, name)
+    times = [math.inf if at_s is None else at_s for at_s in (found.p10_s, found.p50_s, found.p90_s)]
+    assert times == sorted(times)
+    exact = [math.inf if at_s is None else at_s for at_s in (whole.p10_s, whole.p50_s, whole.p90_s)]
+    assert [at_s for at_s in times if at_s <= 60.0] == [at_s for at_s in exact if at_s <= 60.0]

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from apikeyrouter.domain.components.foresight import Foresight
+from apikeyrouter.domain.components.foresight import Foresight, supply_of
 from apikeyrouter.domain.components.quota_awareness_engine import QuotaAwarenessEngine
 from apikeyrouter.domain.interfaces.state_store import StoreBatch
 from apikeyrouter.domain.models.events import QuotaChanged
 from apikeyrouter.domain.quota.dialects import limit_dialect
+from apikeyrouter.domain.quota.exhaustion import exhaustion
+from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension, LimitFact, Refill
 from apikeyrouter.domain.quota.pools import Pools, PoolView
 from apikeyrouter.domain.resilience.failures import FailureClass
 from apikeyrouter.testing.virtual_time import ManualClock
@@ -142,6 +144,30 @@ async def test_a_pool_that_lets_nothing_in_is_looked_at_less_often_unless_it_is_
         world.clock.advance(1.0)
     assert (len(looks[busy]), len(looks[dry])) == (13, 13)
     assert [at_s - min(looks[quiet]) for at_s in sorted(looks[quiet])] == [0.0, 1.0, 4.0, 7.0, 10.0, 11.0, 12.0]
+
+
+async def test_whoever_asks_is_told_of_times_beyond_a_minute_as_of_now() -> None:
+    world = Engine()
+    (key_id,) = await world.keys(1)
+    fact = LimitFact(Dimension.Requests, MINUTE_S, 10_000, refill=Refill.Continuous)
+    world.view(key_id).told([fact], (), sent_at_s=world.clock.monotonic_s(), now_s=world.clock.monotonic_s())
+    for _ in range(188):
+        world.use(key_id, 185)
+        world.foresight.tick(world.clock.monotonic_s())
+        world.clock.advance(1.0)
+    world.use(key_id, 500)
+    world.foresight.tick(world.clock.monotonic_s())
+    window, now_s = world.view(key_id).windows[0], world.clock.monotonic_s()
+    kept, supply = window.exhaustion, supply_of(window, now_s)
+    assert kept is not None
+    assert window.forecast is not None
+    assert supply is not None
+    now = exhaustion(window.forecast, supply, now_s)
+    assert (kept.chance_60s, kept.shadow_price) == (now.chance_60s, now.shadow_price)
+    assert kept.p50_s != now.p50_s
+    told = await world.engine.predict_exhaustion(key_id)
+    assert told is not None
+    assert told.p50_s == now.p50_s
 
 
 async def test_looking_at_thousands_of_pools_makes_none_watched_and_renews_few() -> None:

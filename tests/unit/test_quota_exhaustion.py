@@ -59,6 +59,34 @@ def test_a_bucket_that_refills_slower_runs_dry_at_the_difference(demand: DemandF
     assert found.p50_s == pytest.approx(60, abs=15)
 
 
+def test_what_an_earlier_look_said_of_times_beyond_a_minute_is_taken_over(demand: DemandForecast) -> None:
+    earlier = exhaustion(demand, Supply.continuous(30_000, 50.0), 600.0)
+    assert earlier.p10_s is not None
+    assert earlier.p50_s is not None
+    assert earlier.p10_s > 90.0
+    supply = Supply.continuous(29_000, 50.0)
+    found = exhaustion(demand, supply, 603.0, earlier=earlier, earlier_s=600.0)
+    whole = exhaustion(demand, supply, 603.0)
+    assert (found.p10_s, found.p50_s) == (earlier.p10_s - 3.0, earlier.p50_s - 3.0)
+    assert (found.chance_10s, found.chance_60s, found.shadow_price) == (
+        whole.chance_10s,
+        whole.chance_60s,
+        whole.shadow_price,
+    )
+    assert whole.p50_s == pytest.approx(found.p50_s, rel=0.1)
+
+
+def test_an_earlier_look_counts_for_nothing_where_it_spoke_of_the_next_minute_or_the_window_resets(
+    demand: DemandForecast,
+) -> None:
+    dry = exhaustion(demand, Supply.continuous(0, 50.0), 600.0)
+    for supply in (Supply.continuous(30_000, 50.0), Supply.fixed(30_000, 3600.0)):
+        assert exhaustion(demand, supply, 603.0, earlier=dry, earlier_s=600.0) == exhaustion(demand, supply, 603.0)
+    lasts = exhaustion(demand, Supply.fixed(30_000, 10.0), 600.0)
+    supply = Supply.fixed(30_000, 3600.0)
+    assert exhaustion(demand, supply, 603.0, earlier=lasts, earlier_s=600.0).p50_s is not None
+
+
 def test_a_rolling_window_gives_back_what_was_used_over_its_period() -> None:
     supply = Supply.rolling(headroom=100, limit=700, period_s=60.0)
     assert supply.within(0.0) == 100

@@ -9,6 +9,7 @@ forgotten, and at most `WATCHED_MAX` windows are watched at a time (32 KiB each 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 
 from apikeyrouter.domain.models.events import QuotaChanged
@@ -31,6 +32,10 @@ One that may have to be told of soon, or that is dry, is looked at as often as o
 
 _NEAR_FROM = 0.1
 """Chance of running dry within a minute from which an alert may be near (it goes out at `capacity.ALERT_FROM`)."""
+
+FAR_EVERY_S = 5.0
+"""So often is worked out anew what lies beyond the next minute: no state and no alert goes by it where limits refill
+all the time, only the words for people."""
 
 VIEWS_PER_TICK = 50
 """About 50 us each: a call may not hold up requests for more than some milliseconds."""
@@ -60,7 +65,7 @@ class Foresight:
     def __init__(self, pools: Pools, on_change: Callable[[QuotaChanged], None]) -> None:
         self._pools = pools
         self._on_change = on_change
-        self._watched: dict[QuotaWindow, None] = {}
+        self._watched: dict[QuotaWindow, tuple[float, Exhaustion | None]] = {}  # the last look beyond a minute
         self._near: set[PoolView] = set()
         self._sharing = SharingDetector()
 
@@ -82,18 +87,21 @@ class Foresight:
             and (view.refreshed_at_s <= quiet_s or view.admitted_at_s >= view.refreshed_at_s or view in self._near)
         ][:VIEWS_PER_TICK]
         for view in due:
-            self.renew(view, now_s)
+            self._renew(view, now_s, far_every_s=FAR_EVERY_S)
             if now_s - view.admitted_at_s >= FORGOTTEN_AFTER_S:
                 self._forget(view)
 
     def renew(self, view: PoolView, now_s: float) -> None:
         """The outlook of one pool, now."""
+        self._renew(view, now_s, far_every_s=0.0)
+
+    def _renew(self, view: PoolView, now_s: float, *, far_every_s: float) -> None:
         view.refreshed_at_s = now_s
         state, pressure = CapacityState.Unknown, 0.0
         tightest: Exhaustion | None = None
         near = False
         for window in view.windows:
-            outlook = self._outlook(window, now_s)
+            outlook = self._outlook(window, now_s, far_every_s)
             if outlook is None or window.tracker is None:
                 continue
             before = window.tracker.state
@@ -115,23 +123,30 @@ class Foresight:
         else:
             self._near.discard(view)
 
-    def _outlook(self, window: QuotaWindow, now_s: float) -> Exhaustion | None:
+    def _outlook(self, window: QuotaWindow, now_s: float, far_every_s: float) -> Exhaustion | None:
         if window.account.limit is None or not window.period_s:
             return None
         if window.forecast is None:
             if len(self._watched) >= WATCHED_MAX:
                 return None
-            self._watched[window] = None
+            self._watched[window] = -math.inf, None
             window.forecast = DemandForecast()
             window.tracker = CapacityTracker()
         supply = supply_of(window, now_s)
-        return None if supply is None else exhaustion(window.forecast, supply, now_s)
+        if supply is None:
+            return None
+        far_at_s, far = self._watched[window]
+        if now_s - far_at_s < far_every_s:
+            return exhaustion(window.forecast, supply, now_s, earlier=far, earlier_s=far_at_s)
+        outlook = exhaustion(window.forecast, supply, now_s)
+        self._watched[window] = now_s, outlook
+        return outlook
 
     def _forget(self, view: PoolView) -> None:
         self._pools.active.pop(view, None)
         self._near.discard(view)
         for window in view.windows:
-            if self._watched.pop(window, 0) is None:
+            if self._watched.pop(window, None) is not None:
                 window.forecast = window.tracker = window.exhaustion = None
         view.state, view.pressure, view.exhaustion = CapacityState.Unknown, 0.0, None
 

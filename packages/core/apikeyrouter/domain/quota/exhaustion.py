@@ -102,8 +102,14 @@ class Exhaustion(Struct, frozen=True, gc=False):
     reset_in_s: float | None
 
 
-def exhaustion(forecast: DemandForecast, supply: Supply, now_s: float) -> Exhaustion:
-    """Sets what is foreseen against what there is. `now_s`: monotonic seconds, those of the forecast. About 20 us."""
+def exhaustion(
+    forecast: DemandForecast, supply: Supply, now_s: float, *, earlier: Exhaustion | None = None, earlier_s: float = 0.0
+) -> Exhaustion:
+    """Sets what is foreseen against what there is. `now_s`: monotonic seconds, those of the forecast. About 20 us.
+
+    `earlier`: what was said of the same window at `earlier_s`, a few seconds ago: where nothing resets, times beyond
+    the next minute are taken from it, which saves a third of the work.
+    """
     reset_s = supply.reset_in_s
     end_s = _OPEN_ENDED_S if reset_s is None else min(reset_s, LONGEST_S)
     rate = forecast.rate_per_s(now_s)
@@ -115,6 +121,11 @@ def exhaustion(forecast: DemandForecast, supply: Supply, now_s: float) -> Exhaus
     times: list[float | None] = [None, None, None]
     place = 0
     for spans_s in _spans(end_s):
+        if spans_s is not _NEAR_S and earlier is not None and reset_s is None:
+            later = _still_later(earlier, now_s - earlier_s, place)
+            if later is not None:
+                times[place:] = later
+                break
         chances = forecast.still_exceedances(spans_s, supply.all_within(spans_s))
         for span_s, of_span in zip(spans_s, chances, strict=True):
             # Once dry is dry: the chance of the whole stretch is at least that of any part.
@@ -137,6 +148,15 @@ def exhaustion(forecast: DemandForecast, supply: Supply, now_s: float) -> Exhaus
         supply.headroom, rate, chance_10s, chance_60s, None if reset_s is None else chance, p10_s, p50_s, p90_s,
         price, reset_s,
     )  # fmt: skip
+
+
+def _still_later(earlier: Exhaustion, gone_s: float, place: int) -> list[float | None] | None:
+    """The times from `place` on, of an outlook made `gone_s` seconds ago; None when one of them was not beyond the next
+    minute, which is known better now."""
+    times = (earlier.p10_s, earlier.p50_s, earlier.p90_s)[place:]
+    if any(time_s is not None and time_s - gone_s < 60.0 for time_s in times):
+        return None
+    return [None if time_s is None else time_s - gone_s for time_s in times]
 
 
 def _spans(end_s: float) -> tuple[tuple[float, ...], ...]:
