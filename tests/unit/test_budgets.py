@@ -25,9 +25,10 @@ from apikeyrouter.domain.ledger.leases import Lease, Waiter
 from apikeyrouter.domain.ledger.ledger import Ledger
 from apikeyrouter.domain.models.budget import BudgetScope, EnforcementMode, TimeWindow
 from apikeyrouter.domain.models.request_intent import Message, RequestIntent
-from apikeyrouter.infrastructure.pricing.catalogue import PriceBook, StaticPriceSource
+from apikeyrouter.infrastructure.pricing.catalogue import PriceBook
 from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStore
 from apikeyrouter.testing.virtual_time import ManualClock
+from tests.support.price_lists import StaticPriceSource
 
 CENT = 10_000_000
 MINI = ModelPrice(150_000_000, 600_000_000)

@@ -8,7 +8,9 @@ import pytest
 
 from apikeyrouter import ApiKeyRouter, OpenAIAdapter
 from apikeyrouter.domain.errors import ProviderNotRegisteredError
+from apikeyrouter.domain.routing.candidates import Group
 from apikeyrouter.domain.routing.deployments import Deployments, odd_about, read_deployment, read_deployments
+from apikeyrouter.domain.routing.directory import Directory
 from apikeyrouter.domain.routing.fallbacks import FallbackReason
 
 FAST = {
@@ -33,6 +35,11 @@ async def _router(*providers: str) -> ApiKeyRouter:
 def _define(router: ApiKeyRouter, *documents: dict[str, Any]) -> None:
     router.directory.deployments.load([read_deployment(one) for one in documents])
     router.directory.changed()
+
+
+def _plan(directory: Directory, provider_id: str | None, model: str) -> list[Group]:
+    """The group of a model, then its fallbacks in order."""
+    return [directory.group_for(provider_id, model), *directory.fallbacks_for(provider_id, model)]
 
 
 def _names(groups: Any) -> list[str]:
@@ -163,7 +170,7 @@ async def test_a_request_for_one_provider_stays_with_it() -> None:
         _define(router, FAST)
         directory = router.directory
         assert [c.model for c in directory.group_for("groq", "fast-chat").candidates] == ["llama-3.3-70b-versatile"]
-        plan = directory.plan_for("groq", "fast-chat")
+        plan = _plan(directory, "groq", "fast-chat")
         assert _names(plan) == ["fast-chat", "claude"], "openai/gpt-4o is another provider's"
         assert {c.provider.provider_id for group in plan for c in group.candidates} == {"groq"}
 
@@ -175,8 +182,8 @@ async def test_fallbacks_are_tried_in_order_and_are_not_followed_further() -> No
             {"name": "openai-model", "targets": ["openai/m"], "fallbacks": ["other", "openai/x", "nobody-serves-this"]},
             {"name": "other", "targets": ["anthropic/c"], "fallbacks": ["openai-model"]},
         )
-        assert _names(router.directory.plan_for(None, "openai-model")) == ["openai-model", "other", "x"]
-        assert _names(router.directory.plan_for(None, "other")) == ["other", "openai-model"]
+        assert _names(_plan(router.directory, None, "openai-model")) == ["openai-model", "other", "x"]
+        assert _names(_plan(router.directory, None, "other")) == ["other", "openai-model"]
         assert router.directory.fallbacks_for(None, "openai-model", FallbackReason.Context) == []
         assert router.directory.fallbacks_for(None, "plain") == ()
 
@@ -184,7 +191,7 @@ async def test_fallbacks_are_tried_in_order_and_are_not_followed_further() -> No
 async def test_a_model_that_no_provider_serves_still_has_its_fallbacks() -> None:
     async with await _router("groq", "openai") as router:
         _define(router, {"name": "claude-x", "fallbacks": ["groq/llama"]}, {"name": "g", "targets": ["nobody/m"]})
-        assert [len(group.candidates) for group in router.directory.plan_for(None, "claude-x")] == [0, 0]
+        assert [len(group.candidates) for group in _plan(router.directory, None, "claude-x")] == [0, 0]
         with pytest.raises(ProviderNotRegisteredError):
             router.directory.group_for(None, "g")
 

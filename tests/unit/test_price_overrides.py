@@ -18,9 +18,10 @@ from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.errors import ConfigurationError, StateStoreError
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
 from apikeyrouter.infrastructure.config.settings import RouterSettings
-from apikeyrouter.infrastructure.pricing.catalogue import GenaiPriceSource, StaticPriceSource
+from apikeyrouter.infrastructure.pricing.catalogue import GenaiPriceSource
 from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStore
 from apikeyrouter.testing.virtual_time import ManualClock
+from tests.support.price_lists import StaticPriceSource
 
 GIVEN: dict[str, Any] = {"provider": "p", "model": "m", "unit": "per_1m", "input": "2.50", "output": "10"}
 LISTED = ModelPrice(1_000_000_000, 4_000_000_000, cached_input=500_000_000, context_window=128_000, source="list")

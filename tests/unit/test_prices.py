@@ -23,8 +23,9 @@ from apikeyrouter.domain.cost.estimate import (
 from apikeyrouter.domain.cost.prices import cost_breakdown, cost_nano_usd, price_from_metadata, to_decimal_usd
 from apikeyrouter.domain.cost.usage import Usage, usage_of_openai
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
-from apikeyrouter.infrastructure.pricing.catalogue import GenaiPriceSource, PriceBook, StaticPriceSource
+from apikeyrouter.infrastructure.pricing.catalogue import GenaiPriceSource, PriceBook
 from apikeyrouter.testing.virtual_time import ManualClock
+from tests.support.price_lists import StaticPriceSource
 
 MINI = ModelPrice(150_000_000, 600_000_000, cached_input=75_000_000, source="list")
 NOVEMBER = datetime(2026, 11, 21, 12, tzinfo=UTC)

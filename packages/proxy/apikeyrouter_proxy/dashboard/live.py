@@ -27,6 +27,7 @@ from apikeyrouter.feed import Told
 from apikeyrouter_proxy.dashboard.relay import Relay
 from apikeyrouter_proxy.dashboard.tally import Batch, Tally
 from apikeyrouter_proxy.providers import SETTING as PROVIDERS
+from apikeyrouter_proxy.recent_use import quantile
 from apikeyrouter_proxy.wire.errors import WireError
 
 __all__ = ["LISTENERS_MAX", "STREAM_LASTS_S", "LiveHub"]
@@ -257,12 +258,7 @@ def _event(kind: str, data: dict[str, Any]) -> bytes:
     return b"event: " + kind.encode() + b"\ndata: " + _encode(data) + b"\n\n"
 
 
-def _quantiles(values: list[float]) -> dict[str, float] | None:
+def _quantiles(values: list[float]) -> dict[str, float | None] | None:
     """Median and 95th percentile; None of nothing."""
-    if not values:
-        return None
     ordered = sorted(values)
-    return {
-        name: round(ordered[min(len(ordered) - 1, int(q * len(ordered)))], 6)
-        for name, q in (("p50", 0.5), ("p95", 0.95))
-    }
+    return {"p50": quantile(ordered, 0.5), "p95": quantile(ordered, 0.95)} if ordered else None

@@ -157,10 +157,6 @@ class Directory:
             return group
         return self._build(key, group)
 
-    def plan_for(self, provider_id: str | None, model: str) -> Sequence[Group]:
-        """The group of a model, then its fallbacks in order. Raises what `group_for` raises."""
-        return [self.group_for(provider_id, model), *self.fallbacks_for(provider_id, model)]
-
     def fallbacks_for(
         self, provider_id: str | None, model: str, reason: FallbackReason = FallbackReason.Unavailable
     ) -> Sequence[Group]:

@@ -1,4 +1,4 @@
-"""Price lists: the bundled catalogue of genai-prices, and fixed lists for configuration and tests.
+"""The price list: the bundled catalogue of genai-prices.
 
 `GenaiPriceSource` compiles the catalogue's entry of a model into one `ModelPrice` of whole nano-dollars (see `compile`)
 and keeps it until the next time when the catalogue says that it may change (a dated price row, or a time of day). The
@@ -11,7 +11,7 @@ guess from a similar name; no network.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from genai_prices import types as genai
     from genai_prices.data_snapshot import DataSnapshot
 
-__all__ = ["GenaiPriceSource", "PriceBook", "StaticPriceSource"]
+__all__ = ["GenaiPriceSource", "PriceBook"]
 
 _THEIR_ID = {
     "azure_openai": "azure",
@@ -69,17 +69,6 @@ _PREFERENCE = (
 URL): its maker's, else that of large hosts. The first that knows the model wins."""
 
 _CACHE_MAX = 4096
-
-
-class StaticPriceSource:
-    """A fixed list. Keys are model names, or (provider id, model) for one provider's price, which goes first."""
-
-    def __init__(self, prices: Mapping[str | tuple[str, str], ModelPrice]) -> None:
-        self._prices = dict(prices)
-
-    def price(self, provider_id: str, model: str) -> ModelPrice | None:
-        """The listed price, or None."""
-        return self._prices.get((provider_id, model)) or self._prices.get(model)
 
 
 class GenaiPriceSource:
