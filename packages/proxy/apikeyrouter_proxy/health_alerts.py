@@ -5,22 +5,21 @@ only, but stay off `closed` for at least the 3 s of their ramp: a look each seco
 requests pay nothing.
 Laws: a breaker that flaps is one alert, for it counts as closed only after `CALM_S` without trouble; alerts
 that several processes raise in the same stretch of time carry one id, so that receivers drop repeats, while of one
-process no two alerts about a breaker do; more than `AlertPace` lets through are counted, not told.
+process no two alerts about a breaker do; more than `Alerts` lets through are counted, not told.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from apikeyrouter.domain.interfaces.clock import Clock
-from apikeyrouter.domain.interfaces.state_store import StoreBatch, StoredEvent
+from apikeyrouter.domain.interfaces.state_store import StoreBatch
 from apikeyrouter.domain.models.events import KeyMoved, RequestEnded
 from apikeyrouter.domain.resilience.breaker import RAMP_S, Breaker, Phase
 from apikeyrouter.domain.routing.provider import Provider
-from apikeyrouter_proxy.alert_pace import AlertPace
+from apikeyrouter_proxy.alert_pace import Alerts, Send
 
 __all__ = ["CALM_S", "HEALTH_KINDS", "BreakerGauge", "HealthAlerts", "breaker_gauges", "is_open"]
 
@@ -72,20 +71,12 @@ def breaker_gauges(providers: Iterable[Provider], now_s: float) -> list[BreakerG
 
 
 class HealthAlerts:
-    """`write`: posts lines of the event log. `send`: queues a webhook by type, data and id; None where no webhook is
-    configured."""
+    """`write`, `send`: see `Alerts`."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        write: Callable[[StoreBatch], None],
-        send: Callable[[str, dict[str, Any], str], object] | None,
-    ) -> None:
+    def __init__(self, clock: Clock, write: Callable[[StoreBatch], None], send: Send | None) -> None:
         self._clock = clock
-        self._write = write
-        self._send = send
         self._troubles: dict[tuple[str, str], _Trouble] = {}
-        self._pace = AlertPace(clock)
+        self._alerts = Alerts(clock, write, send, same_s=CALM_S)
 
     def request_ended(self, event: RequestEnded) -> None:
         """Requests cause no alert."""
@@ -132,15 +123,9 @@ class HealthAlerts:
         self._tell(kind, f"{provider_id}/{model}", {"provider_id": provider_id, "model": model, **facts}, log=True)
 
     def _tell(self, kind: str, entity_id: str, data: dict[str, Any], *, log: bool) -> None:
-        now_s = self._pace.admit()
-        if now_s is None:
-            return
-        data |= self._pace.untold()
-        if log:
-            self._write(StoreBatch(events=[StoredEvent(now_s, kind, entity_id, data)]))
-        if self._send is not None:
-            facts = "\n".join((kind, entity_id, str(int(now_s // CALM_S))))
-            self._send(kind, data, f"msg_{hashlib.sha256(facts.encode()).hexdigest()[:32]}")
+        now_s = self._alerts.admit()
+        if now_s is not None:
+            self._alerts.tell(now_s, kind, entity_id, data, log=log)
 
 
 def _ill(providers: Iterable[Provider], now_s: float) -> Iterator[tuple[str, str, Breaker]]:

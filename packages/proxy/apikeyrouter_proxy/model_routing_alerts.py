@@ -3,20 +3,18 @@ and in the event log.
 
 `ModelRoutingAlerts` is an observer; `RouteBook.alerts` latches each alert, so it comes once when it begins and once
 when it is over. Laws: an alert that several processes raise in the same hour carries one id, so that receivers drop its
-repeats; more than `AlertPace` lets through are counted, not told.
+repeats; more than `Alerts` lets through are counted, not told.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from typing import Any
 
 from apikeyrouter.domain.interfaces.clock import Clock
-from apikeyrouter.domain.interfaces.state_store import StoreBatch, StoredEvent
+from apikeyrouter.domain.interfaces.state_store import StoreBatch
 from apikeyrouter.domain.models.events import KeyMoved, RequestEnded
 from apikeyrouter.muxer.guard import RouteAlert
-from apikeyrouter_proxy.alert_pace import AlertPace
+from apikeyrouter_proxy.alert_pace import Alerts, Send
 
 __all__ = ["MODEL_ROUTING_KINDS", "ModelRoutingAlerts"]
 
@@ -35,18 +33,10 @@ change, but at its own time: some hundred requests earlier or later."""
 
 
 class ModelRoutingAlerts:
-    """`write`: posts lines of the event log. `send`: queues a webhook by type, data and id; None where no webhook is
-    configured."""
+    """`write`, `send`: see `Alerts`."""
 
-    def __init__(
-        self,
-        clock: Clock,
-        write: Callable[[StoreBatch], None],
-        send: Callable[[str, dict[str, Any], str], object] | None,
-    ) -> None:
-        self._write = write
-        self._send = send
-        self._pace = AlertPace(clock)
+    def __init__(self, clock: Clock, write: Callable[[StoreBatch], None], send: Send | None) -> None:
+        self._alerts = Alerts(clock, write, send, same_s=_SAME_S)
 
     def request_ended(self, event: RequestEnded) -> None:
         """Requests cause no alert."""
@@ -56,7 +46,7 @@ class ModelRoutingAlerts:
 
     def model_routing_alert(self, event: RouteAlert) -> None:
         """Tells of it."""
-        now_s = self._pace.admit()
+        now_s = self._alerts.admit()
         if now_s is None:
             return
         kind = _KINDS[(event.kind, event.over)]
@@ -65,9 +55,5 @@ class ModelRoutingAlerts:
             "value": round(event.value, 4),
             "bound": event.bound,
             "message": event.message,
-            **self._pace.untold(),
         }
-        self._write(StoreBatch(events=[StoredEvent(now_s, kind, event.group, data)]))
-        if self._send is not None:
-            facts = "\n".join((kind, event.group, str(int(now_s // _SAME_S))))
-            self._send(kind, data, f"msg_{hashlib.sha256(facts.encode()).hexdigest()[:32]}")
+        self._alerts.tell(now_s, kind, event.group, data)

@@ -2,20 +2,19 @@
 
 `QuotaAlerts` is an observer; its `quota_changed` passes on what `Foresight` calls an alert: "runs_dry", "dry" and
 "all_clear", each latched there. Laws: an alert that several processes raise carries one id, so that receivers drop its
-repeats; thousands of pools that go dry together cannot push other webhooks out, see `AlertPace`.
+repeats; thousands of pools that go dry together cannot push other webhooks out, see `Alerts`.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from apikeyrouter.domain.interfaces.clock import Clock
-from apikeyrouter.domain.interfaces.state_store import StoreBatch, StoredEvent
+from apikeyrouter.domain.interfaces.state_store import StoreBatch
 from apikeyrouter.domain.models.events import KeyMoved, QuotaChanged, RequestEnded
-from apikeyrouter_proxy.alert_pace import AlertPace
+from apikeyrouter_proxy.alert_pace import Alerts, Send
 
 __all__ = ["QUOTA_KINDS", "QuotaAlerts"]
 
@@ -29,20 +28,17 @@ _LABELS_MAX = 20
 
 
 class QuotaAlerts:
-    """`write`: posts lines of the event log. `labels_of`: labels of a pool's keys. `send`: queues a webhook by type,
-    data and id; None where no webhook is configured."""
+    """`write`, `send`: see `Alerts`. `labels_of`: labels of a pool's keys."""
 
     def __init__(
         self,
         clock: Clock,
         write: Callable[[StoreBatch], None],
         labels_of: Callable[[str], Sequence[str]],
-        send: Callable[[str, dict[str, Any], str], object] | None,
+        send: Send | None,
     ) -> None:
-        self._write = write
         self._labels_of = labels_of
-        self._send = send
-        self._pace = AlertPace(clock)
+        self._alerts = Alerts(clock, write, send, same_s=_SAME_S)
 
     def request_ended(self, event: RequestEnded) -> None:
         """Requests cause no alert."""
@@ -54,15 +50,10 @@ class QuotaAlerts:
         """Tells of an alert; changes of state alone are for the metrics."""
         if event.alert is None:
             return
-        now_s = self._pace.admit()
-        if now_s is None:
-            return
-        kind = f"quota.{event.alert}"
-        data = self._data(event, now_s)
-        self._write(StoreBatch(events=[StoredEvent(now_s, kind, event.pool_id, data)]))
-        if self._send is not None:
-            facts = "\n".join((event.pool_id, event.models, event.window, event.alert, str(int(now_s // _SAME_S))))
-            self._send(kind, data, f"msg_{hashlib.sha256(facts.encode()).hexdigest()[:32]}")
+        now_s = self._alerts.admit()
+        if now_s is not None:
+            data = self._data(event, now_s)
+            self._alerts.tell(now_s, f"quota.{event.alert}", event.pool_id, data, event.models, event.window)
 
     def _data(self, event: QuotaChanged, now_s: float) -> dict[str, Any]:
         labels = self._labels_of(event.pool_id)
@@ -79,7 +70,6 @@ class QuotaAlerts:
             "outlook": event.outlook,
             "runs_dry_at": _at(now_s, event.runs_dry_in_s),
             "resets_at": _at(now_s, event.resets_in_s),
-            **self._pace.untold(),
         }
 
 
