@@ -3,7 +3,8 @@
 Main entry: `SQLiteShared`, which `SQLiteStateStore` asks. Each call is one job of the writing or the reading thread.
 Durability: a lease that may grow a slice is synced to disk; one that only reports or returns is committed without a
 sync: it survives the end of the process, and after a loss of power the store believes that more is leased than is.
-Waiting for changes reads `PRAGMA data_version` every `LOOK_EVERY_S`, a number that moves with every commit of others.
+Waiting for changes reads `PRAGMA data_version` every `LOOK_EVERY_S`, a number that moves with every commit of others;
+while nobody writes to the file at all (`WrittenTo`), once a second is enough.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from apikeyrouter.domain.interfaces.clock import Clock
@@ -32,12 +34,16 @@ from apikeyrouter.infrastructure.state_store import sqlite_ledger as ledger
 from apikeyrouter.infrastructure.state_store.sqlite_usage import fold_usage, select_usage
 from apikeyrouter.infrastructure.state_store.writer import GroupWriter, Reader, Work
 
-__all__ = ["LOOK_EVERY_S", "SQLiteShared"]
+__all__ = ["LOOK_EVERY_S", "SQLiteShared", "WrittenTo"]
 
 _T = TypeVar("_T")
 
 LOOK_EVERY_S = 0.04
 """A look costs two thread switches and a read of shared memory (about 50 us); 25 a second are 0.1 % of a core."""
+
+STILL_S = 1.0
+"""A commit is seen some time after it was written: when it is on the disk. So long after the last write, nothing is on
+its way any more; and so often is looked in any case, for disks that take even longer."""
 
 _HOUR_S = 3_600
 
@@ -51,8 +57,14 @@ class SQLiteShared:
     queued before is written. `entries_max`: about as many lines of the ledger are kept."""
 
     def __init__(
-        self, threads: Callable[[], tuple[GroupWriter, Reader]], read: _Read, clock: Clock, entries_max: int
+        self,
+        threads: Callable[[], tuple[GroupWriter, Reader]],
+        read: _Read,
+        clock: Clock,
+        entries_max: int,
+        path: Path,
     ) -> None:
+        self._path = path
         self._threads = threads
         self._read = read
         self._clock = clock
@@ -113,6 +125,7 @@ class SQLiteShared:
         cursor = after
         deadline_s = self._clock.monotonic_s() + wait_s
         _, reader = self._threads()
+        written = WrittenTo(self._path, self._clock)
         found, seen = await self._read(lambda connection: _look(connection, cursor, None))
         while found is None:
             left_s = deadline_s - self._clock.monotonic_s()
@@ -121,8 +134,34 @@ class SQLiteShared:
             await self._clock.sleep(min(LOOK_EVERY_S, left_s))
             if reader.finished:  # the store was closed meanwhile: waiting must not open it again
                 break
+            if not written.since_last():
+                continue
             found, seen = await reader.submit(functools.partial(_look, after=cursor, seen=seen))
         return found or Changes(cursor)
+
+
+class WrittenTo:
+    """Whether anybody may have written to a database: a look at its log costs 2 us, and wakes no thread."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._log = Path(f"{path}-wal")
+        self._clock = clock
+        self._still: tuple[int, int, int] | None = None
+        self._looked_s = clock.monotonic_s()
+
+    def since_last(self) -> bool:
+        """Since the last call that said so. False only when it is certain, and once in `STILL_S` not even then."""
+        try:
+            log = self._log.stat()
+        except OSError:
+            return True
+        now_s = self._clock.monotonic_s()
+        mark = (log.st_ino, log.st_size, log.st_mtime_ns)
+        if mark == self._still and now_s - self._looked_s < STILL_S:
+            return False
+        self._still = mark if self._clock.utc_now().timestamp() - log.st_mtime > STILL_S else None
+        self._looked_s = now_s
+        return True
 
 
 _Seen = tuple[sqlite3.Connection, int]

@@ -101,7 +101,7 @@ class SQLiteStateStore:
         self._finalizer: weakref.finalize[..., Any] | None = None
         self._before: threading.Thread | None = None
         self._process_id = 0
-        self._shared = SQLiteShared(self._threads, self._read, self._clock, max_events)
+        self._shared = SQLiteShared(self._threads, self._read, self._clock, max_events, self._path)
 
     @property
     def persistent(self) -> bool:
