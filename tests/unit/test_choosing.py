@@ -13,9 +13,10 @@ from apikeyrouter.domain.models.quota_state import CapacityState
 from apikeyrouter.domain.routing.affinity import KEPT_S, Affinity, within_bound
 from apikeyrouter.domain.routing.explain import Rejection
 from apikeyrouter.domain.routing.objectives import Values, compile_objective, scarcity
+from apikeyrouter.domain.routing.policy import read_policy
 from apikeyrouter.domain.routing.refusals import refused_error, waitable_at
 from apikeyrouter.domain.routing.shadow import Shadow
-from tests.support.choosing import Chooses, candidate, choosing, demand
+from tests.support.choosing import Chooses, call_of, candidate, choosing, demand
 
 LONG = "Some long text that providers cache. " * 200
 SMALL_FRONT = {"considered_max": 2}
@@ -207,6 +208,19 @@ def test_a_key_that_passed_is_asked_again_under_another_objective_and_under_anot
             assert world.place(world.choose_as(not_spare)) == 0
         world.loop.run_until_complete(router.key_manager.update(world.ids[0], label="spare"))
         assert world.place(world.choose_as(not_spare)) == 1
+
+
+def test_what_a_policy_allows_a_provider_to_cost_is_asked_of_each_request() -> None:
+    with choosing([{"cost_per_1k": "0.01"}]) as world:
+        engine, cost = world.router.policy_engine, world.router.objective("cost")
+        engine.configure([read_policy({"id": "p", "scope": "provider", "scope_id": "openai", "max_cost": 0.05})])
+        ruled = engine.apply(cost, call_of())
+        for _ in range(2):
+            assert world.place(world.choose_as(ruled, max_tokens=100)) == 0
+            assert world.choose_as(ruled, max_tokens=10_000) is None
+            assert [one.code for one in world.decision().rejections] == ["max_cost"]
+        engine.configure([read_policy({"id": "p", "blocked_providers": "openai"})])
+        assert world.choose_as(engine.apply(cost, call_of())) is None
 
 
 # -- prompt caches ----------------------------------------------------------------------------------------------------

@@ -240,10 +240,13 @@ def test_pictures_and_texts_from_elsewhere_teach_no_ratio() -> None:
 def test_a_tokenizer_may_only_lower_a_bound_that_holds() -> None:
     demand = make()
     before = demand.input_bound
+    most = demand.most_nano_usd(PRICE)
     demand.improve(InputBound(before + 1, "tokenizer"))
-    assert demand.input_bound == before
+    assert (demand.input_bound, demand.most_nano_usd(PRICE)) == (before, most)
     demand.improve(InputBound(12, "tokenizer"))
     assert demand.input_bound == 12
+    lowered = demand.most_nano_usd(PRICE)
+    assert demand.with_output_limit(1).most_nano_usd(PRICE) < lowered < most
     searching = make(web_search_options={"context": "low"})
     searching.improve(InputBound(1, "tokenizer"))
     assert (searching.unbounded, searching.input_bound > 1) == (("web search",), True)

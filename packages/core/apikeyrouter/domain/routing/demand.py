@@ -52,9 +52,9 @@ class Demand:
     """
 
     __slots__ = (
-        "_body", "_lengths", "_needs", "_ratios", "_rough", "_template", "bound", "choices", "free", "input_expected",
-        "model", "operation", "output_expected", "output_limit", "peek", "session", "sizes", "streams", "tenant",
-        "tier",
+        "_body", "_lengths", "_most", "_needs", "_ratios", "_rough", "_template", "bound", "choices", "free",
+        "input_expected", "model", "operation", "output_expected", "output_limit", "peek", "session", "sizes",
+        "streams", "tenant", "tier",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +70,7 @@ class Demand:
         self._lengths = lengths
         self._ratios = ratios
         self._needs: tuple[ChargeRule, tuple[int, ...]] | None = None
+        self._most: dict[int, tuple[ModelPrice, int]] = {}
         self._body = call.body
         self._rough = False  # `bound` is that of another model
         self.sizes: dict[str, Demand] | None = None
@@ -169,6 +170,7 @@ class Demand:
         """Takes a bound that was found by other means, such as a tokenizer, if it is lower."""
         if bound.tokens < self.input_bound and not bound.unbounded and not self.unbounded:
             self.bound = bound
+            self._most = {}
 
     def _own_bound(self) -> InputBound:
         if self._rough:
@@ -179,7 +181,14 @@ class Demand:
     # -- money ------------------------------------------------------------------------------------------------------
 
     def most_nano_usd(self, price: ModelPrice) -> int:
-        """The most that the call can cost at this price: what a hard budget holds."""
+        """The most that the call can cost at this price: what a hard budget holds. Keys share prices, so it is worked
+        out once for each."""
+        known = self._most.get(id(price))
+        if known is None:
+            known = self._most[id(price)] = (price, self._most_nano_usd(price))  # which keeps the price, and so its id
+        return known[1]
+
+    def _most_nano_usd(self, price: ModelPrice) -> int:
         tokens_in = self.input_bound
         output = self.choices * self.output_bound(price) + self.extra_output
         if self.tier and price.tiers:
@@ -244,6 +253,7 @@ class Demand:
         copy = object.__new__(Demand)
         for name in Demand.__slots__:
             setattr(copy, name, changes[name] if name in changes else getattr(self, name))
+        copy._most = {}
         return copy
 
     def learn(self, provider_id: str, input_tokens: int, output_tokens: int) -> None:

@@ -86,6 +86,10 @@ class Ruling(Protocol):
         """Why the candidate may not serve ("policy", "min_reliability", "max_cost", "price_unknown"), or None."""
         ...
 
+    def lets_pass(self, candidate: Candidate) -> bool:
+        """Whether it has nothing against the candidate, whatever is asked for and whenever."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Objective:

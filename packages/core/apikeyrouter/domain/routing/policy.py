@@ -255,6 +255,10 @@ class PolicyRuling:
             return found.block(candidate, demand, now_s)
         raise TypeError(f"{type(found).__name__} is no ruling")
 
+    def lets_pass(self, candidate: Candidate) -> bool:
+        """See `objectives.Ruling`: what was found out and is neither a refusal nor a bound."""
+        return candidate.rulings.get(self, _MISSING) is None
+
     def _rule(self, candidate: Candidate) -> Block | _Bounds | None:
         bounds: list[Policy] = []
         for policy in self._about:

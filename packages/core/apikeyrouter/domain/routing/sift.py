@@ -59,7 +59,7 @@ class Sieve:
     left; `rejections`: the others; `resting`: those among them who wait for something, whoever asks."""
 
     __slots__ = (
-        "_base", "_demand", "_group", "_measured", "_needs", "_now_s", "_objective", "_plain", "_selective", "_tried",
+        "_base", "_demand", "_group", "_measured", "_needs", "_now_s", "_objective", "_selective", "_tried",
         "kept", "rejections", "resting", "rooms",
     )  # fmt: skip
 
@@ -74,21 +74,19 @@ class Sieve:
         self._needs = needs_of(demand)
         self._selective = objective.selective
         self._measured = objective.measured
-        self._plain = self._selective and not self._measured and objective.ruling is None
         self.kept: list[Candidate] = []
         self.rooms: list[float] = []
         self.rejections: list[Rejection] = []
         self.resting: list[Candidate] = []
 
     def sift(self, pool: Iterable[Candidate], keep_max: int) -> None:
-        """Looks at candidates until `keep_max` are kept. `hurried`: where room does not weigh, it need not be known to
-        the last unit."""
-        tried, now_s, kept, rooms, plain = self._tried, self._now_s, self.kept, self.rooms, self._plain
+        """Looks at candidates until `keep_max` are kept. `hurried`: room does not weigh and need not be exact."""
+        tried, now_s, kept, rooms = self._tried, self._now_s, self.kept, self.rooms
         abilities, tokens = self._needs
         objective, mixed, model = self._objective, self._group.serving is None, ""
         rule: ChargeRule | None = None
         calm = None
-        constrained, hurried = self._selective or self._measured, objective.turns_only
+        selective, measured, hurried = self._selective, self._measured, objective.turns_only
         for candidate in pool:
             record = candidate.record
             if tried and candidate.who in tried:
@@ -106,17 +104,17 @@ class Sieve:
                 or tokens > candidate.context_max
             ):
                 block = self._block(candidate)
-            elif plain:
-                block = None if candidate.passed is objective else self._plain_block(candidate)
             else:
-                block = self._wish_block(candidate) if constrained else None
+                passed = not selective or candidate.passed is objective
+                block = None if passed else self._policy_block(candidate)
+                if measured and block is None:
+                    block = record_block(candidate, objective, self._demand, now_s)
             if block is not None:
                 self._reject(candidate, block)
                 continue
             quota = candidate.quota
             if quota.dialect.charges is not rule:
-                rule = quota.dialect.charges
-                needs = self._demand.needs(rule)
+                needs = self._demand.needs(rule := quota.dialect.charges)
             room, size = quota.room, 0.0
             if not hurried or now_s >= quota.roomy_until_s or needs[_TOKENS] > quota.roomy_tokens:
                 room = 1.0
@@ -205,30 +203,18 @@ class Sieve:
             or record_block(candidate, self._objective, self._demand, self._now_s)
         )
 
-    def _plain_block(self, candidate: Candidate) -> Block | None:
-        """What the caller's constraints say of a healthy candidate. What they go by does not change while a group
-        lives, but for a key's label; so one that passed is not asked again."""
-        objective = self._objective
-        block = selection_block(candidate, objective)
-        if block is None and objective.allowed_keys is None and not objective.blocked_keys:
-            candidate.passed = objective
-        return block
-
-    def _wish_block(self, candidate: Candidate) -> Block | None:
-        """What is left to be asked of a healthy candidate: the caller's constraints and the operator's policies."""
-        objective = self._objective
-        block = self._policy_block(candidate) if self._selective else None
-        if block is None and self._measured:
-            return record_block(candidate, objective, self._demand, self._now_s)
-        return block
-
     def _policy_block(self, candidate: Candidate) -> Block | None:
-        """What the caller's constraints say, and then the operator's policies."""
-        block = selection_block(candidate, self._objective)
-        ruling = self._objective.ruling
+        """What the caller's constraints say, and then the operator's policies. What they go by does not change while a
+        group lives, but for a key's label; so one that passed is not asked again."""
+        objective = self._objective
+        block, ruling = selection_block(candidate, objective), objective.ruling
         if block is None and ruling is not None:
-            return ruling.block(candidate, self._demand, self._now_s)
-        return block
+            block = ruling.block(candidate, self._demand, self._now_s)
+        if block is not None or objective.allowed_keys is not None or objective.blocked_keys:
+            return block
+        if ruling is None or ruling.lets_pass(candidate):
+            candidate.passed = objective
+        return None
 
     def _other_block(self, candidate: Candidate) -> Block | None:
         """As `_block`, whatever the key's state, and headroom too."""
