@@ -212,8 +212,9 @@ class KeyManager(KeyAttempts):
             if CREDENTIAL in record.metadata:  # what it is does not change with what is said of it
                 clean[CREDENTIAL] = record.metadata[CREDENTIAL]
             _set_terms(record, clean)
-            self._ring.reindex()
-        record.label = name
+        if metadata is not None or name != record.label:
+            record.label = name
+            self._ring.reindex()  # groups go by both: policies and deployments may name keys by their labels
         self._writer.renamed(record)
         self._on_change(record, None)
         await self._writer.apply([record])
