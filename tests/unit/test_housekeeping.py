@@ -15,7 +15,9 @@ from apikeyrouter.domain.interfaces.state_store import StoreBatch
 from apikeyrouter.domain.interfaces.transport import HttpReply, HttpRequest, SendPhase, TransportError
 from apikeyrouter.domain.ledger.leases import Lease
 from apikeyrouter.domain.models.budget import BudgetScope, EnforcementMode, TimeWindow
+from apikeyrouter.housekeeping import Housekeeping
 from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
+from apikeyrouter.infrastructure.clock import SystemClock
 from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStore
 from apikeyrouter.router import ApiKeyRouter
 from apikeyrouter.testing.virtual_time import VirtualClock, run_virtual
@@ -215,3 +217,60 @@ def test_a_lessee_that_rests_without_leases_asks_for_the_first_one_it_is_given()
         await store.close()
 
     run_virtual(scene())
+
+
+def test_what_a_round_itself_stirs_is_posted_by_the_next_one_and_not_after_a_nap() -> None:
+    async def scene(house: House) -> None:
+        rounds_s: list[float] = []
+
+        def post() -> None:
+            rounds_s.append(house.clock.monotonic_s())
+            if len(rounds_s) < 20 or len(rounds_s) == 28:  # the last one before a nap
+                own.stir()
+
+        parts = house.router
+        own = Housekeeping(
+            house.clock,
+            post,
+            parts.cost_controller.book,
+            parts.key_manager,
+            parts.quota_memory,
+            parts.feed,
+            parts.credentials,
+        )
+        own.start()
+        await asyncio.sleep(29 * 0.25)
+        await own.stop(same_loop=True)
+        assert rounds_s[28] - rounds_s[27] <= 0.2501
+
+    live(scene)
+
+
+def test_a_lessee_goes_on_where_the_loop_that_it_rested_on_was_closed_under_it() -> None:
+    store = WatchedStore(VirtualClock())
+    lessee = Lessee(store, SystemClock(), on_answer=lambda *_: None, on_fenced=lambda: None, on_time=lambda: None)
+    left = asyncio.new_event_loop()
+    resting = left.create_task(lessee.run())
+    left.run_until_complete(asyncio.sleep(0.0))
+    left.close()
+
+    async def asked(budget_id: str) -> None:
+        store.leased_s.clear()
+        lessee.add(Lease(budget_id, 0, 0, limit=1_000, hard=False, now_s=0.0))
+        for _ in range(20):
+            await asyncio.sleep(0.0)
+        assert store.leased_s
+
+    async def later() -> None:
+        await store.open()
+        lessee.begin()
+        lessee.kick()
+        running = asyncio.get_running_loop().create_task(lessee.run())
+        await asyncio.sleep(0.0)
+        resting.get_coro().close()  # as a garbage collection does, at any time
+        await asked("budget-1")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await store.close()
+
+    run_virtual(later())

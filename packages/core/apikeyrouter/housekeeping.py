@@ -68,7 +68,7 @@ class Housekeeping:
         self._book.lessee.begin()
         loop = asyncio.get_running_loop()
         self._stirred, self._nap = True, None
-        self._under_way.clear()  # with an earlier loop its tasks have ended too
+        self._under_way = {}  # with an earlier loop its tasks have ended too
         self._tasks = [
             loop.create_task(self._rounds(loop), name="apikeyrouter-post"),
             loop.create_task(self._keep_leases(), name="apikeyrouter-leases"),
@@ -97,7 +97,7 @@ class Housekeeping:
             still = 0 if self._stirred else still + 1
             self._stirred = False
             self._round(loop)
-            if still >= _ROUNDS_AWAKE:
+            if still >= _ROUNDS_AWAKE and not self._stirred:
                 await self._rest(loop)
             await self._clock.sleep(FLUSH_EVERY_S)
 
@@ -108,15 +108,17 @@ class Housekeeping:
             now_s = self._clock.monotonic_s()
             for name, due, work in self._errands:
                 if name not in self._under_way and due(now_s):
-                    self._under_way[name] = loop.create_task(self._errand(name, work), name=name)
+                    self._under_way[name] = loop.create_task(self._errand(name, work, self._under_way), name=name)
         except Exception:  # noqa: BLE001 - a fault of ours; store errors are dealt with inside
             _log.exception("Housekeeping failed; it is taken up again.")
 
-    async def _errand(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    async def _errand(
+        self, name: str, work: Callable[[], Awaitable[None]], under_way: dict[str, asyncio.Task[None]]
+    ) -> None:
         try:
             await self._tried(work)
         finally:
-            del self._under_way[name]
+            under_way.pop(name, None)
 
     async def _rest(self, loop: asyncio.AbstractEventLoop) -> None:
         """Until something stirs, `NAP_S` with the round's own pause at the most."""
@@ -126,7 +128,8 @@ class Housekeeping:
         try:
             await nap
         finally:
-            self._nap = None
+            if self._nap is nap:  # that of a loop that was left ends some time later
+                self._nap = None
             later.cancel()
 
     async def _keep_leases(self) -> None:
@@ -152,5 +155,5 @@ class Housekeeping:
 
 
 def _wake(nap: asyncio.Future[None]) -> None:
-    if not nap.done():
+    if not nap.done() and not nap.get_loop().is_closed():
         nap.set_result(None)

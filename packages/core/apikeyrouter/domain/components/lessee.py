@@ -196,7 +196,8 @@ class Lessee:
         try:
             await rest
         finally:
-            self._rest = None
+            if self._rest is rest:  # that of a loop that was left ends some time later
+                self._rest = None
             if later is not None:
                 later.cancel()
 
@@ -295,7 +296,7 @@ class Lessee:
 
 
 def _end(rest: asyncio.Future[None]) -> None:
-    if not rest.done():
+    if not rest.done() and not rest.get_loop().is_closed():
         rest.set_result(None)
 
 
