@@ -19,6 +19,7 @@ from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.models.call import Operation
 from apikeyrouter.infrastructure.adapters.openai_adapter import OpenAIAdapter
 from apikeyrouter_proxy.body_log import BODY_MAX_BYTES, loggable
+from apikeyrouter_proxy.body_pieces import joined
 from apikeyrouter_proxy.bootstrap import Proxy
 from apikeyrouter_proxy.settings import ProxySettings
 from tests.support.config_files import configured, until
@@ -449,3 +450,8 @@ keys: {{first: {{provider: openai, secret: "${{SIM_KEY_1}}"}}}}
         assert running.reload()[0] == 200
         assert running.chat()[0] == 200
     assert lines() == 1
+
+
+@pytest.mark.parametrize("line", [" " * 400_000 + "x", "{}" + " " * 400_000 + "x", "{" + "}" * 400_000 + "x"])
+def test_the_work_for_a_line_grows_with_its_length_and_not_with_the_square_of_it(line: str) -> None:
+    assert joined(line, str.upper, cut=False) == line  # an hour, if it grew with the square

@@ -15,7 +15,9 @@ import msgspec
 __all__ = ["is_stream", "joined"]
 
 _KINDS = ("text/event-stream", "application/x-ndjson", "application/jsonl")
-_EVENT = re.compile(r"([ \t]*(?:data:|[\[,])?[ \t]*)(\{.*\})([ \t]*[,\]]?[ \t\r]*)")
+_EVENT = re.compile(r"([ \t]*(?:(?:data:|[\[,])[ \t]*)?)(\{.*\})([ \t]*(?:[,\]\r][ \t\r]*)?)")
+"""Two runs of spaces never touch: else a long one would be cut in two at every place."""
+
 _PLACES = ("index", "output_index", "content_index", "item_id")
 """Members that tell texts apart that are spelt at the same time: choices, calls, parts."""
 
