@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -352,3 +354,27 @@ def test_the_next_try_asks_for_what_the_provider_counted() -> None:
     assert [n for i, n in enumerate(after) if i not in (tokens, likely)] == [
         n for i, n in enumerate(before) if i not in (tokens, likely)
     ]
+
+
+@pytest.mark.parametrize("by_use", [True, False])
+@pytest.mark.parametrize(("holds_s", "every_s"), [(1.0, 0.7), (6.0, 0.2), (60.0, 0.2)])
+def test_how_output_is_charged_shows_in_what_is_left_however_little_a_bucket_holds(
+    holds_s: float, every_s: float, *, by_use: bool
+) -> None:
+    charging, rate_per_s, rng = Charging(), 4_000.0, Random(4)
+    capacity = int(rate_per_s * holds_s)
+    level, now_s, found = float(capacity), 0.0, []
+    for _ in range(600):
+        gap_s = every_s * rng.uniform(0.2, 1.8)
+        now_s += gap_s
+        likely, cap = rng.randrange(600, 1_800), 2_900
+        level = min(capacity, level + rate_per_s * gap_s)
+        charged = likely if by_use else cap
+        if charged > level:
+            continue
+        level -= charged
+        charging.admitted(cap, likely)
+        word = charging.observe(int(level), capacity, rate_per_s, now_s)
+        found += [] if word is None else [word]
+    assert len(found) > 3
+    assert set(found[3:]) == {by_use}

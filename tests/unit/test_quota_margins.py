@@ -62,10 +62,9 @@ def test_others_of_whom_half_a_request_is_expected_are_not_waited_for_when_an_ev
     assert bisect_right(steps_of(0.5), 0.8) == 1
 
 
-def test_a_refusal_that_counts_is_worth_more_caution_than_one_that_is_free_and_a_short_bucket_less() -> None:
-    counts = sure_wanted(refusals_count=True, lump_share=0.01)
-    assert 0.5 <= sure_wanted(refusals_count=False, lump_share=0.01) < counts < 1.0
-    assert 0.5 <= sure_wanted(refusals_count=True, lump_share=0.5) < counts
+def test_a_request_of_a_short_bucket_is_sent_with_less_certainty_for_it_soon_runs_over() -> None:
+    assert 0.5 <= sure_wanted(0.5) < sure_wanted(0.01) < 1.0
+    assert sure_wanted(100.0) == sure_wanted(1.0)
 
 
 def test_a_margin_settles_where_as_many_fit_as_wanted_whatever_is_believed_of_others() -> None:
@@ -149,6 +148,53 @@ def test_what_others_take_is_learned_a_second_at_a_time_and_never_exceeds_the_li
     assert not others.fold(5.0, 0.0, 500.0)
 
 
+def test_what_others_take_is_not_forgotten_while_a_bucket_is_full_for_then_it_does_not_show() -> None:
+    others, idle = Others(0.0), Others(0.0)
+    for second in range(1, 200):
+        others.fold(2.0, 10.0, float(second))
+        idle.fold(2.0, 10.0, float(second))
+    assert others.per_s == pytest.approx(2.0, abs=0.2)
+    for second in range(200, 500):  # everything was back before each word
+        assert not idle.fold(0.0, 10.0, float(second), full_at_s=second - 0.5)
+        others.fold(0.0, 10.0, float(second))
+    assert idle.per_s == pytest.approx(2.0, abs=0.2)
+    assert others.per_s < 0.2
+
+
+def test_a_bucket_says_when_everything_had_flowed_back() -> None:
+    account = Bucket("b", "requests", 10, 1.0, now_s=0.0)
+    account.adjust_used(3, 1.0)
+    account.refresh(3.0)
+    assert account.full_at_s < 3.0
+    account.refresh(4.5)
+    assert account.full_at_s == 4.5
+
+
+def test_a_pool_that_is_idle_for_long_remembers_its_others() -> None:
+    window = QuotaWindow("w", Dimension.Requests, MINUTE_S, limit=None, source=Source.Header, now_s=0.0)
+    level, now_s = 60.0, 0.0
+
+    def ask(after_s: float) -> None:
+        """One request; others take a quarter of what flows back, and the reply tells what is left."""
+        nonlocal level, now_s
+        now_s += after_s
+        level = min(60.0, level + 0.75 * after_s) - 1.0
+        if isinstance(window.account, Bucket):
+            window.account.adjust_used(1, now_s)
+        fact = LimitFact(Dimension.Requests, MINUTE_S, 60, int(level), 60.0 - level, refill=Refill.Continuous)
+        window.observe(fact, mark=None, sent_at_s=now_s, now_s=now_s)
+
+    for _ in range(500):
+        ask(1.25)
+    assert level < 50.0
+    busy = window.foreign_per_s
+    assert busy == pytest.approx(0.25, abs=0.1)
+    for _ in range(100):
+        ask(120.0)
+    assert level == 59.0
+    assert window.foreign_per_s == busy
+
+
 def test_a_refusal_makes_surer_for_the_limit_that_was_short_and_for_no_other() -> None:
     view, _ = two_pools()
     facts = [
@@ -160,23 +206,6 @@ def test_a_refusal_makes_surer_for_the_limit_that_was_short_and_for_no_other() -
     view.refused(facts, [], NEEDS, sent_at_s=1.0, now_s=1.1)
     assert view.own[RPM].margin.sure > before
     assert view.own[TPM].margin.sure == before
-
-
-def test_whether_refused_requests_count_shows_in_the_wait_they_ask_for() -> None:
-    view, other = two_pools()
-    habits = other.habits
-    view.told([LimitFact(Dimension.Requests, MINUTE_S, 60)], [], sent_at_s=0.0, now_s=0.0)
-    refuse(view, Dimension.Requests, LimitFacts(60, 60, 1, MINUTE_S), 0.9, 1.0)  # a bucket
-    found = [habits.refusals_count]
-    for step in range(20):  # what was there is still there
-        refuse(view, Dimension.Requests, LimitFacts(60, 60, 1, MINUTE_S), 0.5, 2.0 + step)
-    found.append(habits.refusals_count)
-    for step in range(20):  # a wait that is longer than any bucket needs has another reason
-        refuse(view, Dimension.Requests, LimitFacts(60, 60, 1, MINUTE_S), 1.045, 22.0 + step)
-    found.append(habits.refusals_count)
-    for step in range(20):
-        refuse(view, Dimension.Requests, LimitFacts(60, 60, 1, MINUTE_S), 1.0, 42.0 + step)
-    assert [*found, habits.refusals_count] == [True, False, False, True]
 
 
 def test_how_output_is_charged_is_learned_once_for_all_pools_of_a_provider() -> None:

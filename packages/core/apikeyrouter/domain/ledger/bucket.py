@@ -25,9 +25,19 @@ class Bucket(Account):
     time, after a `refresh`. `others_per_s`: how much others are thought to take, unseen, `lump` at a time. `steps`:
     with so many lumps expected since the provider last told, one more is left to them
     (`domain.quota.margins.steps_of`). `expected`: units that they are expected to have taken and that did not flow
-    back; `withheld`: those that `used` counts for them."""
+    back; `withheld`: those that `used` counts for them. `full_at_s`: when all that was taken had last flowed back."""
 
-    __slots__ = ("_at_s", "_fraction", "expected", "lump", "others_per_s", "rate_per_s", "steps", "withheld")
+    __slots__ = (
+        "_at_s",
+        "_fraction",
+        "expected",
+        "full_at_s",
+        "lump",
+        "others_per_s",
+        "rate_per_s",
+        "steps",
+        "withheld",
+    )
 
     def __init__(
         self, account_id: str, unit: Unit, limit: int | None, rate_per_s: float, *, hard: bool = True, now_s: float
@@ -39,6 +49,7 @@ class Bucket(Account):
         self.steps: Sequence[float] = ()
         self.expected = 0.0
         self.withheld = 0
+        self.full_at_s = -math.inf
         self.rolls_at_s = -math.inf  # every hold looks at the time
         self._at_s = now_s
         self._fraction = 0.0
@@ -55,6 +66,7 @@ class Bucket(Account):
         if debt <= 0 or drained >= debt:
             self.used -= debt
             self._fraction = 0.0
+            self.full_at_s = now_s
             # what others took flows back too
             self.expected = max(0.0, self.expected - (drained - max(0, debt)))
         else:

@@ -16,7 +16,10 @@ from apikeyrouter.domain.quota.facts import ChargeRule, Dimension
 
 __all__ = ["Charging", "failed_charges", "used_charges"]
 
-SAMPLE_S = 2.0
+SAMPLE_S, _SAMPLE_SHARE = 2.0, 0.33
+"""Replies so far apart are compared: the second is a share of the time in which an empty bucket is full again, for what
+holds a second's worth has forgotten everything after two."""
+
 _KEEP = 0.8
 _SAMPLES = 3
 _CLEARLY = 0.7
@@ -41,7 +44,7 @@ class Counted(Protocol):
 
 class Charging:
     """Two hypotheses about one window: every request costs its cap, or its likely use. Which of them explains better
-    how far the level fell between two replies (some seconds apart, on a bucket that is not full) is believed."""
+    how far the level fell between two replies (some time apart, on a bucket that is not full) is believed."""
 
     __slots__ = ("_at_s", "_errors", "_level", "_samples", "_seen", "_sums", "proven")
 
@@ -72,7 +75,7 @@ class Charging:
     def observe(self, remaining: int, limit: int, rate_per_s: float, at_s: float) -> bool | None:
         """What a reply said of the time `at_s`. True: by likely use; False: by the cap; None: nothing new."""
         elapsed_s = at_s - self._at_s
-        if self._level >= 0 and elapsed_s < SAMPLE_S:
+        if self._level >= 0 and elapsed_s < SAMPLE_S and elapsed_s * rate_per_s < _SAMPLE_SHARE * limit:
             return None
         before, level = self._level, remaining
         taken = (self._sums[0] - self._seen[0], self._sums[1] - self._seen[1])
@@ -80,7 +83,8 @@ class Charging:
         # near full, what flowed back is lost and tells nothing; and where both say the same there is nothing to learn
         if before < 0 or level > 0.97 * limit or taken[0] < 1.2 * taken[1] + 1:
             return None
-        fell = before - level + rate_per_s * elapsed_s
+        # more than all cannot have flowed back
+        fell = min(limit, before + rate_per_s * elapsed_s) - level
         for place in (0, 1):
             self._errors[place] = self._errors[place] * _KEEP + abs(fell - taken[place])
         self._samples += 1

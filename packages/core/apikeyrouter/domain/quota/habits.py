@@ -1,9 +1,8 @@
 """How a provider counts, learned once for all of its pools.
 
-Whether output is charged by the caller's cap or as it comes, whether capacity flows back like a bucket, and whether
-refused requests use up the limit on requests (it shows in what is left after one: `refused`) is the provider's way and
-not an account's. A pool that shows it teaches the others (`Habits.learned`), which could not find out by themselves:
-who counts too strictly is never refused, and so never corrected.
+Whether output is charged by the caller's cap or as it comes, and whether capacity flows back like a bucket, is the
+provider's way and not an account's. A pool that shows it teaches the others (`Habits.learned`), which could not find
+out by themselves: who counts too strictly is never refused, and so never corrected.
 Laws: what a window has seen itself is never overruled; a limit that the operator configured counts as it always did.
 """
 
@@ -16,34 +15,18 @@ from apikeyrouter.domain.quota.limits import QuotaWindow
 
 __all__ = ["Habits"]
 
-_WEIGHT = 0.1
-_NOTHING = 0.04
-"""Of a request: what rounding may leave of nothing."""
-
 _Spot = tuple[Dimension, float]
 
 
 class Habits:
     """Of one provider. Windows come and never go, as pools do."""
 
-    __slots__ = ("_buckets", "_emptied", "_joined", "_kinds")
+    __slots__ = ("_buckets", "_joined", "_kinds")
 
     def __init__(self) -> None:
         self._joined: dict[_Spot, list[tuple[QuotaWindow, Callable[[], None]]]] = {}
         self._kinds: dict[_Spot, int] = {}
         self._buckets: set[_Spot] = set()
-        self._emptied = 1.0
-
-    @property
-    def refusals_count(self) -> bool:
-        """Whether refused requests count; until it shows, they do."""
-        return self._emptied >= 0.5
-
-    def refused(self, left: float) -> None:
-        """The limit on requests refused one, and by the wait that it asks for so much of it is left: where that counts,
-        less than one becomes nothing. Below nothing, the wait has another reason."""
-        if -_NOTHING <= left < 1.0:
-            self._emptied += _WEIGHT * (float(left < _NOTHING) - self._emptied)
 
     def join(self, window: QuotaWindow, changed: Callable[[], None], now_s: float) -> None:
         """A new window of a pool begins with what others have shown. `changed`: is told when it learns more so."""

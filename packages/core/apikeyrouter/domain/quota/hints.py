@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from apikeyrouter.domain.quota.bursts import agrees_with_a_bucket, horizon_of, left_by
-from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension, LimitFact, Refill, Source
+from apikeyrouter.domain.quota.bursts import agrees_with_a_bucket, horizon_of
+from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension, LimitFact, Source
 from apikeyrouter.domain.quota.habits import Habits
 from apikeyrouter.domain.quota.learning import PLENTY_RATIO, RefusalLearner
 from apikeyrouter.domain.quota.limits import KINDS, QuotaWindow
@@ -67,8 +67,6 @@ def learn_from_hint(
         if numbers is not None:
             window.asked(numbers.requested, needs)
             view.habits.learned(window, now_s)
-            if window.dimension is Dimension.Requests and window.refill is Refill.Continuous:
-                view.habits.refused(left_by(1, retry_s, window.rate_per_s))
         need = needs[KINDS[fact.dimension]] if numbers is None else numbers.requested
         short = window.burst is not None and not window.hidden
         left = window.left_of(fact.remaining) if short else fact.remaining

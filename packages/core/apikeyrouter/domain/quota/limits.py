@@ -52,7 +52,11 @@ CONFIDENCE: Mapping[Source, float] = {
 }
 """How far a value is trusted, 0..1; for people and for the order of sources, no formula rests on it."""
 
-RAISE_RATIO = 0.3
+RAISE_RATIO, _RAISE_RATIO_SHORT, _SHORT_S = 0.3, 0.6, 3.0
+"""How much of a better word is believed, and how much where a bucket holds less than so many seconds' worth: what is
+idle there is soon lost (bursts of 1 s, code trace at 60 % load: 52.5 % served with 0.3, 56.8 % with 0.6; bursts of 6 s:
+57.5 and 56.9 %)."""
+
 UNSEEN_SHARE = 0.7
 """Where replies do not say what is left, only refusals tell what others take, and so much of it is believed: who
 believes too much is never refused, and never learns better."""
@@ -215,7 +219,7 @@ class QuotaWindow:
         if mark is not None:
             self._seen_mark = mark
         # what a sentence says of its limit is exact, and rare
-        raised = 1.0 if fact.source is Source.ErrorBody else RAISE_RATIO
+        raised = 1.0 if fact.source is Source.ErrorBody else self._raise_ratio(capacity)
         observed: float = remaining - ahead
         gap: float
         if isinstance(account, Bucket):
@@ -232,11 +236,16 @@ class QuotaWindow:
             self._charged(self.charging, self.charging.observe(remaining, capacity, self.rate_per_s, sent_at_s))
         if self.observed_at_s is not None:
             self.lost += gap
-            if self.period_s and self.others.fold(gap, self.rate_per_s, now_s) and isinstance(account, Bucket):
+            full_at_s = account.full_at_s if isinstance(account, Bucket) else -math.inf
+            folded = self.period_s and self.others.fold(gap, self.rate_per_s, now_s, full_at_s=full_at_s)
+            if folded and isinstance(account, Bucket):
                 account.others_per_s = self.foreign_per_s * (1.0 if self._told_most else UNSEEN_SHARE)
         else:
             self.others.begin(now_s)
         self.observed_at_s = now_s
+
+    def _raise_ratio(self, capacity: int) -> float:
+        return _RAISE_RATIO_SHORT if capacity < _SHORT_S * self.rate_per_s else RAISE_RATIO
 
     def left_of(self, remaining: int) -> int:
         """What can be taken when `remaining` is told: what is more than fits at once speaks of the whole limit."""

@@ -18,14 +18,14 @@ from apikeyrouter.domain.ledger.bucket import Bucket
 
 __all__ = ["Margin", "Others", "corrected", "steps_of", "sure_wanted"]
 
-_WAIT_LOSS, _WAIT_LOSS_SHORT = 0.15, 1.0
-"""What it costs to wait for one more lump to flow back, in requests: others may take it first, and a queue has a
-deadline; and the second times the lump's share of what fits at once, for a short bucket runs over sooner. A first of
-0.33 refuses 4.4 of 100 requests of the code trace (80 % load, refusals count) where 0.18 refuses 2.0, and
-serves 0.1 % more; on the chat trace at 95 % load 6.6 and 2.1, and serves 0.6 % less (`python -m bench.quota_grid`)."""
-
-_REFUSAL_LOSS, _FREE_REFUSAL_LOSS = 1.0, 0.4
-"""What a refusal costs, in requests: its share of the limit where refused requests count, else a second send later."""
+_WAIT_LOSS, _WAIT_LOSS_SHORT = 0.15, 0.5
+"""What it costs to wait for one more lump to flow back, in refusals: others may take it first, and a queue has a
+deadline; and the second times the lump's share of what fits at once, for a short bucket runs over sooner. Measured
+(`bench.quota_grid`, a quarter of each limit taken by others, seed 1): a first of 0.25 instead of 0.15 refuses 3.5
+instead of 1.7 of 100 requests of the code trace at 80 % load and serves as many; a second of 1.0 instead of 0.5 refuses
+in bursts of 6 s 5.8 instead of 3.6 of the chat trace and serves 0.3 % more, of the code trace 9.0 instead of 6.7 and
+serves 0.5 % less. A refusal that does not use up the limit was once taken for cheaper, 0.4: in bursts of the chat trace
+that refused 7.9 of 100 instead of 5.0, and served 0.1 % more."""
 
 _SURE_MIN, _SURE_MAX = 0.5, 0.98
 _GAIN = 0.02
@@ -43,11 +43,10 @@ others that take 40 % (20 s), and kept from a modest tenant what it could have h
 FOREIGN_SHARE_MAX = 0.9
 
 
-def sure_wanted(*, refusals_count: bool, lump_share: float) -> float:
+def sure_wanted(lump_share: float) -> float:
     """The probability (0..1) of fitting from which sending is worth more than waiting: p x wait loss = (1 - p) x
     refusal loss. `lump_share`: a usual request's share (0..1) of what fits at once."""
-    loss = _REFUSAL_LOSS if refusals_count else _FREE_REFUSAL_LOSS
-    return max(_SURE_MIN, loss / (loss + _WAIT_LOSS + _WAIT_LOSS_SHORT * min(1.0, lump_share)))
+    return max(_SURE_MIN, 1.0 / (1.0 + _WAIT_LOSS + _WAIT_LOSS_SHORT * min(1.0, lump_share)))
 
 
 class Margin:
@@ -57,7 +56,7 @@ class Margin:
     __slots__ = ("_missed_at_s", "sure")
 
     def __init__(self) -> None:
-        self.sure = sure_wanted(refusals_count=True, lump_share=0.0)
+        self.sure = sure_wanted(0.0)
         self._missed_at_s = float("-inf")
 
     def missed(self, wanted: float, sent_at_s: float, now_s: float) -> None:
@@ -96,31 +95,37 @@ def _mean_of(count: int, sure: float) -> float:
 
 
 class Others:
-    """What others are thought to take of one limit: `per_s`, units a second."""
+    """What others are thought to take of one limit: `per_s`, units a second.
 
-    __slots__ = ("_from_s", "_lost", "per_s")
+    Only times in which it shows count: what others took of a bucket that would be full without them has flowed back
+    before anybody looks, and a pool that is idle most of the time seemed to have no others at all."""
+
+    __slots__ = ("_lost", "_seen_s", "_since_s", "per_s")
 
     def __init__(self, now_s: float) -> None:
         self.per_s = 0.0
-        self._lost = 0.0
-        self._from_s = now_s
+        self._lost = self._seen_s = 0.0
+        self._since_s = now_s
 
     def begin(self, now_s: float) -> None:
         """What was lost before is not known."""
-        self._from_s = now_s
+        self._since_s = now_s
 
-    def fold(self, lost: float, rate_per_s: float, now_s: float) -> bool:
+    def fold(self, lost: float, rate_per_s: float, now_s: float, *, full_at_s: float = -math.inf) -> bool:
         """Takes in what was missing since the last time (negative: was there beyond expectation), a second's worth at
-        least at a time. Whether `per_s` changed."""
-        self._lost += lost
-        elapsed_s = now_s - self._from_s
-        if elapsed_s < 1.0 or rate_per_s <= 0.0:
+        least at a time. `full_at_s`: when nothing of ours was out for the last time. Whether `per_s` changed."""
+        since_s, self._since_s = self._since_s, now_s
+        if full_at_s > since_s:
             return False
-        weight = 1.0 - math.exp(-elapsed_s / FOREIGN_TAU_S)
+        self._lost += lost
+        self._seen_s += now_s - since_s
+        if self._seen_s < 1.0 or rate_per_s <= 0.0:
+            return False
+        weight = 1.0 - math.exp(-self._seen_s / FOREIGN_TAU_S)
         # one correction of the level is no steady loss
-        seen = min(max(self._lost / elapsed_s, -rate_per_s), 2.0 * rate_per_s)
+        seen = min(max(self._lost / self._seen_s, -rate_per_s), 2.0 * rate_per_s)
         self.per_s = min(max(0.0, self.per_s + weight * (seen - self.per_s)), FOREIGN_SHARE_MAX * rate_per_s)
-        self._lost, self._from_s = 0.0, now_s
+        self._lost = self._seen_s = 0.0
         return True
 
 

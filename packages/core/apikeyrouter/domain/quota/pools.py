@@ -204,7 +204,7 @@ class PoolView:
                     window.observe(fact, mark=mark, sent_at_s=sent_at_s, now_s=now_s)
                     continue
             if fact.remaining is not None:
-                _judge_margin(window, fact.remaining, self.pool.habits, missed, sent_at_s, now_s)
+                _judge_margin(window, fact.remaining, missed, sent_at_s, now_s)
             before = window.limit, window.kind, window.counted, window.refill
             window.observe(fact, mark=marks.get(id(window.account)), sent_at_s=sent_at_s, now_s=now_s)
             if before[1] != window.kind or before[3] is not window.refill:
@@ -375,7 +375,7 @@ class Pools:
 
 
 def _judge_margin(
-    window: QuotaWindow, remaining: int, habits: Habits, missed: Sequence[int] | None, sent_at_s: float, now_s: float
+    window: QuotaWindow, remaining: int, missed: Sequence[int] | None, sent_at_s: float, now_s: float
 ) -> None:
     """Whether enough is left to others. `missed`: what a refused request needed; None: it was let in."""
     account = window.account
@@ -384,7 +384,7 @@ def _judge_margin(
     left = window.left_of(remaining)
     if left >= (account.lump if missed is None else missed[window.kind]):
         return
-    wanted = sure_wanted(refusals_count=habits.refusals_count, lump_share=account.lump / max(1, window.capacity or 1))
+    wanted = sure_wanted(account.lump / max(1, window.capacity or 1))
     if missed is None:
         window.margin.fitted(wanted)
     else:
