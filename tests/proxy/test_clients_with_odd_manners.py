@@ -179,3 +179,10 @@ def test_a_client_of_http_1_0_gets_whole_answers_with_their_length(
     top, _, body = got.partition(b"\r\n\r\n")
     assert top.split(b" ")[1] == str(status).encode()
     assert f"content-length: {len(body)}".encode() in top
+
+
+def test_a_client_of_http_1_0_is_not_asked_for_its_body(served: Served) -> None:
+    body = json.dumps({"model": "gpt-4o-mini", "messages": HELLO}).encode()
+    told = ("Expect: 100-continue", f"Content-Length: {len(body)}")
+    got = raw(served, head("/v1/chat/completions", *told, version="1.0") + body)
+    assert got.startswith(b"HTTP/1.1 200 "), got

@@ -162,7 +162,9 @@ class OneWriteProtocol(HttpToolsProtocol):
 
 def _unchunked(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:
     """The application for a client of HTTP/1.0: a reply without a length ends with the connection. uvicorn keeps none
-    of them open (`RequestResponseCycle.keep_alive`)."""
+    of them open (`RequestResponseCycle.keep_alive`). Nor is it asked for its body, whatever it expects (RFC 9110,
+    section 10.1.1): it would take "100 Continue" for the reply."""
+    cycle.waiting_for_100_continue = False
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
         open_ended = False
