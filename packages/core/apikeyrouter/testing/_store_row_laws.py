@@ -190,6 +190,8 @@ class RowLaws(StoreSuite):
                 assert await later.save_virtual_key(replace(changed, revoked_at_s=3.0), only_if=changed)
                 assert not await later.save_virtual_key(plain, only_if=changed)
                 assert not await later.save_virtual_key(plain)
+                (ended,) = await later.load_virtual_keys()
+                assert not await later.save_virtual_key(changed, only_if=ended), "a revoked key came back"
 
     async def test_settings_hold_any_bytes_under_any_name(self) -> None:
         async with self.opened() as store:

@@ -58,7 +58,7 @@ PUT_VIRTUAL_KEY = (
 REPLACE_VIRTUAL_KEY = (
     f"UPDATE virtual_keys SET ({_VIRTUAL_KEY_COLUMNS}) = (?1, ?2, ?3, ?4, ?5, ?6, ?7) "  # noqa: S608
     "WHERE virtual_key_id = ?8 AND role = ?9 AND digest = ?10 AND document = ?11 AND created_at_s = ?12 "
-    "AND expires_at_s IS ?13 AND revoked_at_s IS ?14"
+    "AND expires_at_s IS ?13 AND revoked_at_s IS ?14 AND (revoked_at_s IS NULL OR ?7 IS NOT NULL)"
 )
 PUT_SETTING = _upsert("settings", "name, value")
 PUT_SETTING_IF_ABSENT = _insert("settings", "name, value") + " ON CONFLICT (name) DO NOTHING"
