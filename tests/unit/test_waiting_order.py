@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from apikeyrouter.domain.routing.explain import Rejection
-from apikeyrouter.patience import Patience, Waiting, waitable_at, wanted
+from apikeyrouter.patience import Patience, Waiting, waitable
 from apikeyrouter.testing import run_virtual
 from apikeyrouter.testing.virtual_time import ManualClock
 from apikeyrouter.waiting_line import Line, Ticket
@@ -118,6 +118,5 @@ def test_the_key_that_is_waited_for_is_the_first_that_time_mends() -> None:
         Rejection("key_late", "late", "p", "headroom", "no room", 9.0),
         Rejection("key_soon", "soon", "p", "rate_limited", "no room", 3.0, "m"),
     ]
-    assert waitable_at(refused) == 3.0
-    assert wanted(refused) == ("key_soon", "m")
-    assert wanted(refused[:1]) is None
+    assert waitable(refused) == (3.0, ("key_soon", "m"))
+    assert waitable(refused[:1]) is None

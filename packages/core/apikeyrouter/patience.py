@@ -22,7 +22,7 @@ from apikeyrouter.domain.routing.explain import Rejection
 from apikeyrouter.kept_back import KeptBack, Who
 from apikeyrouter.waiting_room import Place, WaitingRoom
 
-__all__ = ["Patience", "Spared", "Waiting", "spared_rejections", "waitable_at", "wanted"]
+__all__ = ["Patience", "Spared", "Waiting", "spared_rejections", "waitable"]
 
 _WAITED_FOR_BY_OTHERS = "requests before it in line wait for it"
 _KEPT_BACK = "what is left is kept back for those who ask for less than their share"
@@ -174,16 +174,14 @@ class Patience:
         return None
 
 
-def waitable_at(rejections: Sequence[Rejection]) -> float | None:
-    """The earliest time (monotonic) at which one of the refused could serve; None: waiting does not help."""
-    found = _first_with_room(rejections)
-    return None if found is None else found.until_s
-
-
-def wanted(rejections: Sequence[Rejection]) -> Who | None:
-    """The candidate that `waitable_at` speaks of."""
-    found = _first_with_room(rejections)
-    return None if found is None else found.who
+def waitable(rejections: Sequence[Rejection]) -> tuple[float, Who] | None:
+    """The earliest time (monotonic) at which one of the refused could serve, and which; None: waiting does not help."""
+    found, least_s = None, math.inf
+    for one in rejections:
+        until_s = one.until_s
+        if until_s is not None and until_s < least_s and one.code in _WAITED_FOR:
+            found, least_s = one, until_s
+    return None if found is None else (least_s, found.who)
 
 
 def spared_rejections(group: Group, spared: Mapping[Who, Spared], tried: Collection[Who]) -> list[Rejection]:
@@ -194,11 +192,3 @@ def spared_rejections(group: Group, spared: Mapping[Who, Spared], tried: Collect
         for one, record, why in left
         if one.who not in tried
     ]
-
-
-def _first_with_room(rejections: Sequence[Rejection]) -> Rejection | None:
-    found, least_s = None, math.inf
-    for one in rejections:
-        if one.until_s is not None and one.until_s < least_s and one.code in _WAITED_FOR:
-            found, least_s = one, one.until_s
-    return found

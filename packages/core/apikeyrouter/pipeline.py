@@ -37,7 +37,7 @@ from apikeyrouter.flow import SENDS_MAX, Flow
 from apikeyrouter.funding import Funding, Money
 from apikeyrouter.hedging import first_good
 from apikeyrouter.journal import Journal
-from apikeyrouter.patience import Patience, Waiting, spared_rejections, waitable_at, wanted
+from apikeyrouter.patience import Patience, Waiting, spared_rejections, waitable
 from apikeyrouter.sending import Failed, Limits, Order, Reply, Sender
 
 __all__ = ["Pipeline", "Tenants"]
@@ -140,9 +140,7 @@ class Pipeline:
                         continue
                     if self._shares is not None and await self._find_share(flow, self._shares):
                         continue
-                    if self._fall_back(flow, reason_of_refusals([one.code for one in flow.record.rejections])):
-                        continue
-                    if await self._wait(flow):
+                    if self._fall_back(flow) or await self._wait(flow):
                         continue
                     raise self._refused(flow)
                 if taken.money_lines:
@@ -216,14 +214,15 @@ class Pipeline:
         second = (other.provider.provider_id, other.model)
         return hedger.plan(first, second, loser_usd=loser_usd, now_s=self._clock.monotonic_s())
 
-    def _fall_back(self, flow: Flow, reason: FallbackReason) -> bool:
-        """Goes on with the next model that may stand in, if there is one."""
+    def _fall_back(self, flow: Flow, reason: FallbackReason | None = None) -> bool:
+        """Goes on with the next model that may stand in, if there is one. `reason`: else what the rejections say."""
         ruling = flow.objective.ruling
         if ruling is not None and not ruling.fallbacks:
             return False
         if flow.fallbacks is None:
             call = flow.call
-            flow.fallbacks = list(self._directory.fallbacks_for(call.provider_id, call.model, reason))
+            why = reason or reason_of_refusals([one.code for one in flow.record.rejections])
+            flow.fallbacks = list(self._directory.fallbacks_for(call.provider_id, call.model, why))
             if call.chosen is not None:
                 flow.fallbacks += self._directory.groups_of(call.chosen.stand_ins)
         if not flow.fallbacks or flow.sends >= SENDS_MAX or flow.call.deadline_s <= self._clock.monotonic_s():
@@ -235,8 +234,8 @@ class Pipeline:
 
     async def _wait(self, flow: Flow) -> bool:
         """Every key refused: waits for the first that has room, if time will bring it."""
-        at_s, who = waitable_at(flow.record.rejections), wanted(flow.record.rejections)
-        if at_s is None or flow.sends >= SENDS_MAX or not await self._patience.until(flow.waiting, at_s, who):
+        found = waitable(flow.record.rejections)
+        if found is None or flow.sends >= SENDS_MAX or not await self._patience.until(flow.waiting, *found):
             return False
         if flow.fallbacks is not None:  # from the first model on
             flow.group = self._directory.group_for(flow.call.provider_id, flow.call.model)
@@ -344,8 +343,9 @@ class Pipeline:
         rejections = flow.record.rejections
         error = refused_error(flow.call.model, rejections, flow.failures, now_s, context_max=flow.context_max)
         if error.status == 429 and error.provider_code == "rate_limit_exceeded":
-            at_s = waitable_at(rejections)
-            error.retry_after = max(error.retry_after or 0.0, self._patience.retry_after_s(flow.waiting, at_s)) or None
+            found = waitable(rejections)
+            wait_s = self._patience.retry_after_s(flow.waiting, found[0] if found else None)
+            error.retry_after = max(error.retry_after or 0.0, wait_s) or None
         return error
 
     def _too_late(self, flow: Flow) -> SystemError:

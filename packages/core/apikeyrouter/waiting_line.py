@@ -14,6 +14,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from heapq import heappop, heapreplace
+from itertools import islice
 
 from apikeyrouter.domain.quota.drain import Drain
 from apikeyrouter.domain.quota.vtc import TokenCounters
@@ -82,10 +83,6 @@ class Ticket:
         self.wants: tuple[str, str] | None = None
         """What it waits for, if that has a name: who overtakes it may not take that."""
 
-    def due(self, now_s: float) -> bool:
-        """Whether its time has come."""
-        return self.recheck or self.try_at_s <= now_s + _DUE_S
-
     def lets_pass(self) -> bool:
         """Whether others may still try before it."""
         return self.overtaken < self.cost if self.try_at_s == math.inf else self.try_at_s <= self.latest_s
@@ -132,7 +129,7 @@ class Line:
 
     def head(self) -> Ticket | None:
         """The first in line."""
-        tenant = next(self.counters.in_order(1), None)
+        tenant = self.counters.first
         return None if tenant is None else next(iter(self._queues[tenant].tickets))
 
     def waiting_of(self, tenant: str) -> int:
@@ -185,25 +182,28 @@ class Line:
         """Whoever shall try now, if anybody: it is `trying` until `asks` or `out`. Sets `wake_at_s`."""
         if self.trying is not None:
             return None
-        self.wake_at_s = math.inf
+        wake_at_s, due_s, epoch = math.inf, now_s + _DUE_S, self.epoch
         passed: list[Ticket] = []
         least: dict[int | None, int] = {}
         for ticket in self._candidates():
             # whoever needs the same as one before it that was refused, and no less of it, need not try
-            if not ticket.asking or ticket.cost >= least.get(ticket.kind, math.inf):
+            if not ticket.asking or (ticket.kind in least and ticket.cost >= least[ticket.kind]):
                 continue
-            if ticket.due(now_s) or ticket.epoch < self.epoch:
+            at_s = ticket.try_at_s
+            if at_s <= due_s or ticket.recheck or ticket.epoch < epoch:
                 ticket.asking = False
                 ticket.passed = passed
                 self.trying = ticket
-                return ticket
-            self.wake_at_s = min(self.wake_at_s, ticket.try_at_s)
+                break
+            if at_s < wake_at_s:
+                wake_at_s = at_s
             if not ticket.lets_pass():
                 break
             passed.append(ticket)
             if ticket.kind is not None:
                 least[ticket.kind] = ticket.cost  # less than it was, or there was none
-        return None
+        self.wake_at_s = wake_at_s
+        return self.trying
 
     def out(self, ticket: Ticket, now_s: float, *, served: bool) -> None:
         """It leaves the line, with what it asked for or without."""
@@ -283,6 +283,12 @@ class Line:
     def _candidates(self) -> Iterator[Ticket]:
         """`_LOOK` at the most, in the order in which they would be served if each had what it asks for: the second of a
         tenant that is far below its share comes before the first of one that is above."""
+        if len(self._queues) == 1:
+            (queue,) = self._queues.values()
+            return islice(queue.tickets, _LOOK)
+        return self._of_several()
+
+    def _of_several(self) -> Iterator[Ticket]:
         counters = self.counters
         heap = []
         for turn, tenant in enumerate(counters.in_order(_LOOK)):

@@ -85,6 +85,11 @@ class TokenCounters:
         """Tenants that are absent and not forgotten."""
         return len(self._idle)
 
+    @property
+    def first(self) -> str | None:
+        """Who is next; None: nobody waits."""
+        return self._order[0][2] if self._order else None
+
     def in_order(self, most: int) -> Iterator[str]:
         """The first `most` waiting tenants, whoever is next first. Not to be used across changes."""
         return (tenant for _, _, tenant in islice(self._order, most))

@@ -115,6 +115,7 @@ class Group:
 
     __slots__ = (
         "_by_price", "_by_turn", "_considered_max", "_wakes", "candidates", "generation", "model", "served", "serving",
+        "small",
     )  # fmt: skip
 
     def __init__(self, model: str, candidates: Sequence[Candidate], *, considered_max: int, generation: int) -> None:
@@ -124,16 +125,13 @@ class Group:
         self.serving = next(iter(models)) if len(models) == 1 else None
         """The model behind it, None where there are several."""
         self.generation = generation
+        self.small = len(self.candidates) <= considered_max
+        """Whether every candidate is looked at in every decision."""
         self.served = 0
         self._considered_max = considered_max
         self._by_turn = sorted((c.turn, c.index) for c in self.candidates)
         self._by_price: list[tuple[float, float, int]] | None = None  # kept from when it is first asked for
         self._wakes: list[tuple[float, int]] = []
-
-    @property
-    def small(self) -> bool:
-        """Whether every candidate is looked at in every decision."""
-        return len(self.candidates) <= self._considered_max
 
     def front(self, now_s: float, *, by_price: bool) -> Iterator[Candidate]:
         """Candidates worth looking at, best first by the order asked for; all of them when the group is small."""

@@ -107,7 +107,7 @@ class Chooser:
             record.policies = objective.ruling.policies
         record.candidates = len(group.candidates)
         record.considered = len(sieve.kept) + len(rejections)
-        rows = rank(sieve.kept, sieve.rooms, demand, objective, prefix, now_s)
+        rows = rank(sieve.kept, sieve.rooms, demand, objective, prefix, now_s) if sieve.kept else []
         record.kept = rows
         if self.shadow is not None and not tried and rows:
             self.shadow.compare(record, sieve, demand, rows, now_s)
@@ -140,11 +140,11 @@ class Chooser:
         When all that is left was merely ejected after failures, ejection is no longer a preference but an outage of
         our own making: the breaker alone decides. Who waits for quota counts as left.
         """
-        front = list(group.front(now_s, by_price=objective.cost > 0.0))
         if group.small:
-            sieve.sift(front, self._considered_max)
+            sieve.sift(group.candidates, self._considered_max)
             sieve.level()
         else:
+            front = list(group.front(now_s, by_price=objective.cost > 0.0))
             home = _home(group, prefix)
             if home is not None:
                 if home in front:
@@ -157,7 +157,7 @@ class Chooser:
         if sieve.kept:
             return False
         codes = [rejection.code for rejection in sieve.rejections]
-        if panic(kept=codes.count(HEADROOM), ejected=codes.count(EJECTED)):
+        if EJECTED in codes and panic(kept=codes.count(HEADROOM), ejected=codes.count(EJECTED)):
             sieve.readmit(group.candidates, EJECTED)
         return bool(sieve.kept)
 

@@ -13,6 +13,7 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 
 from apikeyrouter.domain.keys.eligibility import Block, blocked
+from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.models.api_key import KeyState
 from apikeyrouter.domain.quota.doubts import doubt_burst, doubtful
 from apikeyrouter.domain.quota.facts import ChargeRule, Dimension
@@ -239,6 +240,8 @@ class Sieve:
         if code in _ABOUT_THE_REQUEST:
             return
         self.resting.append(candidate)
+        if self._group.small:
+            return
         if code == HEADROOM:
             soon_s = self._now_s + PARKED_S
             block = Block(code, reason, soon_s if until_s is None else min(until_s, soon_s))
@@ -291,13 +294,17 @@ def headroom_block(view: PoolView, needs: Sequence[int], now_s: float, *, doubti
     Without a time when only other requests' ends make room (concurrency). `doubting`: what was learned of its bursts is
     put to the test (`domain.quota.doubts`).
     """
-    reason, until_s, open_end = "", now_s, False
+    short: Account | None = None
+    free_then = need_then = 0
+    until_s, open_end = now_s, False
     for window in view.windows:
         account, need = window.account, needs[window.kind]
-        free = account.free(now_s)
-        if free is None or need <= free:
+        if now_s >= account.rolls_at_s:
+            account.roll(now_s)
+        limit = account.limit
+        if limit is None or need <= limit - account.used - account.held or not need:
             continue
-        if need > (account.limit or 0):
+        if need > limit:
             guessed = doubtful(window, need)
             if guessed:
                 told = f"{need} {account.unit} needed, more than {account.id} seems to allow at once: {account.limit}"
@@ -308,18 +315,20 @@ def headroom_block(view: PoolView, needs: Sequence[int], now_s: float, *, doubti
                 told = f"{need} {account.unit} needed, more than {account.id} ever allows: {account.limit}"
                 return Block(OVER_LIMIT, told, None)
             account = window.account
-            free = account.free(now_s) or 0
-            if need <= free:
+            if need <= (account.free(now_s) or 0):
                 continue
         at_s = account.free_at_s(need, now_s)
         if at_s is None:
             open_end = True
-        elif at_s > until_s or not reason:
-            until_s = max(until_s, at_s)
-        else:
+        elif at_s > until_s:
+            until_s = at_s
+        elif short is not None:
             continue
-        reason = f"{free} {account.unit} free < {need} needed ({account.id})"
-    return Block(HEADROOM, reason, None if open_end else until_s) if reason else None
+        short, free_then, need_then = account, account.free(now_s) or 0, need
+    if short is None:
+        return None
+    told = f"{free_then} {short.unit} free < {need_then} needed ({short.id})"
+    return Block(HEADROOM, told, None if open_end else until_s)
 
 
 def _breaker_block(candidate: Candidate, now_s: float) -> Block | None:
