@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,26 @@ def test_a_run_that_is_refused_leaves_no_file_and_spoils_none(
     status, _, _ = _run(capsys, *_SMALL, "--html", str(new), "--json", str(old), "--policy", "nobody")
     assert status == 2
     assert (new.exists(), old.read_text()) == (False, "kept")
+
+
+def test_who_reads_from_a_pipe_gets_the_figures_and_a_link_stays_a_link(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pipe, link, behind = tmp_path / "pipe", tmp_path / "link.html", tmp_path / "behind.html"
+    os.mkfifo(pipe)
+    link.symlink_to(behind)
+
+    def read() -> list[str]:
+        """What was read; once more for a writer who left at once, who would wait for ever else."""
+        first = pipe.read_text()
+        return [first] if first else [first, pipe.read_text()]
+
+    with ThreadPoolExecutor(1) as reader:
+        figures = reader.submit(read)
+        status, _, err = _run(capsys, *_SMALL, "--policy", "round-robin", "--json", str(pipe), "--html", str(link))
+    assert status == 0, err
+    assert json.loads(figures.result()[0])["policies"][0]["policy"] == "round-robin"
+    assert (link.is_symlink(), behind.exists()) == (True, True)
 
 
 def test_one_of_a_kind_is_told_as_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -324,16 +324,16 @@ def _pool_facts(pool: PoolSpec) -> dict[str, Any]:
 
 
 def _can_be_written(*paths: Path | None) -> None:
-    """Told before minutes of work, not after them. Leaves nothing behind."""
+    """Told before minutes of work, not after them. Leaves nothing behind, and a reader who waits at a pipe waiting."""
     for path in paths:
-        if path is None or str(path) == "-":
+        if path is None or str(path) == "-" or path.is_fifo():
             continue
         new = not path.exists()
         try:
             with path.open("a", encoding="utf-8"):
                 pass
             if new:
-                path.unlink()
+                path.resolve().unlink()  # not a link that names it
         except OSError as fault:
             raise _cannot(path, fault) from None
 
