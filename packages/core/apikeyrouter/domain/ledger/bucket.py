@@ -60,20 +60,24 @@ class Bucket(Account):
         if elapsed_s <= 0.0:
             return
         self._at_s = now_s
-        debt = self.used + self.held - self.withheld
+        withheld = self.withheld
+        debt = self.used + self.held - withheld
         drained = elapsed_s * self.rate_per_s + self._fraction
-        self.expected += elapsed_s * self.others_per_s
+        expected = self.expected + elapsed_s * self.others_per_s
         if debt <= 0 or drained >= debt:
             self.used -= debt
             self._fraction = 0.0
             self.full_at_s = now_s
             # what others took flows back too
-            self.expected = max(0.0, self.expected - (drained - max(0, debt)))
+            expected -= drained - debt if debt > 0 else drained
+            if expected < 0.0:
+                expected = 0.0
         else:
             whole = int(drained)
             self.used -= whole
             self._fraction = drained - whole
-        if self.expected or self.withheld:
+        self.expected = expected
+        if withheld or (expected and self.steps and expected / self.lump >= self.steps[0]):
             self.withhold()
 
     def withhold(self) -> None:

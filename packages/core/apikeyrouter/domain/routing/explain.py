@@ -12,6 +12,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from apikeyrouter.domain.cost.billing import CostSource
 from apikeyrouter.domain.models.model_choice import ModelChoice
 from apikeyrouter.domain.models.routing_decision import (
@@ -52,29 +54,17 @@ class Scored:
         self.score = pico / 1e12
 
 
-class Rejection:
+class Rejection(Struct, eq=False, gc=False):
     """A candidate that a filter refused: a stable code, a reason for people, and until when (monotonic), if known.
     `model`: for which, "" where it does not matter."""
 
-    __slots__ = ("code", "key_id", "label", "model", "provider_id", "reason", "until_s")
-
-    def __init__(
-        self,
-        key_id: str,
-        label: str,
-        provider_id: str,
-        code: str,
-        reason: str,
-        until_s: float | None = None,
-        model: str = "",
-    ) -> None:
-        self.key_id = key_id
-        self.label = label
-        self.provider_id = provider_id
-        self.code = code
-        self.reason = reason
-        self.until_s = until_s
-        self.model = model
+    key_id: str
+    label: str
+    provider_id: str
+    code: str
+    reason: str
+    until_s: float | None = None
+    model: str = ""
 
     @property
     def who(self) -> tuple[str, str]:
@@ -82,24 +72,21 @@ class Rejection:
         return self.key_id, self.model
 
 
-class AttemptFact:
+class AttemptFact(Struct, eq=False, gc=False):
     """One send of this decision. Times in seconds; `started_s`: of the router's clock."""
 
-    __slots__ = ("detail", "duration_s", "key_id", "label", "outcome", "provider_id", "started_s", "status", "ttft_s")
-
-    def __init__(self, key_id: str, label: str, provider_id: str, started_s: float = 0.0) -> None:
-        self.key_id = key_id
-        self.label = label
-        self.provider_id = provider_id
-        self.started_s = started_s
-        self.outcome = "pending"
-        self.status: int | None = None
-        self.duration_s = 0.0
-        self.ttft_s: float | None = None
-        self.detail = ""
+    key_id: str
+    label: str
+    provider_id: str
+    started_s: float = 0.0
+    outcome: str = "pending"
+    status: int | None = None
+    duration_s: float = 0.0
+    ttft_s: float | None = None
+    detail: str = ""
 
 
-class DecisionRecord:
+class DecisionRecord(Struct, eq=False):
     """Everything about one decision, as it grows. `kept` is in order of preference, the chosen one first.
 
     `cost_nano_usd`: what was settled. `billed_nano_usd`: the provider's own bill, None without one; then
@@ -111,49 +98,38 @@ class DecisionRecord:
     was chosen (`model_choice.Chosen.note`), None for requests that name one.
     """
 
-    __slots__ = (
-        "at_utc_s", "attempts", "billed_nano_usd", "caller", "candidates", "choice", "chosen", "clamp", "considered",
-        "cost_nano_usd", "cost_source", "decision_id", "duration_s", "fallbacks", "hedges", "input_tokens", "kept",
-        "listed_nano_usd", "model", "objective", "outcome", "output_tokens",
-        "policies", "pool", "presumed_nano_usd", "price_source", "priced", "rejections", "request_id", "shadow",
-        "stream", "waited_s",
-    )  # fmt: skip
-
-    def __init__(
-        self, decision_id: str, request_id: str, model: str, objective: Objective, *, at_utc_s: float, stream: bool
-    ) -> None:
-        self.decision_id = decision_id
-        self.request_id = request_id
-        self.at_utc_s = at_utc_s
-        self.model = model
-        self.caller = ""
-        self.objective = objective
-        self.stream = stream
-        self.chosen: Scored | None = None
-        self.kept: Sequence[Row] = ()
-        self.rejections: list[Rejection] = []
-        self.attempts: list[AttemptFact] = []
-        self.candidates = 0
-        self.considered = 0
-        self.outcome = "pending"
-        self.priced = True
-        self.cost_nano_usd: int | None = None
-        self.cost_source: str = CostSource.Prices
-        self.billed_nano_usd: int | None = None
-        self.listed_nano_usd: int | None = None
-        self.input_tokens: int | None = None
-        self.output_tokens: int | None = None
-        self.duration_s = 0.0
-        self.waited_s = 0.0
-        self.presumed_nano_usd = 0
-        self.price_source = ""
-        self.clamp: tuple[int | None, int, str] | None = None
-        self.policies: Sequence[str] = ()
-        self.fallbacks: Sequence[str] = ()
-        self.hedges: Sequence[str] = ()
-        self.pool: tuple[Any, ...] | None = None
-        self.shadow: tuple[Any, ...] | None = None
-        self.choice: dict[str, Any] | None = None
+    decision_id: str
+    request_id: str
+    model: str
+    objective: Objective
+    at_utc_s: float
+    stream: bool
+    caller: str = ""
+    chosen: Scored | None = None
+    kept: Sequence[Row] = ()
+    rejections: list[Rejection] = []
+    attempts: list[AttemptFact] = []
+    candidates: int = 0
+    considered: int = 0
+    outcome: str = "pending"
+    priced: bool = True
+    cost_nano_usd: int | None = None
+    cost_source: str = CostSource.Prices
+    billed_nano_usd: int | None = None
+    listed_nano_usd: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    duration_s: float = 0.0
+    waited_s: float = 0.0
+    presumed_nano_usd: int = 0
+    price_source: str = ""
+    clamp: tuple[int | None, int, str] | None = None
+    policies: Sequence[str] = ()
+    fallbacks: Sequence[str] = ()
+    hedges: Sequence[str] = ()
+    pool: tuple[Any, ...] | None = None
+    shadow: tuple[Any, ...] | None = None
+    choice: dict[str, Any] | None = None
 
     @property
     def rehearsal(self) -> bool:
