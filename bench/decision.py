@@ -2,7 +2,7 @@
 
 Entry: `wired()`, `decision_latency()`; `main(argv)` prints the table (`python -m bench decision`). The first has keys
 without limits; the last rows everything at once: limits on every pool, three budgets, a constraint, a prompt that
-providers cache, the objective of most terms.
+providers cache, the objective of most terms, and then two policies and `max_cost` besides.
 Laws: it calls the functions that the pipeline calls, on a router wired as users wire it; every hold is given back
 outside the timed part, but the turn stays taken, so that each decision meets the state that the one before left
 behind.
@@ -34,6 +34,7 @@ SIZES = (10, 100, 1_000, 10_000)
 OBJECTIVES = ("fairness", "cost", "reliability")
 FULL_SIZES = (50, 5_000)
 FULL = "balanced, everything on"
+RULED = "the same, policies, max_cost"
 PLENTY = 1_000_000_000
 
 
@@ -80,10 +81,18 @@ def full_call(router: ApiKeyRouter) -> Call:
     return router.new_call(Operation.Chat, content, peek(content), session="bench")
 
 
-def full_objective(router: ApiKeyRouter) -> Objective:
-    """Every term, and a constraint."""
-    wanted = RoutingObjective(primary=ObjectiveType.Balanced, constraints={"blocked_providers": ["another"]})
-    return router.objective(wanted)
+def full_objective(router: ApiKeyRouter, *, ruled: bool = False) -> Objective:
+    """Every term, and a constraint. `ruled`: and the most that a request may cost."""
+    constraints: dict[str, object] = {"blocked_providers": ["another"]}
+    if ruled:
+        constraints["max_cost"] = PLENTY
+    return router.objective(RoutingObjective(primary=ObjectiveType.Balanced, constraints=constraints))
+
+
+async def rule(router: ApiKeyRouter) -> None:
+    """Two policies that every key has to pass."""
+    await router.policy_engine.add_policy(id="no-such-tag", blocked_tags=["such"])
+    await router.policy_engine.add_policy(id="known-providers", allowed_providers=["openai", "another"])
 
 
 async def rest(router: ApiKeyRouter, count: int) -> None:
@@ -92,13 +101,15 @@ async def rest(router: ApiKeyRouter, count: int) -> None:
         await router.key_manager.disable(key.id, reason="bench")
 
 
-def decision_latency(router: ApiKeyRouter, name: str, *, full: bool = False, samples: int = 20_000) -> Latency:
-    """Times `samples` decisions of a wired router for the objective `name`, or those of `full_call`.
+def decision_latency(
+    router: ApiKeyRouter, name: str, *, full: bool = False, ruled: bool = False, samples: int = 20_000
+) -> Latency:
+    """Times `samples` decisions of a wired router for the objective `name`, or those of `full_call`, under policies.
 
     Raises RuntimeError when a decision finds nobody, since then nothing was measured.
     """
     content = body().encode()
-    objective = full_objective(router) if full else router.objective(name)
+    asked = full_objective(router, ruled=ruled) if full else router.objective(name)
     call = full_call(router) if full else router.new_call(Operation.Chat, content, peek(content))
     took_us: list[float] = []
     gc.collect()
@@ -106,6 +117,7 @@ def decision_latency(router: ApiKeyRouter, name: str, *, full: bool = False, sam
     for number in range(samples + samples // 10):
         now_s = time.monotonic()
         began_ns = time.perf_counter_ns()
+        objective = router.policy_engine.apply(asked, call)
         record = DecisionRecord("bench", call.request_id, call.model, objective, at_utc_s=0.0, stream=False)
         group = router.directory.group_for(call.provider_id, call.model)
         demand = demand_of(call, router.cost_controller.lengths)
@@ -138,6 +150,8 @@ async def measure(sizes: Sequence[int], samples: int) -> list[Latency]:
     for keys in FULL_SIZES:
         router = await wired_full(keys)
         rows.append(decision_latency(router, FULL, full=True, samples=samples))
+        await rule(router)
+        rows.append(decision_latency(router, RULED, full=True, ruled=True, samples=samples))
         await router.aclose()
     return rows
 
@@ -167,6 +181,7 @@ def main(argv: list[str]) -> int:
     full = [p50_us[keys, FULL, 0] for keys in FULL_SIZES]
     goals = [
         report.Goal("50 keys, everything on", full[0], 60, at_most=True, unit="us"),
+        report.Goal("50 keys, two policies and max_cost too", p50_us[50, RULED, 0], 60, at_most=True, unit="us"),
         report.Goal("5,000 keys / 50 keys, everything on", full[1] / full[0], 3, at_most=True, unit="x"),
         report.Goal("decision at 10 keys (dearest objective)", worst[10], 40, at_most=True, unit="us"),
         report.Goal("1,000 keys / 10 keys", worst[1_000] / worst[10], 3, at_most=True, unit="x"),

@@ -10,7 +10,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apikeyrouter.domain.cost.estimate import upper_bound_nano_usd
+from apikeyrouter.domain.cost.estimate import ceiling_of, output_tokens_bound, upper_bound_nano_usd
 from apikeyrouter.domain.cost.input_bound import tight_input_bound
 from apikeyrouter.domain.cost.prices import cost_breakdown, cost_nano_usd, cost_of_tokens, to_decimal_usd, to_nano_usd
 from apikeyrouter.domain.cost.usage import Usage, usage_of_openai, usage_of_openai_object
@@ -64,6 +64,24 @@ def test_no_usage_within_the_bounds_costs_more_than_the_upper_bound(
 ) -> None:
     bound = upper_bound_nano_usd(price, usage.input_tokens + spare_in, usage.output_tokens + spare_out)
     assert 0 <= cost_nano_usd(price, usage) <= bound
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(prices(), min_size=1, max_size=4), st.integers(0, 600), st.none() | st.integers(0, 600), st.data())
+def test_a_ceiling_is_above_every_price_that_it_was_made_of(
+    found: list[ModelPrice], tokens_in: int, limit: int | None, data: st.DataObject
+) -> None:
+    windows = [replace(price, context_window=data.draw(maybe), output_max=data.draw(maybe)) for price in found]
+    ceiling = ceiling_of(windows)
+    assert (ceiling is None) == any(price.long_context_over is not None for price in windows)
+
+    def most(price: ModelPrice) -> int:
+        output = output_tokens_bound(limit, 1, "a-model", price.context_window, price.output_max)
+        return upper_bound_nano_usd(price, tokens_in, output)
+
+    assert ceiling is None or all(most(price) <= most(ceiling) for price in windows)
+    assert ceiling_of([]) is None
+    assert ceiling_of([*windows, replace(windows[0], tiers=(("batch", windows[0]),))]) is None
 
 
 @settings(max_examples=200, deadline=None)

@@ -11,11 +11,13 @@ import pytest
 from apikeyrouter import RoutingObjective
 from apikeyrouter.domain.models.quota_state import CapacityState
 from apikeyrouter.domain.routing.affinity import KEPT_S, Affinity, within_bound
+from apikeyrouter.domain.routing.candidates import Group
 from apikeyrouter.domain.routing.explain import Rejection
 from apikeyrouter.domain.routing.objectives import Values, compile_objective, scarcity
 from apikeyrouter.domain.routing.policy import read_policy
 from apikeyrouter.domain.routing.refusals import refused_error, waitable_at
 from apikeyrouter.domain.routing.shadow import Shadow
+from apikeyrouter.domain.routing.sift import Sieve
 from tests.support.choosing import Chooses, call_of, candidate, choosing, demand
 
 LONG = "Some long text that providers cache. " * 200
@@ -221,6 +223,38 @@ def test_what_a_policy_allows_a_provider_to_cost_is_asked_of_each_request() -> N
             assert [one.code for one in world.decision().rejections] == ["max_cost"]
         engine.configure([read_policy({"id": "p", "blocked_providers": "openai"})])
         assert world.choose_as(engine.apply(cost, call_of())) is None
+
+
+def test_one_look_at_all_prices_refuses_nobody_less_than_a_look_at_each() -> None:
+    prices = [{"cost_per_1k": "0.001"}, {"cost_per_1k": "0.01"}, {"cost_per_1k": "0.1"}]
+    with choosing(prices) as world:
+        for most, served in ((100.0, {0, 1, 2}), (0.05, {0, 1}), (0.005, {0}), (0.0001, set())):
+            limited = RoutingObjective(primary="balanced", constraints={"max_cost": most})
+            taken = world.choose(limited, max_tokens=1_000)
+            assert (taken is not None) is bool(served)
+            refused = world.decision().rejections
+            assert {one.code for one in refused} <= {"max_cost"}
+            assert {world.ids.index(one.key_id) for one in refused} == {0, 1, 2} - served
+        # a longer reply costs more, and one that has no end as much as the model can write
+        limited = RoutingObjective(primary="balanced", constraints={"max_cost": 100.0})
+        assert world.choose(limited, max_tokens=1_100_000) is not None
+        assert [world.ids.index(one.key_id) for one in world.decision().rejections] == [2]
+
+
+def test_a_key_without_a_price_is_refused_however_cheap_the_others_are() -> None:
+    with choosing([{}, {}]) as world:
+        group = world.router.directory.group_for(None, "gpt-4o-mini")
+        assert group.ceiling is not None
+        unknown = Group("m", [candidate(0), candidate(1)], considered_max=100, generation=0)
+        unknown.candidates[1].price = None
+        assert unknown.ceiling is None
+        sieve = Sieve(
+            unknown, demand(), world.router.objective(RoutingObjective(primary="cost", constraints={"max_cost": 1e9})),
+            tried=set(), now_s=0.0,
+        )  # fmt: skip
+        sieve.sift(unknown.candidates, 100)
+        assert [one.index for one in sieve.kept] == [0]
+        assert [one.code for one in sieve.rejections] == ["price_unknown"]
 
 
 # -- prompt caches ----------------------------------------------------------------------------------------------------

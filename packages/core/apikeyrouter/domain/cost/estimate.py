@@ -9,6 +9,7 @@ Laws: bounds are >= 0 and never shrink when an argument grows; no usage within t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from apikeyrouter.domain.cost.lengths import OutputLengths
@@ -19,6 +20,7 @@ __all__ = [
     "UNKNOWN_OUTPUT_TOKENS",
     "OutputLengths",
     "bound_rates",
+    "ceiling_of",
     "costs_by_call",
     "fees_nano_usd",
     "output_is_bounded",
@@ -103,6 +105,23 @@ def upper_bound_nano_usd(price: ModelPrice, input_bound: int, output_bound: int,
     return price.per_request + fees - (-(input_bound * rate_in + output_bound * rate_out) // 1_000_000)
 
 
+def ceiling_of(prices: Iterable[ModelPrice]) -> ModelPrice | None:
+    """A price whose `upper_bound_nano_usd` is at least that of each of these, with the output bounded by either: where
+    it is low enough, so are they all. None where a price has tiers or bands of context, or there is none."""
+    rates_in, rates_out, by_call, longest = [], [], [], []
+    for price in prices:
+        if price.tiers or price.long_context_over is not None:
+            return None
+        rate_in, rate_out = _dearest(price, text_only=False)
+        rates_in.append(rate_in)
+        rates_out.append(rate_out)
+        by_call.append(price.per_request + (fees_nano_usd(price, price.fee_units_most) if price.fee_units_most else 0))
+        longest.append(price.output_max or price.context_window or UNKNOWN_OUTPUT_TOKENS)
+    if not longest:
+        return None
+    return ModelPrice(max(rates_in), max(rates_out), per_request=max(by_call), output_max=max(longest))
+
+
 def fees_nano_usd(price: ModelPrice, units: int) -> int:
     """What so many of the dearest thing that the price has a fee for cost, in nano-USD, rounded up."""
     return max([-(-units * fee.nano_usd // fee.per) for fee in price.fees], default=0)
@@ -137,6 +156,23 @@ def bound_rates(price: ModelPrice, input_bound: int, *, text_only: bool = False)
 
 
 def _dearest(price: ModelPrice, *, text_only: bool) -> tuple[int, int]:
+    """(input, output) nano-USD per million tokens of the dearest class. Prices never change, and the few of a router
+    are asked for with every request, so answers are kept, each with its price: no other one can take its id."""
+    if text_only:
+        return _dearest_of(price, text_only=True)
+    known = _DEAREST.get(id(price))
+    if known is None:
+        if len(_DEAREST) >= _DEAREST_MAX:
+            _DEAREST.clear()
+        known = _DEAREST[id(price)] = (price, _dearest_of(price, text_only=False))
+    return known[1]
+
+
+_DEAREST: dict[int, tuple[ModelPrice, tuple[int, int]]] = {}
+_DEAREST_MAX = 1024
+
+
+def _dearest_of(price: ModelPrice, *, text_only: bool) -> tuple[int, int]:
     rate_in = max(price.input, price.cached_input or 0, price.cache_write or 0, price.cache_write_1h or 0)
     rate_out = max(price.output, price.reasoning or 0, price.citation or 0)
     if not text_only:

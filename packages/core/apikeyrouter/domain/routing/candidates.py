@@ -15,6 +15,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from apikeyrouter.domain.cost.estimate import ceiling_of
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
 from apikeyrouter.domain.keys.eligibility import Block
 from apikeyrouter.domain.keys.record import KeyRecord
@@ -114,8 +115,8 @@ class Group:
     """Every candidate for one model (over one or several providers), in turn order and in price order."""
 
     __slots__ = (
-        "_by_price", "_by_turn", "_considered_max", "_wakes", "candidates", "generation", "model", "served", "serving",
-        "small",
+        "_by_price", "_by_turn", "_ceiling", "_considered_max", "_wakes", "candidates", "generation", "model", "served",
+        "serving", "small",
     )  # fmt: skip
 
     def __init__(self, model: str, candidates: Sequence[Candidate], *, considered_max: int, generation: int) -> None:
@@ -132,6 +133,16 @@ class Group:
         self._by_turn = sorted((c.turn, c.index) for c in self.candidates)
         self._by_price: list[tuple[float, float, int]] | None = None  # kept from when it is first asked for
         self._wakes: list[tuple[float, int]] = []
+        self._ceiling: tuple[ModelPrice | None] | None = None
+
+    @property
+    def ceiling(self) -> ModelPrice | None:
+        """A price that bounds those of all candidates (`ceiling_of`); None: there is none, or one has no price."""
+        if self._ceiling is None:
+            prices = {id(one.price): one.price for one in self.candidates}
+            known = [price for price in prices.values() if price is not None]
+            self._ceiling = (ceiling_of(known) if len(known) == len(prices) else None,)
+        return self._ceiling[0]
 
     def front(self, now_s: float, *, by_price: bool) -> Iterator[Candidate]:
         """Candidates worth looking at, best first by the order asked for; all of them when the group is small."""

@@ -189,8 +189,9 @@ class Demand:
         return known[1]
 
     def _most_nano_usd(self, price: ModelPrice) -> int:
-        tokens_in = self.input_bound
-        output = self.choices * self.output_bound(price) + self.extra_output
+        tokens_in, limit = self.input_bound, self.output_limit
+        each = self.output_bound(price) if limit is None else max(0, limit)
+        output = self.choices * each + self.extra_output
         if self.tier and price.tiers:
             return max([upper_bound_nano_usd(one, tokens_in, output) for one in prices_of_tier(price, self.tier)])
         return upper_bound_nano_usd(price, tokens_in, output)

@@ -74,11 +74,19 @@ class Sieve:
         self._now_s = now_s
         self._needs = needs_of(demand)
         self._selective = objective.selective
-        self._measured = objective.measured
+        self._measured = objective.measured and not self._all_cheap()
         self.kept: list[Candidate] = []
         self.rooms: list[float] = []
         self.rejections: list[Rejection] = []
         self.resting: list[Candidate] = []
+
+    def _all_cheap(self) -> bool:
+        """Whether no candidate can cost more than the request may, which is all that is asked: one look for all."""
+        most, group = self._objective.max_cost_usd, self._group
+        if most is None or self._objective.min_reliability is not None or group.serving is None:
+            return False
+        ceiling = group.ceiling
+        return ceiling is not None and self._base.most_nano_usd(ceiling) / 1e9 <= most
 
     def sift(self, pool: Iterable[Candidate], keep_max: int) -> None:
         """Looks at candidates until `keep_max` are kept. `hurried`: room does not weigh and need not be exact."""
@@ -302,7 +310,10 @@ def headroom_block(view: PoolView, needs: Sequence[int], now_s: float, *, doubti
         if now_s >= account.rolls_at_s:
             account.roll(now_s)
         limit = account.limit
-        if limit is None or need <= limit - account.used - account.held or not need:
+        if limit is None:
+            continue
+        free = limit - account.used - account.held
+        if need <= free or not need:
             continue
         if need > limit:
             guessed = doubtful(window, need)
@@ -315,7 +326,8 @@ def headroom_block(view: PoolView, needs: Sequence[int], now_s: float, *, doubti
                 told = f"{need} {account.unit} needed, more than {account.id} ever allows: {account.limit}"
                 return Block(OVER_LIMIT, told, None)
             account = window.account
-            if need <= (account.free(now_s) or 0):
+            free = account.free(now_s) or 0
+            if need <= free:
                 continue
         at_s = account.free_at_s(need, now_s)
         if at_s is None:
@@ -324,7 +336,7 @@ def headroom_block(view: PoolView, needs: Sequence[int], now_s: float, *, doubti
             until_s = at_s
         elif short is not None:
             continue
-        short, free_then, need_then = account, account.free(now_s) or 0, need
+        short, free_then, need_then = account, max(0, free), need
     if short is None:
         return None
     told = f"{free_then} {short.unit} free < {need_then} needed ({short.id})"
