@@ -452,6 +452,19 @@ keys: {{first: {{provider: openai, secret: "${{SIM_KEY_1}}"}}}}
     assert lines() == 1
 
 
+@pytest.mark.parametrize("split", [3, 7, 40])
+def test_the_event_in_which_a_stream_is_cut_tells_no_rest_of_a_key_that_began_before(split: int) -> None:
+    secret = f"sk-{random_word()}{random_word()}"
+    whole = f"data: {json.dumps({'text': f'it is {secret[:split]}'})}\n\n"
+    last = f"data: {json.dumps({'text': f'{secret[split:]} and more'})}"
+    for missing in (1, 2, 8, len(secret) // 2):
+        shown, cut = loggable((whole + last[:-missing]).encode(), "text/event-stream", (), more=True)
+        assert shown is not None
+        assert cut
+        assert "it is " in shown
+        assert secret[split:][:6] not in shown
+
+
 @pytest.mark.parametrize("line", [" " * 400_000 + "x", "{}" + " " * 400_000 + "x", "{" + "}" * 400_000 + "x"])
 def test_the_work_for_a_line_grows_with_its_length_and_not_with_the_square_of_it(line: str) -> None:
     assert joined(line, str.upper, cut=False) == line  # an hour, if it grew with the square

@@ -1,7 +1,7 @@
 """Texts that a stream spells over several events, joined before they are masked: half a key looks like none.
 
-Main entry: `joined`. Law: a stream in which nothing is masked across events stays as it was, byte for byte; otherwise
-the first event has the whole text, masked, and the later ones of the same text an empty one.
+Main entry: `joined`. Law: what is there of a stream in which nothing is masked across events stays as it was, byte for
+byte; otherwise the first event has the whole text, masked, and the later ones of the same text an empty one.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def is_stream(kind: str, text: str) -> bool:
 
 
 def joined(text: str, mask: Callable[[str], str], *, cut: bool) -> str:
-    """The stream with what `mask` finds across its events. `cut`: whether it goes on; where something is found, the
-    event in which it was cut off is left out then, and so is the last word of a text that is joined."""
+    """The stream with what `mask` finds across its events. `cut`: whether it goes on; the event in which it was cut off
+    is left out then, since a key of those before may end in it, and so is the last word of a text that is joined."""
     lines = text.split("\n")
     events: dict[int, tuple[str, Any, str]] = {}
     pieces: dict[tuple[Any, ...], list[tuple[int, _Home, Any]]] = {}
@@ -62,12 +62,10 @@ def joined(text: str, mask: Callable[[str], str], *, cut: bool) -> str:
         for number, home, name in spots:
             home[name], masked = masked, ""
             changed.add(number)
-    if not changed:
-        return text
     for number in changed:
         before, event, after = events[number]
         lines[number] = before + msgspec.json.encode(event).decode() + after
-    if cut:
+    if cut and events and len(lines) - 1 not in events:
         lines[-1] = ""
     return "\n".join(lines)
 
