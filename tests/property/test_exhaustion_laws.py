@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from apikeyrouter.domain.quota.exhaustion import SHADOW_PRICE_MOST, Supply, exhaustion
-from apikeyrouter.domain.quota.forecast import DemandForecast
+from apikeyrouter.domain.quota.forecast import MINUTE_S, DemandForecast
 
 amounts = st.lists(
     st.tuples(st.integers(0, 10**12) | st.integers(0, 50), st.floats(0, 5) | st.floats(0, 1e5)), max_size=150
@@ -83,6 +84,7 @@ def test_a_bound_is_exceeded_with_about_the_chance_that_it_was_asked_for(
     st.integers(0, 150),
     st.lists(st.tuples(st.sampled_from([1.0, 10.0, 60.0, 3600.0]) | st.floats(0.01, 1e6), headrooms), max_size=20),
 )
+@example([(10**12, 0.0)], 0, [(60.0, 5e-324)])  # amount / expectation is too small for a float
 def test_many_horizons_at_once_are_foreseen_as_each_is_alone(
     steps: list[tuple[int, float]], seconds: int, looks: list[tuple[float, float]]
 ) -> None:
@@ -97,6 +99,28 @@ def test_many_horizons_at_once_are_foreseen_as_each_is_alone(
     for supply in (Supply.continuous(5.0, 0.7), Supply.fixed(5.0, 9.0), Supply.rolling(5.0, 80.0, 60.0)):
         horizons_s = [look[0] for look in looks]
         assert supply.all_within(horizons_s) == [supply.within(horizon_s) for horizon_s in horizons_s]
+
+
+@settings(max_examples=100, deadline=None)
+@given(amounts, st.integers(60, 200), st.integers(1, 10**6), headrooms, st.floats(0, 1e6) | st.floats(0, 20))
+@example([], 150, 1, 25.0, 1.0)
+def test_the_next_minute_is_foreseen_as_each_of_its_horizons_is(
+    steps: list[tuple[int, float]], seconds: int, size: int, headroom: float, pace: float
+) -> None:
+    forecast, now_s = after(steps)
+    for second in range(seconds):
+        forecast.add(second % 3 * size, now_s)
+        now_s += 1.0
+    forecast.rate_per_s(now_s)
+    headroom += 1e-3
+    exact = forecast.still_exceedances(MINUTE_S, Supply.continuous(headroom, pace).all_within(MINUTE_S))
+    for least in (0.0, 0.1, 1.1):
+        looked = forecast.still_minute(headroom, pace, least)
+        if looked is not None:
+            soon, minute, chances = looked
+            assert soon == pytest.approx(max(exact[:6]))
+            assert minute == pytest.approx(max(exact))
+            assert chances == pytest.approx(exact) if chances else minute < least
 
 
 @settings(max_examples=60, deadline=None)

@@ -3,6 +3,8 @@ the engine lists, and that looking makes nothing watched."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from apikeyrouter.domain.components.foresight import Foresight, supply_of
@@ -127,23 +129,63 @@ async def test_a_pool_that_is_dry_at_the_first_look_is_told_too() -> None:
     assert len(world.told) == 1
 
 
-async def test_a_pool_that_lets_nothing_in_is_looked_at_less_often_unless_it_is_dry() -> None:
+def looks_of(world: Engine, key_id: str, seconds: int, use: Callable[[int], int]) -> list[float]:
+    """When a pool that `use` says how much of is taken each second is looked at."""
+    found: list[float] = []
+    begin_s = world.clock.monotonic_s()
+    for second in range(seconds):
+        world.use(key_id, use(second))
+        for _ in range(4):
+            world.foresight.tick(world.clock.monotonic_s())
+            at_s = world.view(key_id).refreshed_at_s - begin_s
+            if at_s >= 0.0 and at_s not in found:
+                found.append(at_s)
+            world.clock.advance(0.25)
+    return found
+
+
+async def test_a_pool_is_looked_at_every_three_seconds_and_every_five_while_it_lets_nothing_in() -> None:
     world = Engine()
-    busy, quiet, dry = await world.keys(3, rpm=1000)
-    for key_id, times in ((busy, 1), (quiet, 1), (dry, 1000)):
-        world.use(key_id, times)
-    looks: dict[str, set[float]] = {busy: set(), quiet: set(), dry: set()}
-    for second in range(13):
-        world.use(busy, 1)
-        if second == 11:
-            world.use(quiet, 1)
+    (key_id,) = await world.keys(1, rpm=1000)
+    assert looks_of(world, key_id, 7, lambda _: 1) == [0.0, 3.0, 6.0]
+    assert looks_of(world, key_id, 13, lambda second: second == 11) == [2.0, 7.0, 11.0]
+
+
+async def test_a_pool_that_loses_a_fifth_of_what_it_has_is_looked_at_within_the_second() -> None:
+    world = Engine()
+    (key_id,) = await world.keys(1, rpm=1000)
+    assert looks_of(world, key_id, 5, lambda second: 250 if second == 1 else 1) == [0.0, 1.0, 4.0]
+
+
+async def test_a_pool_of_which_an_alert_is_near_is_looked_at_every_second() -> None:
+    world = Engine()
+    (key_id,) = await world.keys(1, rpm=1000)
+    seen: list[tuple[bool, float]] = []
+    last_s = world.clock.monotonic_s()
+    for second in range(120):
+        world.use(key_id, 6 + second // 6)
         world.foresight.tick(world.clock.monotonic_s())
-        for key_id, seen in looks.items():
-            seen.add(world.view(key_id).refreshed_at_s)
-        world.view(dry).windows[0].account.adjust_used(1000, world.clock.monotonic_s())
+        window = world.view(key_id).windows[0]
+        at_s = world.view(key_id).refreshed_at_s
+        if at_s > last_s and window.exhaustion is not None:
+            seen.append((window.exhaustion.chance_60s >= 0.1, at_s - last_s))
+            last_s = at_s
+        if world.told and world.told[-1].alert is not None:
+            break
         world.clock.advance(1.0)
-    assert (len(looks[busy]), len(looks[dry])) == (13, 13)
-    assert [at_s - min(looks[quiet]) for at_s in sorted(looks[quiet])] == [0.0, 1.0, 4.0, 7.0, 10.0, 11.0, 12.0]
+    assert [one.alert for one in world.told if one.alert] == ["runs_dry"]
+    assert any(near for near, _ in seen[:-1])
+    assert all(gap_s == 1.0 for (near, _), (_, gap_s) in pairwise(seen) if near)
+
+
+async def test_a_dry_pool_is_looked_at_as_soon_as_it_recovers() -> None:
+    world = Engine()
+    (key_id,) = await world.keys(1, rpm=1000)
+    assert looks_of(world, key_id, 2, lambda second: 1000 if second == 0 else 0) == [0.0]
+    assert world.view(key_id).state == "exhausted"
+    world.view(key_id).windows[0].account.adjust_used(-500, world.clock.monotonic_s())
+    world.foresight.tick(world.clock.monotonic_s())
+    assert world.view(key_id).state == "recovering"
 
 
 async def test_whoever_asks_is_told_of_times_beyond_a_minute_as_of_now() -> None:
@@ -151,7 +193,7 @@ async def test_whoever_asks_is_told_of_times_beyond_a_minute_as_of_now() -> None
     (key_id,) = await world.keys(1)
     fact = LimitFact(Dimension.Requests, MINUTE_S, 10_000, refill=Refill.Continuous)
     world.view(key_id).told([fact], (), sent_at_s=world.clock.monotonic_s(), now_s=world.clock.monotonic_s())
-    for _ in range(188):
+    for _ in range(189):
         world.use(key_id, 185)
         world.foresight.tick(world.clock.monotonic_s())
         world.clock.advance(1.0)

@@ -26,16 +26,20 @@ __all__ = ["SEVERITY", "Foresight", "supply_of"]
 
 _log = logging.getLogger("apikeyrouter")
 RENEW_S = 1.0
-RENEW_QUIET_S = 3.0
-"""The same for a pool that let nothing in since: what is asked for falls, what is left grows, so it becomes calmer.
-One that may have to be told of soon, or that is dry, is looked at as often as others."""
+"""So often is a pool looked at of which an alert or an all-clear may soon go out."""
 
-_NEAR_FROM = 0.1
-"""Chance of running dry within a minute from which an alert may be near (it goes out at `capacity.ALERT_FROM`)."""
+RENEW_STEADY_S = 3.0
+"""The same for others, as long as no window lost a fifth of what it had or came out of being dry: nothing
+that is told changes by more than a little meanwhile, for expectations are those of the last 20 s and more."""
 
-FAR_EVERY_S = 5.0
+RENEW_QUIET_S = 5.0
+"""The same for a pool that let nothing in since: what is asked for falls, what is left grows, so it becomes calmer."""
+
+_SUNK_TO = 0.8
+
+FAR_EVERY_S = 15.0
 """So often is worked out anew what lies beyond the next minute: no state and no alert goes by it where limits refill
-all the time, only the words for people."""
+all the time, only the words for people, and who asks or is told of a change is told what is true now."""
 
 VIEWS_PER_TICK = 50
 """About 50 us each: a call may not hold up requests for more than some milliseconds."""
@@ -56,7 +60,6 @@ SEVERITY = {
         )
     )
 }
-_DRY = (CapacityState.Exhausted, CapacityState.Recovering)
 
 
 class Foresight:
@@ -79,12 +82,11 @@ class Foresight:
                 other.pool.pool_id,
                 one.models,
             )
-        late_s, quiet_s = now_s - RENEW_S, now_s - RENEW_QUIET_S
+        late_s, near = now_s - RENEW_S, self._near
         due = [
             view
             for view in self._pools.active
-            if view.refreshed_at_s <= late_s
-            and (view.refreshed_at_s <= quiet_s or view.admitted_at_s >= view.refreshed_at_s or view in self._near)
+            if view.refreshed_at_s <= late_s and (view in near or _is_due(view, now_s))
         ][:VIEWS_PER_TICK]
         for view in due:
             self._renew(view, now_s, far_every_s=FAR_EVERY_S)
@@ -107,11 +109,11 @@ class Foresight:
             before = window.tracker.state
             now = window.tracker.update(outlook, now_s, needed=window.usual_need)
             window.exhaustion = outlook
-            near = near or now in _DRY or (outlook.chance_60s >= _NEAR_FROM and not window.tracker.alerting)
+            near = near or window.tracker.nears(outlook, now_s)
             change = window.tracker.change
             # the first look is no change, unless it finds what people must know
             if change is not None and (before is not CapacityState.Unknown or change.alert is not None):
-                self._tell(view, window, change, outlook)
+                self._tell(view, window, change, self._outlook(window, now_s, 0.0) or outlook)
             if SEVERITY[now] > SEVERITY[state]:
                 state = now
             if tightest is None or outlook.shadow_price >= pressure:
@@ -166,6 +168,21 @@ class Foresight:
                 resets_in_s=outlook.reset_in_s,
             )
         )
+
+
+def _is_due(view: PoolView, now_s: float) -> bool:
+    """Whether a pool of which no alert is near should be looked at: its time has come, or a window changed much."""
+    gone_s = now_s - view.refreshed_at_s
+    if gone_s >= (RENEW_STEADY_S if view.admitted_at_s >= view.refreshed_at_s else RENEW_QUIET_S):
+        return True
+    for window in view.windows:
+        known, tracker = window.exhaustion, window.tracker
+        if known is None or tracker is None:
+            continue
+        left = window.headroom(now_s)
+        if left is not None and (left < known.headroom * _SUNK_TO or tracker.recovers(left, window.usual_need)):
+            return True
+    return False
 
 
 def supply_of(window: QuotaWindow, now_s: float) -> Supply | None:

@@ -29,6 +29,9 @@ ALERT_FROM = 0.25
 goes out when it becomes likely that the next burst will do it. At 0.5 the median lead on bursty traffic was 5 s, at
 0.25 it is 22 s, at 0.15 false alarms tripled on calm traffic (bench.forecast)."""
 
+_NEAR_FROM = 0.1
+"""Chance from which an alert may be near."""
+
 _HYSTERESIS = 2.0
 _IMPROVES_AFTER_S = 10.0
 _RECOVERING_S = 10.0
@@ -85,6 +88,16 @@ class CapacityTracker:
         changed = after is not before or alert is not None
         self.change = CapacityChange(before, after, alert, now_s) if changed else None
         return after
+
+    def nears(self, exhaustion: Exhaustion, now_s: float) -> bool:
+        """Whether an alert may go out within seconds, or whether half of the calm before an all-clear is over."""
+        if self.alerting:
+            return now_s - self._serious_s >= _CALM_S / 2
+        return exhaustion.chance_60s >= _NEAR_FROM
+
+    def recovers(self, headroom: float, needed: float) -> bool:
+        """Whether it is exhausted, and `update` would find that it no longer is."""
+        return self.state is CapacityState.Exhausted and headroom > 0.0 and headroom >= _HYSTERESIS * needed
 
     def _next(self, exhaustion: Exhaustion | None, now_s: float, needed: float) -> CapacityState:
         state = self.state

@@ -10,12 +10,13 @@ stands for "later than anything looked at".
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from functools import lru_cache
 
 from msgspec import Struct
 
-from apikeyrouter.domain.quota.forecast import LONGEST_S, DemandForecast
+from apikeyrouter.domain.quota.forecast import LONGEST_S, MINUTE_S, DemandForecast
 
 __all__ = ["SHADOW_PRICE_MOST", "Exhaustion", "Supply", "exhaustion"]
 
@@ -25,12 +26,11 @@ SHADOW_PRICE_MOST = 10.0
 _OPEN_ENDED_S = 3600.0
 """How far to look when nothing ever resets; a window that lasts an hour at this demand lasts."""
 
-_HORIZONS_S = (
-    1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 1800.0,
+_FAR_S = (
+    90.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 1800.0,
     3600.0, 7200.0, 14_400.0, 28_800.0, 57_600.0, 86_400.0, 172_800.0, 345_600.0, 691_200.0, 1_382_400.0, LONGEST_S,
 )  # fmt: skip
-_NEAR_S, _FAR_S = _HORIZONS_S[:11], _HORIZONS_S[11:]
-"""Up to a minute, and after it: most windows end in the first part, and what is dry by then needs no second."""
+"""The horizons beyond the next minute: what is dry by then needs no look at them."""
 _CERTAIN = 0.999
 _PRICED_S = (10.0, 60.0, 600.0)
 _SHARES = (0.1, 0.5, 0.9)
@@ -117,37 +117,60 @@ def exhaustion(
     if supply.headroom <= 0.0:
         chance = None if reset_s is None else 1.0
         return Exhaustion(supply.headroom, rate, 1.0, 1.0, chance, 0.0, 0.0, 0.0, price, reset_s)
-    chance_10s = chance_60s = chance = at_s = 0.0
     times: list[float | None] = [None, None, None]
-    place = 0
-    for spans_s in _spans(end_s):
-        if spans_s is not _NEAR_S and earlier is not None and reset_s is None:
-            later = _still_later(earlier, now_s - earlier_s, place)
-            if later is not None:
-                times[place:] = later
-                break
-        chances = forecast.still_exceedances(spans_s, supply.all_within(spans_s))
-        for span_s, of_span in zip(spans_s, chances, strict=True):
-            # Once dry is dry: the chance of the whole stretch is at least that of any part.
-            if of_span > chance:
-                while place < 3 and of_span >= _SHARES[place]:
-                    times[place] = at_s + (span_s - at_s) * (_SHARES[place] - chance) / (of_span - chance)
-                    place += 1
-                chance = of_span
-            at_s = span_s
-            if span_s <= 60.0:
-                chance_60s = chance
-                if span_s <= 10.0:
-                    chance_10s = chance
-            if chance >= _CERTAIN and span_s >= 60.0:
-                break
-        if chance >= _CERTAIN:
-            break
+    chance_10s, chance, place = _minute(forecast, supply, end_s, times)
+    chance_60s = chance
+    if end_s > 60.0 and chance < _CERTAIN:
+        later = None if earlier is None or reset_s is not None else _still_later(earlier, now_s - earlier_s, place)
+        if later is not None:
+            times[place:] = later
+        else:
+            spans_s = _far(end_s)
+            chances = forecast.still_exceedances(spans_s, supply.all_within(spans_s))
+            _note(times, place, (60.0, chance), spans_s, chances)
+            chance = max(chance, *chances)
     p10_s, p50_s, p90_s = times
     return Exhaustion(
         supply.headroom, rate, chance_10s, chance_60s, None if reset_s is None else chance, p10_s, p50_s, p90_s,
         price, reset_s,
     )  # fmt: skip
+
+
+def _minute(
+    forecast: DemandForecast, supply: Supply, end_s: float, times: list[float | None]
+) -> tuple[float, float, int]:
+    """The chance of running dry within 10 s, and within the next minute, or until `end_s` if that is sooner, and how
+    many of `times` lie in it, which are noted there."""
+    if end_s >= 60.0 and supply.refill_for_s >= 60.0:
+        looked = forecast.still_minute(supply.headroom, supply.refill_per_s, _SHARES[0])
+        if looked is not None:
+            chance_10s, chance_60s, chances = looked
+            return chance_10s, chance_60s, _note(times, 0, (0.0, 0.0), MINUTE_S, chances) if chances else 0
+    spans_s = MINUTE_S if end_s >= 60.0 else (*MINUTE_S[: bisect_left(MINUTE_S, end_s)], end_s)
+    chances = forecast.still_exceedances(spans_s, supply.all_within(spans_s))
+    chance_10s = max(chances[: bisect_right(spans_s, 10.0)])
+    return chance_10s, max(chances), _note(times, 0, (0.0, 0.0), spans_s, chances)
+
+
+def _note(
+    times: list[float | None],
+    place: int,
+    before: tuple[float, float],
+    spans_s: Sequence[float],
+    chances: Sequence[float],
+) -> int:
+    """Writes down when the chance passes each of `_SHARES`, from `place` on. `before`: the time and the chance that
+    come before. The number of those that it passed."""
+    at_s, chance = before
+    for span_s, of_span in zip(spans_s, chances, strict=True):
+        # Once dry is dry: the chance of the whole stretch is at least that of any part.
+        if of_span > chance:
+            while place < len(_SHARES) and of_span >= _SHARES[place]:
+                times[place] = at_s + (span_s - at_s) * (_SHARES[place] - chance) / (of_span - chance)
+                place += 1
+            chance = of_span
+        at_s = span_s
+    return place
 
 
 def _still_later(earlier: Exhaustion, gone_s: float, place: int) -> list[float | None] | None:
@@ -159,18 +182,19 @@ def _still_later(earlier: Exhaustion, gone_s: float, place: int) -> list[float |
     return [None if time_s is None else time_s - gone_s for time_s in times]
 
 
-def _spans(end_s: float) -> tuple[tuple[float, ...], ...]:
-    """The horizons to look at, up to `end_s` and with it, in two parts."""
-    if end_s <= 60.0:
-        return ((*_NEAR_S[: bisect_left(_NEAR_S, end_s)], end_s),) if end_s > 0.0 else ()
-    return _NEAR_S, (*_FAR_S[: bisect_left(_FAR_S, end_s)], end_s)
+@lru_cache(maxsize=1)
+def _far(end_s: float) -> tuple[float, ...]:
+    """The horizons beyond a minute, up to `end_s` and with it."""
+    return (*_FAR_S[: bisect_left(_FAR_S, end_s)], end_s)
 
 
 def _shadow_price(forecast: DemandForecast, supply: Supply, end_s: float) -> float:
     """The dearest of the horizons: the rate of use over the rate at which what there is would just last (the dual
     price of the window's constraint), free up to one half."""
     most = 0.0
-    for horizon_s in (*_PRICED_S, end_s):
+    # Where the refill is even and something is left, the minute is dearer than its first seconds.
+    first = 1 if supply.headroom > 0.0 and supply.refill_for_s >= 60.0 else 0
+    for horizon_s in (*_PRICED_S[first:], end_s):
         span_s = min(horizon_s, end_s)
         expected = forecast.still_expected(span_s)
         if expected > 0.0:

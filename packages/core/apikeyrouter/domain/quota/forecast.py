@@ -20,10 +20,13 @@ from statistics import NormalDist
 
 from apikeyrouter.domain.quota.residuals import Residuals
 
-__all__ = ["LONGEST_S", "DemandBound", "DemandForecast"]
+__all__ = ["LONGEST_S", "MINUTE_S", "DemandBound", "DemandForecast"]
 
 LONGEST_S = 31 * 86_400.0
 """The longest horizon: a month."""
+
+MINUTE_S = (1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0)
+"""The horizons at which the next minute is looked at, see `still_minute`."""
 
 _SHORT_S, _LONG_S = 10, 60
 _BETWEEN = math.log(_LONG_S / _SHORT_S)
@@ -140,7 +143,7 @@ class DemandForecast:
             if expected <= 0.0:
                 errors.append(math.inf)
                 continue
-            # `_scale`, written out, without `max`: the calls cost more than the work
+            # `_scale`, written out
             usual = usual_rate * horizon_s
             least = _SCALE_FLOOR * usual
             scale = math.sqrt((expected if expected > least else least) * (usual if usual > 1e-9 else 1e-9))  # noqa: FURB136
@@ -155,6 +158,40 @@ class DemandForecast:
         chances += far[below - near :]
         return chances
 
+    def still_minute(
+        self, headroom: float, refill_per_s: float, least: float
+    ) -> tuple[float, float, list[float]] | None:
+        """The chances that more is asked for than `headroom` (> 0) and what comes back: the largest within 10 s, the
+        largest within a minute, and that at each of `MINUTE_S`; the list is empty where the chance of the minute is
+        below `least`. As `still_exceedances`, in a quarter of its time. None while young."""
+        rate, usual = self._rate, self._usual_rate
+        if not self._long.ready or usual < 1e-9:
+            return None
+        if rate <= 0.0:
+            return 0.0, 0.0, []
+        # Up to a minute, expectation, scale and supply are multiples of the horizon, so an error is linear in two
+        # constants of it (`_OVER`, `_BESIDE`).
+        scale = math.sqrt(max(rate, _SCALE_FLOOR * usual) * usual)
+        over, beside = headroom / scale, (refill_per_s - rate) / scale
+        short, long = self._short, self._long
+        if headroom >= (refill_per_s - rate) * _SHORT_S:  # errors fall all the way to 10 s
+            soon = short.exceedance(over / _SHORT_S + beside)
+        else:
+            soon = short.exceedance(min([over * a + beside * b for a, b in _SOON]))
+        # Beyond, errors fall with the horizon, and each chance lies between those of the two rings.
+        late = long.exceedance(over / _LONG_S + beside)
+        minute = max(soon, late)
+        if minute < least and short.exceedance(over / _LAST_MIXED_S + beside) <= late:
+            return soon, minute, []
+        mixed = [over / horizon_s + beside for horizon_s in _MIXED_S]
+        chances = short.exceedances([over * a + beside * b for a, b in _SOON] + mixed)
+        place = len(_SOON)
+        for share, far in zip(_MIXED_SHARES, long.exceedances(mixed), strict=True):
+            chances[place] += share * (far - chances[place])
+            place += 1
+        chances.append(late)
+        return soon, max(chances), chances
+
     def _cold_exceedances(self, horizons_s: Sequence[float], amounts: Sequence[float]) -> list[float]:
         """The same from what little was seen; see `_cold_spread`."""
         of_second, of_mean = self._cold_spread()
@@ -167,7 +204,11 @@ class DemandForecast:
             sigma = math.sqrt(math.log1p(of_second / max(horizon_s, 1.0) + of_mean))
             if sigma < _COLD_SIGMA:
                 sigma = _COLD_SIGMA
-            at = (math.log(amount / expected) + sigma * sigma / 2) / sigma
+            ratio = amount / expected
+            if ratio <= 0.0:  # too small for a float, and `log` would not take it
+                found.append(1.0)
+                continue
+            at = (math.log(ratio) + sigma * sigma / 2) / sigma
             found.append(1.0 - 0.5 * (1.0 + math.erf(at / _SQRT_2)))
         return found
 
@@ -186,7 +227,9 @@ class DemandForecast:
         # The geometric mean of the expectation and of the usual demand: errors grow with the level, less than in
         # proportion. In proportion alone, the bound exploded whenever the expectation neared 0.
         usual = self._usual_rate * horizon_s
-        return math.sqrt(max(expected, _SCALE_FLOOR * usual) * max(usual, 1e-9))
+        least = _SCALE_FLOOR * usual
+        # without `max`: the calls cost more than the work
+        return math.sqrt((expected if expected > least else least) * (usual if usual > 1e-9 else 1e-9))  # noqa: FURB136
 
     def _rings(self, horizon_s: float) -> tuple[Residuals, Residuals, float] | None:
         """The two rings to mix and the second one's share; None while too young."""
@@ -269,12 +312,15 @@ class DemandForecast:
             self._spread_square = self._spread_square * _SPREAD_DECAY + float(came) * came
             self._spread_weight = self._spread_weight * _SPREAD_DECAY + 1.0
         if awake and second >= _YOUNG_S:
+            rate = self._rate
             for ring in (short, long):
                 horizon_s = ring.horizon_s
-                expected = self._rate * horizon_s
+                expected = rate * horizon_s
                 scale = self._scale(horizon_s, expected)
                 if expected > 0.0 and ring.ready:
-                    bound = max(0.0, expected + ring.quantile(0.05) * scale)  # `_quantile`, where nothing is stretched
+                    bound = expected + ring.miss_quantile() * scale  # `_quantile`, where nothing is stretched
+                    if bound < 0.0:
+                        bound = 0.0
                 else:
                     bound = self._quantile(horizon_s, 0.05)
                 ring.promise(second % horizon_s, expected, scale, bound)
@@ -314,6 +360,13 @@ def _stretch(horizon_s: float) -> float:
 def _long_share(horizon_s: float) -> float:
     """How much the longer ring counts between the two."""
     return math.log(horizon_s / _SHORT_S) / _BETWEEN
+
+
+_SOON = [(1.0 / (horizon_s * _stretch(horizon_s)), 1.0 / _stretch(horizon_s)) for horizon_s in MINUTE_S[:6]]
+_MIXED_S = MINUTE_S[6:-1]
+_LAST_MIXED_S = _MIXED_S[-1]
+_MIXED_SHARES = [_long_share(horizon_s) for horizon_s in _MIXED_S]
+"""What `still_minute` needs of its horizons."""
 
 
 @lru_cache(maxsize=8)
