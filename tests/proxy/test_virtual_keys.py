@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
 
+from apikeyrouter.domain.interfaces.state_store import StoredVirtualKey
 from apikeyrouter.infrastructure.state_store.memory_store import MemoryStateStore
 from apikeyrouter.testing.virtual_time import ManualClock
 from apikeyrouter_proxy.principal import Role
@@ -150,6 +152,52 @@ async def test_keys_of_another_process_are_seen_after_a_refresh(desk: Desk) -> N
     await other.revoke(view.id)
     await desk.keys.refresh()
     assert desk.keys.verify(token.encode()) is None
+
+
+class SlowStore(MemoryStateStore):
+    """Something happens while it saves: `before` it does, and `after`, before anybody is told."""
+
+    before: Callable[[], Awaitable[object]] | None = None
+    after: Callable[[], Awaitable[object]] | None = None
+
+    async def save_virtual_key(self, virtual_key: StoredVirtualKey, *, only_if: StoredVirtualKey | None = None) -> bool:
+        before, after, self.before, self.after = self.before, self.after, None, None
+        if before is not None:
+            await before()
+        saved = await super().save_virtual_key(virtual_key, only_if=only_if)
+        if after is not None:
+            await after()
+        return saved
+
+
+async def test_a_change_that_another_process_was_faster_with_keeps_what_that_one_set() -> None:
+    store = SlowStore(clock=ManualClock(10.0))
+    ours, theirs = VirtualKeys(store, ManualClock(10.0)), VirtualKeys(store, ManualClock(10.0))
+    await ours.open()
+    view, _ = await ours.create("app")
+    await theirs.open()
+    store.before = lambda: theirs.change(view.id, {"tpm": 700})
+    before, now = await ours.change(view.id, {"rpm": 7})
+    assert ((before.rpm, before.tpm), (now.rpm, now.tpm)) == ((None, 700), (7, 700))
+
+
+async def test_what_is_read_while_a_change_is_saved_does_not_hide_it_or_what_came_after_it() -> None:
+    store = SlowStore(clock=ManualClock(10.0))
+    ours, theirs = VirtualKeys(store, ManualClock(10.0)), VirtualKeys(store, ManualClock(10.0))
+    await ours.open()
+    view, _ = await ours.create("app")
+    await theirs.open()
+
+    async def changed_again() -> None:
+        await theirs.refresh()
+        await theirs.change(view.id, {"rpm": 8})
+        await ours.refresh()
+
+    store.before, store.after = ours.refresh, changed_again
+    assert (await ours.change(view.id, {"rpm": 7}))[1].rpm == 8
+    store.before = ours.refresh
+    await ours.change(view.id, {"rpm": 9})
+    assert ours.get(view.id).rpm == 9
 
 
 async def test_an_unknown_id_is_a_named_error(desk: Desk) -> None:

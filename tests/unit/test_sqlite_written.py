@@ -45,6 +45,8 @@ def test_of_a_log_that_nobody_touches_it_is_said_once_a_second(file: File) -> No
     said = file.looks(1000)
     assert said[0]
     assert sum(said) <= 1000 * LOOK_EVERY_S / STILL_S + 2
+    looks = int(STILL_S / LOOK_EVERY_S) + 1
+    assert all(any(said[at : at + looks]) for at in range(1000 - looks)), "for disks that take longer"
 
 
 def test_each_write_is_told_at_the_next_look_and_for_as_long_as_it_may_be_on_its_way(file: File) -> None:
