@@ -195,8 +195,13 @@ async def test_what_is_read_while_a_change_is_saved_does_not_hide_it_or_what_cam
 
     store.before, store.after = ours.refresh, changed_again
     assert (await ours.change(view.id, {"rpm": 7}))[1].rpm == 8
-    store.before = ours.refresh
-    await ours.change(view.id, {"rpm": 9})
+
+    async def another_key() -> None:
+        await theirs.create("another")
+        await ours.refresh()
+
+    store.before = another_key
+    assert (await ours.change(view.id, {"rpm": 9}))[1].rpm == 9
     assert ours.get(view.id).rpm == 9
 
 
