@@ -93,6 +93,30 @@ def test_every_class_has_its_own_price() -> None:
     assert cost_nano_usd(price, usage) == sum(parts.values())
 
 
+RATES = {
+    "cached_input": 1_000_000,
+    "cache_write": 3_000_000,
+    "audio_input": 4_000_000,
+    "image_input": 5_000_000,
+    "video_input": 6_000_000,
+    "reasoning": 8_000_000,
+    "audio_output": 9_000_000,
+    "image_output": 10_000_000,
+    "video_output": 11_000_000,
+    "citation": 12_000_000,
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_the_only_tokens_that_have_a_price_of_their_own_are_charged_at_it(name: str) -> None:
+    rates: dict[str, Any] = dict(RATES)
+    price = ModelPrice(2_000_000, 7_000_000, **rates)
+    plain = 7_000_000 if "output" in name or name in ("reasoning", "citation") else 2_000_000
+    usage = Usage(1000, 500)
+    setattr(usage, f"{name}_tokens", 100)
+    assert cost_nano_usd(price, usage) == 2 * 1000 + 7 * 500 + 100 * (RATES[name] - plain) // 1_000_000
+
+
 def test_a_long_context_reprices_the_whole_request() -> None:
     price = ModelPrice(2_000_000, 10_000_000, long_context_over=1000, long_input=4_000_000, long_output=15_000_000)
     assert cost_nano_usd(price, Usage(1000, 10)) == 2000 + 100
