@@ -6,7 +6,8 @@ Main entry: `Flow`, one per request. Law: it decides nothing; `pipeline` does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from apikeyrouter.domain.components.pool_shares import Asking
 from apikeyrouter.domain.models.call import Call
@@ -25,8 +26,7 @@ SENDS_MAX = 12
 """Sends per request, whatever the answers are."""
 
 
-@dataclass(slots=True)
-class Flow:
+class Flow(Struct, eq=False):
     """One request under way. `tried`: candidates by `who`. `context_max`: the largest context window, in tokens, of
     those that the request does not fit into, 0 without any."""
 
@@ -37,10 +37,10 @@ class Flow:
     money: Money
     waiting: Waiting
     asking: Asking | None = None
-    tried: set[tuple[str, str]] = field(default_factory=set)
+    tried: set[tuple[str, str]] = set()
     sends: int = 0
     fallbacks: list[Group] | None = None
-    failures: list[tuple[AttemptFact, Failure]] = field(default_factory=list)
+    failures: list[tuple[AttemptFact, Failure]] = []
     refusals: Sequence[MoneyRefusal] = ()
     error_body: tuple[bytes, str | None] | None = None
     context_max: int = 0

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from msgspec import Struct
+
 from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.components.lessee import wait_for_room
 from apikeyrouter.domain.cost.estimate import costs_by_call
@@ -64,8 +66,7 @@ class Clamp:
     budget_id: str
 
 
-@dataclass(slots=True)
-class Money:
+class Money(Struct, eq=False):
     """One request's way through the budgets. `largest_output`: for the refusal: what would fit now."""
 
     call: Call

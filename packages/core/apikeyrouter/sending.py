@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from msgspec import Struct
+
 from apikeyrouter.attempt import Attempt, Learners
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.interfaces.provider_adapter import ProviderAdapter, StreamReader, passes_for
@@ -50,8 +52,7 @@ class Limits:
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
-@dataclass(slots=True)
-class Reply:
+class Reply(Struct, eq=False):
     """What the caller gets: a body, or a stream whose first events are already here. `dropped`: what the request asked
     for and the provider's format cannot say."""
 
@@ -71,8 +72,7 @@ class Reply:
             self.stream.discard()
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True, eq=False):
     """A send that failed. `body`: the provider's error body and its content type, where there was one in the caller's
     own format."""
 
@@ -81,10 +81,9 @@ class Failed:
     body: tuple[bytes, str | None] | None = None
 
 
-@dataclass(slots=True)
-class Order:
+class Order(Struct, frozen=True, eq=False):
     """What is to be sent: the caller's `call`, its sizes, the decision that it belongs to, who was taken for
-    it, and from whom. Never changed; it is not frozen, since that would triple the time it takes to make."""
+    it, and from whom."""
 
     call: Call
     demand: Demand

@@ -13,11 +13,11 @@ compatibility-composed (some tokenizers do that first), whichever is longer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 from unicodedata import normalize
 
 import msgspec
+from msgspec import Struct
 
 from apikeyrouter.domain.cost.media_tokens import (
     MESSAGE_OVERHEAD_TOKENS,
@@ -58,8 +58,7 @@ TOOL_OVERHEAD_TOKENS = 16
 """One tool's frame. OpenAI's cookbook ("How to count tokens", functions) counts 7 to 10 and 12 at the end of all."""
 
 
-@dataclass(slots=True)
-class InputBound:
+class InputBound(Struct):
     """The most input tokens of a request.
 
     `tokens`: the most that its own content can count. `method`: "content", "tokenizer" or "bytes" (not JSON).

@@ -46,14 +46,14 @@ Key = tuple[str, ...]
 class _Sketch:
     """A decaying histogram of lengths, with the mean of about the last 20."""
 
-    __slots__ = ("answer", "bins", "count", "mean", "seen", "tail", "top", "touched")
+    __slots__ = ("above", "answer", "bins", "count", "mean", "place", "seen", "tail", "touched")
 
     def __init__(self) -> None:
         self.bins = array("H", bytes(2 * _BINS))
         self.count = 0  # in the bins
         self.seen = 0  # for the mean: up to _MEMORY
         self.mean = 0.0
-        self.top = 0  # no bin above it is filled
+        self.place = self.above = 0  # the bin of the last quantile, and how many replies lie in bins above it
         self.answer = 0  # the last q95
         self.tail = 1.0  # how much of the share 1 - p may really lie above: corrects for habits that change
         self.touched = False  # since the last look for something to forget
@@ -74,25 +74,28 @@ class _Sketch:
             if index >= _BINS:
                 index = _BINS - 1
         self.bins[index] += 1
-        if index > self.top:
-            self.top = index
+        if index > self.place:
+            self.above += 1
         self.count += 1
         self.touched = True
         if self.count >= _HALVE_AT:
             self.bins = array("H", [n >> 1 for n in self.bins])
             self.count = sum(self.bins)
+            self.above = sum(self.bins[self.place + 1 :])
 
     def quantile(self, p: float) -> int:
         """The length at rank ceil((count + 1) x p), interpolated within its bin. Needs `count` >= p / (1 - p)."""
         level = 1.0 - (1.0 - p) * self.tail
         above = max(0, self.count - ceil((self.count + 1) * level))  # how many replies may lie above the answer
-        bins, index, passed = self.bins, self.top, 0
-        while index > 0:
-            here = bins[index]
-            if passed + here > above:
-                break
-            passed += here
+        # the highest bin that has, with those above it, more than that: mostly that of the last time, or the next
+        bins, index, passed = self.bins, self.place, self.above
+        while passed > above:
+            index += 1
+            passed -= bins[index]
+        while index > 0 and passed + bins[index] <= above:
+            passed += bins[index]
             index -= 1
+        self.place, self.above = index, passed
         if index >= _EXACT:
             shift = (index >> 4) - 1
             low = (16 + (index & 15)) << shift

@@ -200,7 +200,10 @@ class QuotaWindow:
         if limit is None and fact.remaining is not None:
             limit = max(self.limit or 0, fact.remaining) or None  # that nothing is left says nothing of a limit
         if limit is not None:
-            self.set_limit(limit, fact.source, now_s)
+            if limit == self.limit:
+                self.source = fact.source
+            else:
+                self.set_limit(limit, fact.source, now_s)
         if self.limit is None:
             return
         if fact.reset_s is not None:
@@ -209,22 +212,24 @@ class QuotaWindow:
         if fact.remaining is None or (mark is not None and mark < self._seen_mark):
             return
         self.counted = True
-        account, capacity = self.account, self.capacity or self.limit
+        account, capacity, rate_per_s = self.account, self.capacity or self.limit, self.rate_per_s
         remaining = self.left_of(fact.remaining)
-        if fact.source is Source.Header:
-            self._told_most = max(self._told_most, fact.remaining)
+        if fact.source is Source.Header and fact.remaining > self._told_most:
+            self._told_most = fact.remaining
         account.refresh(now_s)
         # without a mark, what runs now is the best word on what was taken since
         ahead = account.held if mark is None else max(0, account.taken - mark)
         if mark is not None:
             self._seen_mark = mark
         # what a sentence says of its limit is exact, and rare
-        raised = 1.0 if fact.source is Source.ErrorBody else self._raise_ratio(capacity)
+        raised = _RAISE_RATIO_SHORT if capacity < _SHORT_S * rate_per_s else RAISE_RATIO
+        if fact.source is Source.ErrorBody:
+            raised = 1.0
         observed: float = remaining - ahead
         gap: float
         if isinstance(account, Bucket):
             age_s = now_s - sent_at_s
-            observed += self._fraction(fact, remaining) + age_s * self.rate_per_s
+            observed += self._fraction(fact, remaining) + age_s * rate_per_s
             observed = max(0.0, min(observed, capacity))
             account.lump, account.steps = max(1, round(self.usual_need)), self.margin.steps()
             gap = corrected(account, observed, raised=raised, since_s=age_s, now_s=now_s)
@@ -233,19 +238,16 @@ class QuotaWindow:
             gap = gap if gap >= 0 or raised == 1.0 else min(-1, int(gap * raised))
             account.adjust_used(int(gap), now_s)
         if self.charging is not None and self.refill is Refill.Continuous and fact.source is Source.Header:
-            self._charged(self.charging, self.charging.observe(remaining, capacity, self.rate_per_s, sent_at_s))
+            self._charged(self.charging, self.charging.observe(remaining, capacity, rate_per_s, sent_at_s))
         if self.observed_at_s is not None:
             self.lost += gap
             full_at_s = account.full_at_s if isinstance(account, Bucket) else -math.inf
-            folded = self.period_s and self.others.fold(gap, self.rate_per_s, now_s, full_at_s=full_at_s)
+            folded = self.period_s and self.others.fold(gap, rate_per_s, now_s, full_at_s=full_at_s)
             if folded and isinstance(account, Bucket):
                 account.others_per_s = self.foreign_per_s * (1.0 if self._told_most else UNSEEN_SHARE)
         else:
             self.others.begin(now_s)
         self.observed_at_s = now_s
-
-    def _raise_ratio(self, capacity: int) -> float:
-        return _RAISE_RATIO_SHORT if capacity < _SHORT_S * self.rate_per_s else RAISE_RATIO
 
     def left_of(self, remaining: int) -> int:
         """What can be taken when `remaining` is told: what is more than fits at once speaks of the whole limit."""

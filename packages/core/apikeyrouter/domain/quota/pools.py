@@ -205,11 +205,13 @@ class PoolView:
                     continue
             if fact.remaining is not None:
                 _judge_margin(window, fact.remaining, missed, sent_at_s, now_s)
-            before = window.limit, window.kind, window.counted, window.refill
+            limit, kind, counted, refill = window.limit, window.kind, window.counted, window.refill
             window.observe(fact, mark=marks.get(id(window.account)), sent_at_s=sent_at_s, now_s=now_s)
-            if before[1] != window.kind or before[3] is not window.refill:
+            if kind != window.kind or refill is not window.refill:
                 self.pool.habits.learned(window, now_s)
-            added = added or before != (window.limit, window.kind, window.counted, window.refill)
+                added = True
+            elif limit != window.limit or counted is not window.counted:
+                added = True
         if added:
             self.pool.rebuild()
 

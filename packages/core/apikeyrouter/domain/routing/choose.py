@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from apikeyrouter.domain.components.cost_controller import CostController
 from apikeyrouter.domain.errors import UnboundedCostError
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
@@ -35,8 +37,7 @@ __all__ = ["Chooser", "MoneyRefusal", "Taken"]
 _NO_TAGS: Mapping[str, object] = {}
 
 
-@dataclass(slots=True)
-class Taken:
+class Taken(Struct, eq=False):
     """A candidate that is ours: its hold is open and its turn is counted. `quota`: what its pool has in the hold
     (`PoolView.held`), one line each, before those of budgets, of which there are `money_lines`. `ahead`: an ejected
     key, taken before its time since nobody else is left."""

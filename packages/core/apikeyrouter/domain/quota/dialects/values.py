@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from apikeyrouter.domain.interfaces.transport import Headers
-from apikeyrouter.domain.resilience.durations import parse_duration_s, provider_now
+from apikeyrouter.domain.resilience.durations import DURATION_MAX_S, parse_duration_s, provider_now
 
 __all__ = ["RESET_MAX_S", "clamped_reset_s", "count", "month_end_s", "provider_clock", "reset_reading", "reset_s"]
 
@@ -64,6 +64,12 @@ def reset_reading(value: bytes) -> tuple[float, bool] | None:
 
     None when it is none of them. Durations lie in 0..`RESET_MAX_S` already, moments do not.
     """
+    if value[-1:] == b"s":  # "36.43s" and "120ms", without a look for anything else: most are so
+        digits, unit_s = (value[:-2], 0.001) if value[-2:-1] == b"m" else (value[:-1], 1.0)
+        if digits[:1].isdigit() and digits.replace(b".", b"", 1).isdigit() and len(digits) <= _DIGITS_MAX:
+            told_s = float(digits) * unit_s
+            if told_s <= DURATION_MAX_S:
+                return told_s, False
     text = value[:_VALUE_MAX].decode("latin-1").strip()
     if text[-1:] != "s" and text.isascii() and text.replace(".", "", 1).isdigit():
         number = float(text)
