@@ -139,3 +139,21 @@ def test_an_earlier_look_changes_no_chance_and_no_order_of_times(
     assert times == sorted(times)
     exact = [math.inf if at_s is None else at_s for at_s in (whole.p10_s, whole.p50_s, whole.p90_s)]
     assert [at_s for at_s in times if at_s <= 60.0] == [at_s for at_s in exact if at_s <= 60.0]
+
+
+@pytest.mark.parametrize("days", [4.9, 5.0, 5.05, 5.1, 5.15, 5.2])
+def test_days_of_silence_leave_nothing_to_divide_by(days: float) -> None:
+    forecast, now_s = DemandForecast(), 0.0
+    for second in range(120):
+        forecast.add(second % 7, now_s)
+        now_s += 1.0
+    assert exhaustion(forecast, Supply.continuous(5.0, 0.1), now_s + days * 86_400.0).chance_60s == 0.0
+
+
+@pytest.mark.parametrize("seen_s", [0, 120])
+def test_hardly_anything_left_is_as_much_as_nothing(seen_s: int) -> None:
+    forecast, now_s = DemandForecast(), 0.0
+    for _ in range(seen_s + 1):
+        forecast.add(10**9, now_s)
+        now_s += 1.0
+    assert exhaustion(forecast, Supply.continuous(5e-324, 0.0), now_s).chance_60s > 0.9

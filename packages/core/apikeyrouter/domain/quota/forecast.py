@@ -55,6 +55,9 @@ _LONGER = 0.15
 """How they grow beyond 60 s, as (horizon / 60)^0.15, for up to an hour: demand drifts. With 0, the 95 % bound covered
 75 to 90 % of chat's ten minutes."""
 
+_NOTHING = 1e-12
+"""Less than so many units is none: what is left of a rate after days of silence, which would divide by nothing."""
+
 _NORMAL = NormalDist()
 _SQRT_2 = math.sqrt(2.0)
 
@@ -140,7 +143,7 @@ class DemandForecast:
         rate, usual_rate, errors = self._rate, self._usual_rate, []
         for horizon_s, amount in zip(horizons_s, amounts, strict=True):
             expected = rate * horizon_s if horizon_s <= _LONG_S else self._expected(horizon_s)
-            if expected <= 0.0:
+            if expected <= _NOTHING:
                 errors.append(math.inf)
                 continue
             # `_scale`, written out
@@ -167,7 +170,7 @@ class DemandForecast:
         rate, usual = self._rate, self._usual_rate
         if not self._long.ready or usual < 1e-9:
             return None
-        if rate <= 0.0:
+        if rate <= _NOTHING:
             return 0.0, 0.0, []
         # Up to a minute, expectation, scale and supply are multiples of the horizon, so an error is linear in two
         # constants of it (`_OVER`, `_BESIDE`).
@@ -198,8 +201,8 @@ class DemandForecast:
         rate, found = self._rate, []
         for horizon_s, amount in zip(horizons_s, amounts, strict=True):
             expected = rate * horizon_s if horizon_s <= _LONG_S else self._expected(horizon_s)
-            if expected <= 0.0 or amount <= 0.0:
-                found.append(0.0 if expected <= 0.0 else 1.0)
+            if expected <= _NOTHING or amount <= _NOTHING:
+                found.append(0.0 if expected <= _NOTHING else 1.0)
                 continue
             sigma = math.sqrt(math.log1p(of_second / max(horizon_s, 1.0) + of_mean))
             if sigma < _COLD_SIGMA:
