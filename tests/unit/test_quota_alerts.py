@@ -147,6 +147,7 @@ def looks_of(world: Engine, key_id: str, seconds: int, use: Callable[[int], int]
 async def test_a_pool_is_looked_at_every_three_seconds_and_every_five_while_it_lets_nothing_in() -> None:
     world = Engine()
     (key_id,) = await world.keys(1, rpm=1000)
+    assert looks_of(world, key_id, 61, lambda _: 1) == [float(second) for second in range(61)], "little is known yet"
     assert looks_of(world, key_id, 7, lambda _: 1) == [0.0, 3.0, 6.0]
     assert looks_of(world, key_id, 13, lambda second: second == 11) == [2.0, 7.0, 11.0]
 
@@ -154,6 +155,7 @@ async def test_a_pool_is_looked_at_every_three_seconds_and_every_five_while_it_l
 async def test_a_pool_that_loses_a_fifth_of_what_it_has_is_looked_at_within_the_second() -> None:
     world = Engine()
     (key_id,) = await world.keys(1, rpm=1000)
+    looks_of(world, key_id, 61, lambda _: 1)
     assert looks_of(world, key_id, 5, lambda second: 250 if second == 1 else 1) == [0.0, 1.0, 4.0]
 
 
@@ -181,9 +183,13 @@ async def test_a_pool_of_which_an_alert_is_near_is_looked_at_every_second() -> N
 async def test_a_dry_pool_is_looked_at_as_soon_as_it_recovers() -> None:
     world = Engine()
     (key_id,) = await world.keys(1, rpm=1000)
-    assert looks_of(world, key_id, 2, lambda second: 1000 if second == 0 else 0) == [0.0]
+    looks_of(world, key_id, 61, lambda _: 1)
+    world.use(key_id, 1000)
+    world.clock.advance(3.0)
+    world.foresight.tick(world.clock.monotonic_s())
     assert world.view(key_id).state == "exhausted"
     world.view(key_id).windows[0].account.adjust_used(-500, world.clock.monotonic_s())
+    world.clock.advance(1.0)
     world.foresight.tick(world.clock.monotonic_s())
     assert world.view(key_id).state == "recovering"
 

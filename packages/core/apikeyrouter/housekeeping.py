@@ -26,7 +26,7 @@ __all__ = ["Housekeeping"]
 _log = logging.getLogger("apikeyrouter")
 FLUSH_EVERY_S = 0.25
 NAP_S = 1.0
-"""How often an idle router looks around: states of quota are renewed once a second too."""
+"""How often an idle router looks around: states of quota are renewed once a second at the most."""
 
 _ROUNDS_AWAKE = 8
 """So many rounds without anything new, then it naps: waking from a nap costs more than a round."""

@@ -26,7 +26,10 @@ __all__ = ["SEVERITY", "Foresight", "supply_of"]
 
 _log = logging.getLogger("apikeyrouter")
 RENEW_S = 1.0
-"""So often is a pool looked at of which an alert or an all-clear may soon go out."""
+"""So often is a pool looked at of which an alert or an all-clear may soon go out, or of which little is known yet."""
+
+_YOUNG_S = 60
+"""Seconds seen below which what is foreseen changes from one second to the next."""
 
 RENEW_STEADY_S = 3.0
 """The same for others, as long as no window lost a fifth of what it had or came out of being dry: nothing
@@ -36,6 +39,9 @@ RENEW_QUIET_S = 5.0
 """The same for a pool that let nothing in since: what is asked for falls, what is left grows, so it becomes calmer."""
 
 _SUNK_TO = 0.8
+
+_SCAN_EVERY_S = 0.5
+"""So often is asked which pools are due: of most, nothing is to be done, and that takes a microsecond each."""
 
 FAR_EVERY_S = 15.0
 """So often is worked out anew what lies beyond the next minute: no state and no alert goes by it where limits refill
@@ -71,6 +77,7 @@ class Foresight:
         self._watched: dict[QuotaWindow, tuple[float, Exhaustion | None]] = {}  # the last look beyond a minute
         self._near: set[PoolView] = set()
         self._sharing = SharingDetector()
+        self._scanned_s = -math.inf
 
     def tick(self, now_s: float) -> None:
         """Renews what is due."""
@@ -82,12 +89,17 @@ class Foresight:
                 other.pool.pool_id,
                 one.models,
             )
+        if now_s - self._scanned_s < _SCAN_EVERY_S:
+            return
         late_s, near = now_s - RENEW_S, self._near
         due = [
             view
             for view in self._pools.active
             if view.refreshed_at_s <= late_s and (view in near or _is_due(view, now_s))
-        ][:VIEWS_PER_TICK]
+        ]
+        if len(due) <= VIEWS_PER_TICK:  # else the rest follows in the next round
+            self._scanned_s = now_s
+        del due[VIEWS_PER_TICK:]
         for view in due:
             self._renew(view, now_s, far_every_s=FAR_EVERY_S)
             if now_s - view.admitted_at_s >= FORGOTTEN_AFTER_S:
@@ -109,7 +121,7 @@ class Foresight:
             before = window.tracker.state
             now = window.tracker.update(outlook, now_s, needed=window.usual_need)
             window.exhaustion = outlook
-            near = near or window.tracker.nears(outlook, now_s)
+            near = near or window.tracker.nears(outlook, now_s) or _is_young(window)
             change = window.tracker.change
             # the first look is no change, unless it finds what people must know
             if change is not None and (before is not CapacityState.Unknown or change.alert is not None):
@@ -168,6 +180,10 @@ class Foresight:
                 resets_in_s=outlook.reset_in_s,
             )
         )
+
+
+def _is_young(window: QuotaWindow) -> bool:
+    return window.forecast is not None and window.forecast.seconds_seen < _YOUNG_S
 
 
 def _is_due(view: PoolView, now_s: float) -> bool:

@@ -320,13 +320,10 @@ class DemandForecast:
                 horizon_s = ring.horizon_s
                 expected = rate * horizon_s
                 scale = self._scale(horizon_s, expected)
-                if expected > 0.0 and ring.ready:
-                    bound = expected + ring.miss_quantile() * scale  # `_quantile`, where nothing is stretched
-                    if bound < 0.0:
-                        bound = 0.0
+                if expected > 0.0 and ring.ready:  # `_quantile`, where nothing is stretched
+                    ring.promise(second % horizon_s, expected, scale, expected + ring.miss_quantile() * scale)
                 else:
-                    bound = self._quantile(horizon_s, 0.05)
-                ring.promise(second % horizon_s, expected, scale, bound)
+                    ring.promise(second % horizon_s, expected, scale, self._quantile(horizon_s, 0.05))
 
     def _rates(self) -> None:
         """What is asked again and again until the next second ends."""

@@ -59,7 +59,7 @@ class Residuals:
         return len(self._order) >= READY
 
     def promise(self, slot: int, expected: float, scale: float, bound: float) -> None:
-        """Notes a forecast that falls due when `slot` comes round again."""
+        """Notes a forecast that falls due when `slot` comes round again; a `bound` below 0 counts as 0."""
         self._expected[slot] = expected
         self._scales[slot] = scale
         self._bounds[slot] = bound
@@ -76,10 +76,22 @@ class Residuals:
             return
         scale = self._scales[slot]
         error = (came - expected) / scale if scale > 0.0 else 0.0
-        # without `min` and `max`: twice a second and window, calls are what costs
-        rate = self.miss_rate + (_MISSED if came > self._bounds[slot] else _MET)
+        # without `min`, `max` and further calls: twice a second and window, they are what costs
+        bound = self._bounds[slot]
+        rate = self.miss_rate + (_MISSED if came > (bound if bound > 0.0 else 0.0) else _MET)  # noqa: FURB136
         self.miss_rate = 0.0 if rate < 0.0 else _MISS_MOST if rate > _MISS_MOST else rate  # noqa: FURB136
-        self._push(error if error < _ERROR_MOST else _ERROR_MOST)  # noqa: FURB136
+        if error > _ERROR_MOST:
+            error = _ERROR_MOST
+        ring, order = self._ring, self._order
+        if len(ring) < RING:
+            ring.append(error)
+            insort_right(order, ring[-1])  # as rounded by the ring, so that it can be found again
+            return
+        at = self._next
+        del order[bisect_left(order, ring[at])]
+        ring[at] = error
+        insort_right(order, ring[at])
+        self._next = at + 1 if at + 1 < RING else 0
 
     def quantile(self, exceed: float) -> float:
         """The error that a share `exceed` (0..1) of forecasts will exceed, corrected by what was missed lately."""
@@ -145,15 +157,3 @@ class Residuals:
         if exceed >= 0.5:
             return exceed
         return miss + (exceed - MISS_TARGET) / (0.5 - MISS_TARGET) * (0.5 - miss)
-
-    def _push(self, error: float) -> None:
-        ring, order = self._ring, self._order
-        if len(ring) < RING:
-            ring.append(error)
-            insort_right(order, ring[-1])  # as rounded by the ring, so that it can be found again
-            return
-        at = self._next
-        del order[bisect_left(order, ring[at])]
-        ring[at] = error
-        insort_right(order, ring[at])
-        self._next = at + 1 if at + 1 < RING else 0

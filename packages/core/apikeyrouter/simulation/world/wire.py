@@ -95,12 +95,18 @@ def reply_headers(world: World, answer: Answer, now_s: float, clock: Clock) -> H
 
 def _add_limits(headers: Headers, pool: Pool, now_s: float, *, told: bool) -> None:
     for name, limiter in pool.limits.items():
-        limit, remaining, reset = _NAMES[name]
-        headers.append((limit, b"%d" % limiter.limit))
+        _, remaining, reset = _NAMES[name]
+        headers.append(_limit_header(name, limiter.limit))
         # A bucket over a shorter stretch owes as much as one over the minute: both refill alike.
-        left = limiter.free(now_s) + (0.0 if told else limiter.limit - limiter.capacity)
-        headers.append((remaining, b"%d" % max(0.0, left + 1e-6)))
+        left = limiter.free(now_s) + (0.0 if told else limiter.limit - limiter.capacity) + 1e-6
+        headers.append((remaining, b"%d" % left if left > 0.0 else b"0"))
         headers.append((reset, go_duration(limiter.full_in_s(now_s))))
+
+
+@lru_cache(maxsize=1024)
+def _limit_header(name: str, limit: float) -> tuple[bytes, bytes]:
+    """What every reply says again."""
+    return _NAMES[name][0], b"%d" % limit
 
 
 def go_duration(seconds: float) -> bytes:
