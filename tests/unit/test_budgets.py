@@ -33,12 +33,14 @@ from tests.support.price_lists import StaticPriceSource
 CENT = 10_000_000
 MINI = ModelPrice(150_000_000, 600_000_000)
 
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
 
 class Bench:
     """A controller with everything it stands on."""
 
     def __init__(self, store: MemoryStateStore | None = None, clock: ManualClock | None = None) -> None:
-        self.clock = clock or ManualClock(utc=datetime(2026, 11, 21, 12, tzinfo=UTC))
+        self.clock = clock or ManualClock(utc=NOON)
         self.store = store or MemoryStateStore(clock=self.clock)
         self.ledger = Ledger(self.clock)
         self.events: list[BudgetThresholdReached | BudgetOverrun | PriceUnknown] = []
@@ -295,8 +297,9 @@ class CountingStore(MemoryStateStore):
 
 
 async def test_the_store_is_asked_in_slices_and_not_for_each_request() -> None:
-    store = CountingStore()
-    bench = Bench(store)
+    clock = ManualClock(utc=NOON)
+    store = CountingStore(clock=clock)
+    bench = Bench(store, clock)
     await bench.costs.create_budget(BudgetScope.Global, 1000)
     await bench.costs.create_budget(BudgetScope.PerKey, 1, scope_id="another")
     await bench.spend(CENT)
@@ -310,8 +313,9 @@ async def test_the_store_is_asked_in_slices_and_not_for_each_request() -> None:
 
 
 async def test_what_the_store_refuses_has_not_happened() -> None:
-    store = CountingStore()
-    bench = Bench(store)
+    clock = ManualClock(utc=NOON)
+    store = CountingStore(clock=clock)
+    bench = Bench(store, clock)
     budget = await bench.costs.create_budget(BudgetScope.Global, "0.05")
     store.fails = True
     attempts: Sequence[Callable[[], Awaitable[Any]]] = (
