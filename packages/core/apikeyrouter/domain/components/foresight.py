@@ -26,7 +26,8 @@ __all__ = ["SEVERITY", "Foresight", "supply_of"]
 
 _log = logging.getLogger("apikeyrouter")
 RENEW_S = 1.0
-"""So often is a pool looked at of which an alert or an all-clear may soon go out, or of which little is known yet."""
+"""So often is a pool looked at of which an alert or an all-clear may soon go out, and one in use of which
+little is known yet."""
 
 _YOUNG_S = 60
 """Seconds seen below which what is foreseen changes from one second to the next."""
@@ -121,7 +122,7 @@ class Foresight:
             before = window.tracker.state
             now = window.tracker.update(outlook, now_s, needed=window.usual_need)
             window.exhaustion = outlook
-            near = near or window.tracker.nears(outlook, now_s) or _is_young(window)
+            near = near or window.tracker.nears(outlook, now_s)
             change = window.tracker.change
             # the first look is no change, unless it finds what people must know
             if change is not None and (before is not CapacityState.Unknown or change.alert is not None):
@@ -182,19 +183,17 @@ class Foresight:
         )
 
 
-def _is_young(window: QuotaWindow) -> bool:
-    return window.forecast is not None and window.forecast.seconds_seen < _YOUNG_S
-
-
 def _is_due(view: PoolView, now_s: float) -> bool:
     """Whether a pool of which no alert is near should be looked at: its time has come, or a window changed much."""
-    gone_s = now_s - view.refreshed_at_s
-    if gone_s >= (RENEW_STEADY_S if view.admitted_at_s >= view.refreshed_at_s else RENEW_QUIET_S):
+    used = view.admitted_at_s >= view.refreshed_at_s
+    if now_s - view.refreshed_at_s >= (RENEW_STEADY_S if used else RENEW_QUIET_S):
         return True
     for window in view.windows:
         known, tracker = window.exhaustion, window.tracker
         if known is None or tracker is None:
             continue
+        if used and window.forecast is not None and window.forecast.seconds_seen < _YOUNG_S:
+            return True
         left = window.headroom(now_s)
         if left is not None and (left < known.headroom * _SUNK_TO or tracker.recovers(left, window.usual_need)):
             return True
