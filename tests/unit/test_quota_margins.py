@@ -115,6 +115,39 @@ def test_an_old_word_leaves_what_others_may_have_taken_since() -> None:
     assert account.free(0.0) == 400
 
 
+@pytest.mark.parametrize("fits", [0, 1, 2, 5])
+def test_a_request_that_was_let_in_shows_that_others_cannot_have_taken_more_than_there_was(fits: int) -> None:
+    rng, mean = Random(7), 1.4
+    account = Bucket("b", "requests", 100, 0.0, now_s=0.0)
+    account.steps, account.expected = steps_of(0.85), mean
+    account.adjust_used(100 - fits, 0.0)
+    account.let_in()
+    counts = [count for count in (poisson(mean, rng) for _ in range(20_000)) if count <= fits]
+    assert account.expected == pytest.approx(sum(counts) / len(counts), abs=0.03)
+    assert account.withheld == bisect_right(account.steps, account.expected)
+
+
+def test_only_where_no_reply_says_what_is_left_it_is_shown_by_being_let_in() -> None:
+    view, _ = two_pools()
+    for step in range(40):  # only refusals speak, and each finds less than was thought
+        view.pool.shared[RPM].account.adjust_used(1, float(step))
+        refuse(view, Dimension.Requests, LimitFacts(60, 60, 1, MINUTE_S), 1.0, 1.0 + 4.0 * step)
+    window = view.own[RPM]
+    assert isinstance(window.account, Bucket)
+    assert window.unseen
+    now_s = 170.0
+    window.account.refresh(now_s)
+    before = window.account.expected
+    assert before > 1.0
+    window.account.adjust_used((window.account.free(now_s) or 0) + window.account.withheld, now_s)
+    view.admitted(view.windows, NEEDS, now_s)
+    assert window.account.expected == 0.0
+    told = LimitFact(Dimension.Requests, MINUTE_S, 60, 20, 40.0, refill=Refill.Continuous)
+    for step in range(3):
+        view.told([told], [], sent_at_s=172.0 + 2.0 * step, now_s=172.0 + 2.0 * step)
+    assert not window.unseen
+
+
 def test_the_time_when_it_fits_reckons_with_those_who_come_until_then() -> None:
     account = Bucket("b", "requests", 10, 1.0, now_s=0.0)
     account.adjust_used(10, 0.0)

@@ -86,6 +86,14 @@ class Bucket(Account):
         self.used += withheld - self.withheld
         self.withheld = withheld
 
+    def let_in(self) -> None:
+        """A hold was just taken whose request nobody will tell what it left: that it was let in, as it most likely is,
+        shows that others had not taken more than is free here without them. Fewer are expected to have come."""
+        if self.expected and self.limit is not None:
+            free = self.limit - self.used - self.held + self.withheld
+            self.expected *= _of_at_most(self.expected / self.lump, free // self.lump)
+            self.withhold()
+
     def adjust_used(self, delta: int, now_s: float) -> None:
         """Corrects the debt from outside knowledge: never below zero."""
         self.roll(now_s)
@@ -135,3 +143,17 @@ class Bucket(Account):
     def __repr__(self) -> str:
         limit = "-" if self.limit is None else self.limit
         return f"<Bucket {self.id} {self.used}+{self.held}/{limit} {self.unit}, {self.rate_per_s:g}/s>"
+
+
+def _of_at_most(mean: float, count: int) -> float:
+    """What knowing that at most `count` (>= 0) came makes of the mean of a Poisson number, as a share (0..1) of it:
+    E[N | N <= k] = mean x P(N <= k - 1) / P(N <= k)."""
+    if count > mean + 4.0 * math.sqrt(mean) + 4.0:
+        return 1.0
+    term = total = math.exp(-mean)
+    before = 0.0
+    for one in range(1, count + 1):
+        before = total
+        term *= mean / one
+        total += term
+    return before / total if total else 1.0

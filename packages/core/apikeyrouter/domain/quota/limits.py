@@ -79,13 +79,14 @@ class QuotaWindow:
     `exhaustion`: what is foreseen, where `Foresight` watches it. `usual_need`: units of a usual request. `lost`: units
     that went beyond what was held here, in all. `burst`: what fits at once, where that is less than the limit (see
     `domain.quota.bursts`). `hidden`: how much of what is told to remain can therefore not be taken. `others`: what
-    others take. `margin`: how sure a request must be to fit beside them. `doubted_at_s`: see `domain.quota.doubts`."""
+    others take; `unseen`: some, and only refusals tell. `margin`: how sure a request must be to fit beside them.
+    `doubted_at_s`: see `domain.quota.doubts`."""
 
     __slots__ = (
         "_against", "_by_hint", "_seen_mark", "_share", "_shown", "_told_most", "_watch",
         "account", "burst", "charging", "corrected", "counted", "dimension", "doubted_at_s", "exhaustion",
         "forecast", "hidden", "kind", "lent", "limit", "lost", "margin", "models", "name", "observed_at_s", "others",
-        "period_s", "refill", "reset_at_s", "source", "tracker", "usual_need",
+        "period_s", "refill", "reset_at_s", "source", "tracker", "unseen", "usual_need",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +112,7 @@ class QuotaWindow:
         self.corrected = corrected
         self.counted = False
         self.lent = False
+        self.unseen = False
         self.refill = Refill.Rolling
         self.observed_at_s: float | None = None
         self.reset_at_s: float | None = None
@@ -244,7 +246,8 @@ class QuotaWindow:
             full_at_s = account.full_at_s if isinstance(account, Bucket) else -math.inf
             folded = self.period_s and self.others.fold(gap, rate_per_s, now_s, full_at_s=full_at_s)
             if folded and isinstance(account, Bucket):
-                account.others_per_s = self.foreign_per_s * (1.0 if self._told_most else UNSEEN_SHARE)
+                self.unseen = not self._told_most and self.foreign_per_s > 0.0
+                account.others_per_s = self.foreign_per_s * (UNSEEN_SHARE if self.unseen else 1.0)
         else:
             self.others.begin(now_s)
         self.observed_at_s = now_s

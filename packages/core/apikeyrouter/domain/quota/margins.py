@@ -59,6 +59,17 @@ class Margin:
         self.sure = sure_wanted(0.0)
         self._missed_at_s = float("-inf")
 
+    def judge(self, account: Bucket, left: int, need: int | None, sent_at_s: float, now_s: float) -> None:
+        """A reply says what is `left`: whether enough is left to others. `need`: of a request that was refused; None:
+        it was let in."""
+        if left >= (account.lump if need is None else need):
+            return
+        wanted = sure_wanted(account.lump / max(1, account.limit or 1))
+        if need is None:
+            self.fitted(wanted)
+        else:
+            self.missed(wanted, sent_at_s, now_s)
+
     def missed(self, wanted: float, sent_at_s: float, now_s: float) -> None:
         """A request was refused that was thought to fit; `wanted`: see `sure_wanted`. Those sent before the last of
         these was known teach nothing more."""

@@ -21,7 +21,6 @@ from apikeyrouter.domain.quota.habits import Habits
 from apikeyrouter.domain.quota.hints import explains, learn_from_hint
 from apikeyrouter.domain.quota.learning import RefusalLearner
 from apikeyrouter.domain.quota.limits import KINDS, LIKELY, QuotaWindow, period_name
-from apikeyrouter.domain.quota.margins import sure_wanted
 from apikeyrouter.domain.quota.shared_limits import Lend, SharedLimit, shared_of
 from apikeyrouter.domain.resilience.durations import LimitFacts
 
@@ -166,6 +165,8 @@ class PoolView:
             if forecast is not None:
                 forecast.add(need, now_s)
                 window.usual_need += 0.05 * (need - window.usual_need)
+            if window.unseen and isinstance(window.account, Bucket):
+                window.account.let_in()
 
     def listens(self, now_s: float) -> bool:
         """Whether another reply's headers are worth reading: at thousands a second, most say nothing new."""
@@ -203,8 +204,9 @@ class PoolView:
                     window.account.taken = twin.account.taken
                     window.observe(fact, mark=mark, sent_at_s=sent_at_s, now_s=now_s)
                     continue
-            if fact.remaining is not None:
-                _judge_margin(window, fact.remaining, missed, sent_at_s, now_s)
+            if fact.remaining is not None and isinstance(window.account, Bucket):
+                need = None if missed is None else missed[window.kind]
+                window.margin.judge(window.account, window.left_of(fact.remaining), need, sent_at_s, now_s)
             limit, kind, counted, refill = window.limit, window.kind, window.counted, window.refill
             window.observe(fact, mark=marks.get(id(window.account)), sent_at_s=sent_at_s, now_s=now_s)
             if kind != window.kind or refill is not window.refill:
@@ -374,23 +376,6 @@ class Pools:
                 view.told(facts, (), sent_at_s=now_s, now_s=now_s)
             pool.rebuild()
         return view
-
-
-def _judge_margin(
-    window: QuotaWindow, remaining: int, missed: Sequence[int] | None, sent_at_s: float, now_s: float
-) -> None:
-    """Whether enough is left to others. `missed`: what a refused request needed; None: it was let in."""
-    account = window.account
-    if not isinstance(account, Bucket):
-        return
-    left = window.left_of(remaining)
-    if left >= (account.lump if missed is None else missed[window.kind]):
-        return
-    wanted = sure_wanted(account.lump / max(1, window.capacity or 1))
-    if missed is None:
-        window.margin.fitted(wanted)
-    else:
-        window.margin.missed(wanted, sent_at_s, now_s)
 
 
 def _covered(shared: QuotaWindow, own: QuotaWindow | None) -> bool:

@@ -44,6 +44,7 @@ class SharedLimit:
 
     charging = None
     forecast = None
+    unseen = False
 
     def __init__(self, window: QuotaWindow, lend: Lend, counting: Account) -> None:
         self.window = window
