@@ -53,11 +53,13 @@ class Margin:
     """Of one limit. `sure`: the probability with which a request shall fit by what is believed of others, so that as
     many really fit as are wanted."""
 
-    __slots__ = ("_missed_at_s", "sure")
+    __slots__ = ("_missed_at_s", "_rounded", "_steps", "sure")
 
     def __init__(self) -> None:
         self.sure = sure_wanted(0.0)
         self._missed_at_s = float("-inf")
+        self._rounded = round(self.sure * _ROUNDED)
+        self._steps = steps_of(self._rounded / _ROUNDED)
 
     def judge(self, account: Bucket, left: int, need: int | None, sent_at_s: float, now_s: float) -> None:
         """A reply says what is `left`: whether enough is left to others. `need`: of a request that was refused; None:
@@ -83,7 +85,10 @@ class Margin:
 
     def steps(self) -> tuple[float, ...]:
         """For `Bucket.steps`."""
-        return steps_of(round(self.sure * _ROUNDED) / _ROUNDED)
+        rounded = round(self.sure * _ROUNDED)
+        if rounded != self._rounded:
+            self._rounded, self._steps = rounded, steps_of(rounded / _ROUNDED)
+        return self._steps
 
 
 @lru_cache(maxsize=_ROUNDED)
