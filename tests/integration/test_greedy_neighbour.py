@@ -41,7 +41,7 @@ def test_where_limits_are_counted_over_seconds_as_well() -> None:
     run = run_one("ours", world, scenario.traffic.head(5_500), seed=1)
     modest = _modest_after(run, _BURST_S)
     assert all(run.served[n] for n in modest)
-    assert percentile(sorted(run.wait_s[n] for n in modest), 0.95) <= 0.2
+    assert percentile(sorted(run.wait_s[n] for n in modest), 0.95) <= 0.3
 
 
 def _modest_after(run: Run, at_s: float) -> list[int]:
