@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.lifelike import seed
 from tests.browser.looking import Watch, open_browser
@@ -16,6 +16,8 @@ from tests.support.sim import Sim, sim_process
 ADMIN_KEY = "admin-" + "k" * 20
 ADMIN = {"x-api-key": ADMIN_KEY}
 Opened = Callable[..., Page]
+
+expect.set_options(timeout=15_000)  # as long as actions may take: 5 s pass on a machine that does much else
 
 
 @pytest.fixture(scope="package")
