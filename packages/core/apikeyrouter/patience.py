@@ -10,7 +10,8 @@ its place is given up.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from apikeyrouter.domain.interfaces.clock import Clock
@@ -22,7 +23,7 @@ from apikeyrouter.domain.routing.explain import Rejection
 from apikeyrouter.kept_back import KeptBack, Who
 from apikeyrouter.waiting_room import Place, WaitingRoom
 
-__all__ = ["Patience", "Spared", "Waiting", "spared_rejections", "waitable"]
+__all__ = ["WAITED_FOR", "Look", "Patience", "Spared", "Waiting", "spared_rejections", "waitable"]
 
 _WAITED_FOR_BY_OTHERS = "requests before it in line wait for it"
 _KEPT_BACK = "what is left is kept back for those who ask for less than their share"
@@ -37,16 +38,20 @@ class Spared(NamedTuple):
 
 _NOBODY: Mapping[Who, Spared] = {}
 
-_WAITED_FOR = frozenset({"headroom", "rate_limited", "throttled"})
+Look = Callable[[], tuple[float, Who] | None]
+"""Whether a try would be in vain: until when (monotonic), and who has room first; None: try."""
+
+WAITED_FOR = frozenset({"headroom", "rate_limited", "throttled"})
 """Refusals that time mends: quota that flows back. An outage is told at once (fail fast)."""
 
 
 class Waiting:
     """One request's waiting. `waited_s`: so far. `again`: it had its turn; should it have to wait once more, then not
     behind those who came after it. `charged`: what its tenant paid for that turn. `left_alone`: candidates that it
-    leaves alone in the turn that it has, for what they keep back."""
+    leaves alone in the turn that it has, for what they keep back. `looked`: since its last try it had turns that it let
+    pass, for a look showed that there was no room."""
 
-    __slots__ = ("again", "call", "charged", "demand", "left_alone", "line", "place", "waited_s")
+    __slots__ = ("again", "call", "charged", "demand", "left_alone", "line", "looked", "place", "waited_s")
 
     def __init__(self, call: Call, demand: Demand) -> None:
         self.call = call
@@ -57,6 +62,7 @@ class Waiting:
         self.again = False
         self.charged = 0
         self.left_alone = _NOBODY
+        self.looked = False
 
     @property
     def cost(self) -> int:
@@ -91,14 +97,14 @@ class Patience:
             return True
         return self._enter(waiting, None) and await self._turn(waiting, self._clock.monotonic_s())
 
-    async def until(self, waiting: Waiting, at_s: float, wants: Who | None = None) -> bool:
-        """Waits until `at_s`, when that candidate is expected to have room, or until an event gives hope before. False:
-        not in time."""
+    async def until(self, waiting: Waiting, at_s: float, wants: Who | None = None, *, look: Look | None = None) -> bool:
+        """Waits until `at_s`, when that candidate is expected to have room, or until an event gives hope before, which
+        `look` may deny. False: not in time."""
         if waiting.place is None and not self._enter(waiting, at_s):
             return False
         if waiting.place is not None:
             waiting.place.wants = wants
-        return await self._turn(waiting, at_s)
+        return await self._turn(waiting, at_s, look)
 
     def spared(self, waiting: Waiting) -> Mapping[Who, Spared]:
         """Candidates that it leaves alone: those that requests before this one wait for (it overtakes them, and would
@@ -111,6 +117,14 @@ class Patience:
             if one.wants is not None:
                 spared[one.wants] = Spared(one.try_at_s, _WAITED_FOR_BY_OTHERS)
         return spared
+
+    def passed_over(self, waiting: Waiting, tried: set[Who], candidates: int) -> tuple[set[Who], Mapping[Who, Spared]]:
+        """Of so many candidates, those that a try does not ask: the tried ones, and those that it leaves to others, if
+        any other is left. And those that it leaves to others."""
+        spared = self.spared(waiting)
+        if spared and len(spared) + len(tried) < candidates:
+            tried = tried.union(spared)
+        return tried, spared
 
     def retry_after_s(self, waiting: Waiting, at_s: float | None) -> float:
         """When such a request would be served if it came again, in seconds."""
@@ -144,23 +158,33 @@ class Patience:
         )
         return waiting.place is not None
 
-    async def _turn(self, waiting: Waiting, at_s: float) -> bool:
+    async def _turn(self, waiting: Waiting, at_s: float, look: Look | None = None) -> bool:
         place = waiting.place
         if place is None:
             return False
         started_s = self._clock.monotonic_s()
+        waiting.looked = False
+        place.look = partial(self._look, waiting, place, look)
         try:
             came = await place.turn(at_s)
-            while came and (later_s := self._later_s(waiting, place)) is not None:
-                came = await place.turn(later_s)
         finally:
             waiting.waited_s += self._clock.monotonic_s() - started_s
         if not came:
             waiting.place = None
         return came
 
+    def _look(self, waiting: Waiting, place: Place, look: Look | None) -> float | None:
+        """Its turn is about to come. None: it may try; else when there will be room."""
+        later_s = self._later_s(waiting, place)
+        if later_s is None and look is not None:
+            full = look()
+            if full is not None:
+                later_s, place.wants = full
+                waiting.looked = True
+        return later_s
+
     def _later_s(self, waiting: Waiting, place: Place) -> float | None:
-        """It is its turn. None: it may try now; else when there will be room beside what is kept back."""
+        """None: it may try now; else when there will be room beside what is kept back."""
         waiting.left_alone = _NOBODY
         now_s = self._clock.monotonic_s()
         if self._kept_back is None or not place.line.keeps_back(waiting.tenant, now_s):
@@ -179,7 +203,7 @@ def waitable(rejections: Sequence[Rejection]) -> tuple[float, Who] | None:
     found, least_s = None, math.inf
     for one in rejections:
         until_s = one.until_s
-        if until_s is not None and until_s < least_s and one.code in _WAITED_FOR:
+        if until_s is not None and until_s < least_s and one.code in WAITED_FOR:
             found, least_s = one, until_s
     return None if found is None else (least_s, found.who)
 

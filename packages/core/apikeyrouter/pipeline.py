@@ -35,6 +35,7 @@ from apikeyrouter.domain.routing.objectives import Objective
 from apikeyrouter.domain.routing.refusals import failed_error, largest_context, refused_error
 from apikeyrouter.flow import SENDS_MAX, Flow
 from apikeyrouter.funding import Funding, Money
+from apikeyrouter.glance import Glance
 from apikeyrouter.hedging import first_good
 from apikeyrouter.journal import Journal
 from apikeyrouter.patience import Patience, Waiting, spared_rejections, waitable
@@ -76,6 +77,7 @@ class Pipeline:
         self._sender = Sender(transport, learners, journal, limits)
         self._funding = funding
         self._patience = patience
+        self._glance = Glance(directory, patience, learners.clock, alone=shares is None)
         self._shares = shares
         self._tenants = tenants
         self._learners = learners
@@ -235,7 +237,7 @@ class Pipeline:
     async def _wait(self, flow: Flow) -> bool:
         """Every key refused: waits for the first that has room, if time will bring it."""
         found = waitable(flow.record.rejections)
-        if found is None or flow.sends >= SENDS_MAX or not await self._patience.until(flow.waiting, *found):
+        if found is None or flow.sends >= SENDS_MAX or not await self._glance.until(flow, *found):
             return False
         if flow.fallbacks is not None:  # from the first model on
             flow.group = self._directory.group_for(flow.call.provider_id, flow.call.model)
@@ -246,9 +248,7 @@ class Pipeline:
     def _take(self, flow: Flow) -> Taken | None:
         """Steps 2 to 5 in one go: see `Chooser`."""
         now_s = self._clock.monotonic_s()
-        tried, spared = flow.tried, self._patience.spared(flow.waiting)
-        if spared and len(spared) + len(tried) < len(flow.group.candidates):
-            tried = tried.union(spared)
+        tried, spared = self._patience.passed_over(flow.waiting, flow.tried, len(flow.group.candidates))
         chosen = flow.call.chosen
         if chosen is not None and chosen.reserve is not None:
             chosen.reserve.free()  # in the same step in which it is taken again

@@ -53,10 +53,11 @@ class WaitingRules:
 class Place(Ticket):
     """One request's place in a line; a context manager that leaves it.
 
-    Ends with exactly one of `served` and `leave`; both do nothing afterwards.
+    Ends with exactly one of `served` and `leave`; both do nothing afterwards. `look`: asked when its turn comes: None
+    lets it try; else the time (monotonic) before which a try would be in vain, and the next in line is asked.
     """
 
-    __slots__ = ("_expiry", "_told", "key", "line", "over", "room")
+    __slots__ = ("_expiry", "_told", "key", "line", "look", "over", "room")
 
     def __init__(self, room: WaitingRoom, key: Hashable, line: Line, ticket: tuple[str, int, float]) -> None:
         super().__init__(*ticket)
@@ -65,6 +66,7 @@ class Place(Ticket):
         self.line = line
         self.over = False
         """Out of the line."""
+        self.look: Callable[[], float | None] | None = None
         self._told: asyncio.Future[bool] | None = None
         self._expiry: asyncio.TimerHandle | None = None
 
@@ -83,15 +85,9 @@ class Place(Ticket):
         False: it will not be served in time, or others need the place more; it is out of the line. Not to be called
         again while it waits.
         """
-        room, line = self.room, self.line
-        now_s = room.now_s()
-        if self.over:
+        now_s = self.room.now_s()
+        if not self._asks(try_at_s, now_s):
             return False
-        if self.limit_s <= now_s or (try_at_s is not None and try_at_s > self.limit_s):
-            self.leave()
-            return False
-        line.asks(self, try_at_s, now_s)
-        room.advance(line)
         if self.asking:
             loop = asyncio.get_running_loop()
             self._told = loop.create_future()
@@ -106,8 +102,17 @@ class Place(Ticket):
             finally:
                 self._told = None
         # what happens from here on is news to it; what happened before, its try will see
-        self.epoch = line.epoch
+        self.epoch = self.line.epoch
         return True
+
+    def _asks(self, try_at_s: float | None, now_s: float) -> bool:
+        """False: it is out of the line, before or after whoever is next was asked."""
+        if self.limit_s <= now_s or (try_at_s is not None and try_at_s > self.limit_s):
+            self.leave()
+        if not self.over:
+            self.line.asks(self, try_at_s, now_s)
+            self.room.advance(self.line)
+        return not self.over
 
     def served(self) -> None:
         """It took what it came for; the next in line is told."""
@@ -231,10 +236,19 @@ class WaitingRoom:
 
     def advance(self, line: Line) -> None:
         """Tells whoever is next to try, or sets the time at which somebody is."""
-        place = line.next_to_try(self.now_s())
-        if isinstance(place, Place):
-            place.tell(True)
-            return
+        now_s = self.now_s()
+        place = line.next_to_try(now_s)
+        while isinstance(place, Place):
+            at_s = None if place.look is None else place.look()
+            if at_s is None:
+                place.tell(True)
+                return
+            if at_s > place.limit_s:
+                place.leave()  # which tells the next
+                return
+            line.asks(place, at_s, now_s)
+            place.epoch = line.epoch
+            place = line.next_to_try(now_s)
         if line.trying is None:
             self._set_timer(line, line.wake_at_s)
 
@@ -278,8 +292,8 @@ class WaitingRoom:
     def _set_timer(self, line: Line, at_s: float) -> None:
         known = self._timers.get(line)
         if known is not None:
-            if known[0] == at_s:
-                return
+            if known[0] <= at_s < math.inf:
+                return  # one that comes early finds nobody and sets the next: cheaper than a new one at each event
             known[1].cancel()
             del self._timers[line]
         if at_s < math.inf:

@@ -1,0 +1,137 @@
+"""Whether a request in line would only be told the same again: a look that costs a fifth of a try.
+
+Most wake-ups are in vain: an event frees something, and each of those who wait must see whether it is enough for it.
+Main entry: `Glance.until`, which waits and looks: it asks the pools alone, as `sift` would, and makes no reasons but
+for a request whose patience ended after such looks. Law: where it cannot be sure that a try would fail, it tries:
+what a try would change or learn (budgets, breakers, probes, limits that are only guessed) is left to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+from apikeyrouter.domain.errors import ProviderNotRegisteredError
+from apikeyrouter.domain.interfaces.clock import Clock
+from apikeyrouter.domain.keys.eligibility import blocked
+from apikeyrouter.domain.keys.record import KeyRecord
+from apikeyrouter.domain.models.api_key import KeyState
+from apikeyrouter.domain.quota.pools import PoolView
+from apikeyrouter.domain.resilience.breaker import Phase, Verdict
+from apikeyrouter.domain.routing.candidates import Candidate, Group
+from apikeyrouter.domain.routing.demand import Demand
+from apikeyrouter.domain.routing.directory import Directory
+from apikeyrouter.domain.routing.sift import HEADROOM, headroom_block
+from apikeyrouter.flow import Flow
+from apikeyrouter.kept_back import Who
+from apikeyrouter.patience import WAITED_FOR, Look, Patience
+
+__all__ = ["Glance"]
+
+_AVAILABLE = KeyState.Available
+_CLOSED = Phase.Closed
+_ADMIT = Verdict.Admit
+
+_Spot = tuple[Candidate, KeyRecord, PoolView, tuple[int, ...]]
+"""A candidate, its key and pool, and what the request needs of that."""
+
+
+class Glance:
+    """One per router. `alone`: this worker has its pools' limits for itself; where it has shares of them, a try asks
+    for more."""
+
+    def __init__(self, directory: Directory, patience: Patience, clock: Clock, *, alone: bool) -> None:
+        self._directory = directory
+        self._patience = patience
+        self._clock = clock
+        self._alone = alone
+
+    async def until(self, flow: Flow, at_s: float, wants: Who) -> bool:
+        """As `Patience.until` for a request that was refused just now; what it was refused for is true when it ends."""
+        if await self._patience.until(flow.waiting, at_s, wants, look=self._look_of(flow)):
+            return True
+        if flow.waiting.looked:
+            self._renew(flow)
+        return False
+
+    def _look_of(self, flow: Flow) -> Look | None:
+        """None where more than room in pools could make its next try end otherwise."""
+        chosen, group, demand = flow.call.chosen, flow.group, flow.money.demand
+        if not self._alone or not group.small or flow.record.fallbacks or (chosen and chosen.reserve is not None):
+            return None
+        if not all(one.code in WAITED_FOR for one in flow.record.rejections):
+            return None
+        spots = [(one, one.record, one.quota, _needs(one, demand)) for one in group.candidates]
+        return partial(self._still_full, flow, group, spots)
+
+    def _renew(self, flow: Flow) -> None:
+        """Tells what pools have now."""
+        demand, now_s = flow.money.demand, self._clock.monotonic_s()
+        candidates = {one.who: one for one in flow.group.candidates}
+        for rejection in flow.record.rejections:
+            candidate = candidates.get(rejection.who)
+            if candidate is not None and rejection.code == HEADROOM:
+                block = headroom_block(candidate.quota, _needs(candidate, demand), now_s)
+                if block is not None:
+                    rejection.code, rejection.reason, rejection.until_s = block
+
+    def _still_full(self, flow: Flow, group: Group, spots: Sequence[_Spot]) -> tuple[float, Who] | None:
+        """When the first of its candidates will have room, if nothing more is taken, and which; None: one has it now,
+        or only a try can tell."""
+        call, now_s = flow.call, self._clock.monotonic_s()
+        try:
+            if self._directory.group_for(call.provider_id, call.model) is not group:
+                return None
+        except ProviderNotRegisteredError:
+            return None
+        first: Candidate | None = None
+        first_s, calm = math.inf, None
+        tried, spared = self._patience.passed_over(flow.waiting, flow.tried, len(spots))
+        for candidate, record, quota, needs in spots:
+            if tried and candidate.who in tried:
+                left = spared.get(candidate.who) if tried is not flow.tried else None
+                if left is not None and left.until_s < first_s and candidate.who not in flow.tried:
+                    first, first_s = candidate, left.until_s
+                continue
+            breaker = candidate.breaker
+            if breaker is not calm:
+                if breaker.phase is not _CLOSED or breaker.verdict(now_s) is not _ADMIT:
+                    return None
+                calm = breaker
+            block = None if record.state is _AVAILABLE else blocked(record, candidate.model, now_s)
+            if block is None:
+                at_s = _room_at_s(quota, needs, now_s)
+            elif block.until_s is not None and block.code in WAITED_FOR:
+                at_s = block.until_s
+            else:
+                return None
+            if at_s <= now_s:
+                return None
+            if at_s < first_s:
+                first, first_s = candidate, at_s
+        return None if first is None else (first_s, first.who)
+
+
+def _needs(candidate: Candidate, demand: Demand) -> tuple[int, ...]:
+    return demand.of(candidate.model).needs(candidate.quota.dialect.charges)
+
+
+def _room_at_s(view: PoolView, needs: Sequence[int], now_s: float) -> float:
+    """When `needs` fit; -inf: only a try can tell; inf: when other requests end."""
+    latest_s = now_s
+    for window in view.windows:
+        account, need = window.account, needs[window.kind]
+        if now_s >= account.rolls_at_s:
+            account.roll(now_s)
+        limit = account.limit
+        if limit is None or not need or need <= limit - account.used - account.held:
+            continue
+        if need > limit:
+            return -math.inf
+        at_s = account.free_at_s(need, now_s)
+        if at_s is None:
+            latest_s = math.inf
+        elif at_s > latest_s:
+            latest_s = at_s
+    return latest_s
