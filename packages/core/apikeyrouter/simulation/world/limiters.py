@@ -31,13 +31,17 @@ class Bucket:
     def free(self, now_s: float) -> float:
         """What could be taken now."""
         if now_s > self._at_s:
-            self.level = min(self.capacity, self.level + (now_s - self._at_s) * self.rate_per_s)
+            level = self.level + (now_s - self._at_s) * self.rate_per_s
+            if level > self.capacity:
+                level = self.capacity
+            self.level = level
             self._at_s = now_s
         return self.level
 
     def take(self, amount: float, now_s: float) -> None:
         """Takes what was seen to be free."""
-        self.free(now_s)
+        if now_s > self._at_s:
+            self.free(now_s)
         self.level -= amount
 
     def drain(self, amount: float, now_s: float) -> None:
@@ -56,7 +60,8 @@ class Bucket:
 
     def full_in_s(self, now_s: float) -> float:
         """Seconds until it is full again."""
-        return max(0.0, (self.capacity - self.free(now_s)) / self.rate_per_s)
+        missing = self.capacity - self.free(now_s)
+        return missing / self.rate_per_s if missing > 0.0 else 0.0
 
     def scale(self, factor: float, now_s: float) -> None:
         """Another tier: limit and contents times `factor`."""

@@ -44,6 +44,7 @@ _log = logging.getLogger("apikeyrouter")
 _BYTES_PER_TOKEN = 4.0
 _STEP = 1.03
 _NUMBER = b"x-world-request"
+_CHAT = Operation.Chat  # a member of an enum class costs five times a global
 _AFTER_S = 3600.0
 _RENDERED_ONE_IN = 16
 
@@ -87,7 +88,7 @@ class _Transport:
         """See `Transport.send`."""
         drive = self._drive
         headers = request.headers
-        name, number = headers[-1]
+        name, number = headers[-2]  # the content type is behind it
         if name != _NUMBER:
             number = next(value for name, value in reversed(headers) if name == _NUMBER)
         return drive.send(int(number), drive.key_of[headers[0][1]], request)
@@ -199,7 +200,7 @@ class _Drive:
         body, peeked = self._body(self._traffic.inputs[number])
         return Call(
             f"req_{number}",
-            Operation.Chat,
+            _CHAT,
             MODEL,
             body,
             peeked,

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
+from msgspec import Struct
+
 from apikeyrouter.simulation.world.pool import Foreign, Pool, foreign_load
 from apikeyrouter.simulation.world.spec import Fault, FaultKind, World
 
@@ -29,8 +31,7 @@ class KeyFact:
     dead: bool
 
 
-@dataclass(slots=True)
-class Answer:
+class Answer(Struct, eq=False):
     """What came of one request. `status`: 200, 400, 401, 429, 500, 503, or 0 when the connection was refused.
     `first_s`, `end_s`: seconds from arrival to first byte and to the end. `short`: the limit that refused it.
     `retry_after_s`: until it would fit, None when nothing is told. `breaks`: the reply breaks off."""
@@ -89,7 +90,9 @@ class Provider:
         self.upstream += 1
         fact = self.keys[key]
         pool = self.pools[fact.pool]
-        refusal_s = self.world.latency.refusal_s
+        world = self.world
+        latency = world.latency
+        refusal_s = latency.refusal_s
         if pool.health == "down":
             return Answer(0, pool, refusal_s, refusal_s)
         if fact.dead:
@@ -98,7 +101,9 @@ class Provider:
             return Answer(503, pool, refusal_s, refusal_s)
         if bad:
             return Answer(400, pool, refusal_s, refusal_s)
-        first_s, end_s = self._times(pool, input_tokens, output_tokens)
+        self._drawn = drawn = (self._drawn + 1) % _DRAWS
+        first_s = self._ttft[drawn] * pool.slow + input_tokens / latency.input_tokens_per_s
+        end_s = first_s + output_tokens / latency.output_tokens_per_s
         short = pool.admit(now_s, input_tokens, output_tokens, cap, now_s + end_s)
         if short:
             self.refused += 1
@@ -107,14 +112,8 @@ class Provider:
             )
         if pool.gray_ratio and self._rng.random() < pool.gray_ratio:
             return Answer(500, pool, refusal_s, refusal_s)
-        breaks = self.world.breaks_ratio > 0 and self._rng.random() < self.world.breaks_ratio
+        breaks = world.breaks_ratio > 0 and self._rng.random() < world.breaks_ratio
         return Answer(200, pool, first_s, end_s, breaks=breaks)
-
-    def _times(self, pool: Pool, input_tokens: int, output_tokens: int) -> tuple[float, float]:
-        latency = self.world.latency
-        self._drawn = (self._drawn + 1) % _DRAWS
-        first_s = self._ttft[self._drawn] * pool.slow + input_tokens / latency.input_tokens_per_s
-        return first_s, first_s + output_tokens / latency.output_tokens_per_s
 
     def _hint(self, pool: Pool, now_s: float, input_tokens: int, output_tokens: int, cap: int) -> float | None:
         if not self.world.retry_after:

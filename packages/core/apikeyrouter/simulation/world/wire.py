@@ -63,7 +63,7 @@ class WorldReply:
 
     async def read(self) -> bytes:
         """See `HttpReply.read`."""
-        if self._end_s > self._loop.time():
+        if self._end_s > self._loop.clock.monotonic_s():
             done = self._loop.create_future()
             self._loop.at(self._end_s, settle, done)
             await done
@@ -96,11 +96,13 @@ def reply_headers(world: World, answer: Answer, now_s: float, clock: Clock) -> H
 def _add_limits(headers: Headers, pool: Pool, now_s: float, *, told: bool) -> None:
     for name, limiter in pool.limits.items():
         _, remaining, reset = _NAMES[name]
-        headers.append(_limit_header(name, limiter.limit))
         # A bucket over a shorter stretch owes as much as one over the minute: both refill alike.
         left = limiter.free(now_s) + (0.0 if told else limiter.limit - limiter.capacity) + 1e-6
-        headers.append((remaining, b"%d" % left if left > 0.0 else b"0"))
-        headers.append((reset, go_duration(limiter.full_in_s(now_s))))
+        headers += (
+            _limit_header(name, limiter.limit),
+            (remaining, b"%d" % left if left > 0.0 else b"0"),
+            (reset, go_duration(limiter.full_in_s(now_s))),
+        )
 
 
 @lru_cache(maxsize=1024)
@@ -114,8 +116,8 @@ def go_duration(seconds: float) -> bytes:
     if seconds < 1:
         return b"%dms" % math.ceil(seconds * 1000)
     minutes, rest = divmod(seconds, 60.0)
-    text = f"{rest:.3f}".rstrip("0").rstrip(".")
-    return (f"{int(minutes)}m{text}s" if minutes else f"{text}s").encode()
+    text = (b"%.3f" % rest).rstrip(b"0").rstrip(b".")
+    return b"%dm%bs" % (minutes, text) if minutes else text + b"s"
 
 
 def reply_body(world: World, answer: Answer, input_tokens: int, output_tokens: int, cap: int, now_s: float) -> bytes:
