@@ -96,79 +96,67 @@ def _never_written(failure: Failure) -> bool:
 
 
 class Attempt:
-    """One send with one key. `provider_model`: what the reply said, once known."""
+    """One send with one key. `open`: whether nothing closed it yet; `taken`: the candidate and its hold; `learners`:
+    who learns from it. Plain slots: each is read several times a request."""
 
     __slots__ = (
         "_breaker_ticket",
         "_call",
+        "_clock",
         "_demand",
-        "_learners",
         "_marks",
-        "_open",
         "_started_s",
-        "_taken",
         "_ticket",
         "fact",
+        "learners",
+        "open",
         "record",
+        "taken",
     )
 
     def __init__(self, learners: Learners, call: Call, taken: Taken, demand: Demand, record: DecisionRecord) -> None:
-        self._learners = learners
+        self.learners = learners
+        self._clock = clock = learners.clock
         self._call = call
-        self._taken = taken
+        self.taken = taken
         self._demand = demand
-        self._open = True
-        self._started_s = now_s = learners.clock.monotonic_s()
-        self._ticket = learners.keys.begin(taken.candidate.record, call.model, now_s, ahead=taken.ahead)
-        self._breaker_ticket = taken.candidate.breaker.begin(now_s, taken.candidate.record.key_id)
-        scored = taken.scored
+        self.open = True
+        candidate, scored, hold = taken.candidate, taken.scored, taken.hold
+        self._started_s = now_s = clock.monotonic_s()
+        self._ticket = learners.keys.begin(candidate.record, call.model, now_s, ahead=taken.ahead)
+        self._breaker_ticket = candidate.breaker.begin(now_s, candidate.record.key_id)
         self.fact = AttemptFact(scored.key_id, scored.label, scored.provider_id, now_s)
         self.record = record
         record.attempts.append(self.fact)
-        price = taken.candidate.price
+        price = candidate.price
         record.price_source = price.source if price is not None else ""
         # before anything else is taken: what comes after this request was not counted in what its reply says
-        self._marks = [account.taken for account, _ in taken.hold.lines]
-        taken.hold.dispatch()
-        quota = taken.candidate.quota
+        self._marks = [account.taken for account, _ in hold.lines]
+        hold.dispatch()
+        quota = candidate.quota
         quota.admitted(taken.quota, demand.needs(quota.dialect.charges), now_s)
-
-    @property
-    def open(self) -> bool:
-        """Whether nothing closed it yet."""
-        return self._open
 
     @property
     def secret(self) -> Secret:
         """What this attempt authenticates with, whatever is rotated meanwhile."""
         return self._ticket.secret
 
-    @property
-    def taken(self) -> Taken:
-        """The candidate and its hold."""
-        return self._taken
-
-    @property
-    def learners(self) -> Learners:
-        """Who learns from it."""
-        return self._learners
-
     def first_byte(self) -> float:
         """The first byte of a reply came now, which is returned: monotonic seconds."""
-        now_s = self._learners.clock.monotonic_s()
+        now_s = self._clock.monotonic_s()
         self.fact.ttft_s = now_s - self._started_s
         return now_s
 
     def heard(self, headers: Headers, now_s: float) -> None:
         """The reply's headers may tell what is left of the pool's limits."""
-        quota = self._taken.candidate.quota
+        quota = self.taken.candidate.quota
         dialect = quota.dialect
         if dialect.header_limits and quota.listens(now_s):
-            self._tell(dialect.of_reply(headers, utc_now=self._learners.clock.utc_now()), now_s)
+            self._tell(dialect.of_reply(headers, utc_now=self._clock.utc_now()), now_s)
 
     def refused(self, failure: Failure, headers: Headers, body: bytes) -> None:
         """The reply was a failure, which may tell of limits."""
-        clock, quota = self._learners.clock, self._taken.candidate.quota
+        clock, quota = self._clock, self.taken.candidate.quota
         facts = quota.dialect.of_failure(failure, headers, body, utc_now=clock.utc_now())
         if failure.failure_class in RATES:
             needs = self._demand.needs(quota.dialect.charges)
@@ -190,54 +178,54 @@ class Attempt:
 
     def _tell(self, facts: Sequence[LimitFact], now_s: float) -> None:
         if facts:
-            self._taken.candidate.quota.told(facts, self._held(), sent_at_s=self._started_s, now_s=now_s)
+            self.taken.candidate.quota.told(facts, self._held(), sent_at_s=self._started_s, now_s=now_s)
 
     def _held(self) -> list[tuple[Account, int]]:
         """The accounts of the hold, each with what had been taken of it by then."""
-        return [(account, mark) for (account, _), mark in zip(self._taken.hold.lines, self._marks, strict=True)]
+        return [(account, mark) for (account, _), mark in zip(self.taken.hold.lines, self._marks, strict=True)]
 
     def accepted(self, now_s: float) -> None:
         """A reply has begun well: the breaker may know, since a stream's end can be minutes away."""
-        candidate, learners = self._taken.candidate, self._learners
-        candidate.breaker.succeed(now_s, self._breaker_ticket, self.fact.key_id)
+        candidate, learners, fact = self.taken.candidate, self.learners, self.fact
+        candidate.breaker.succeed(now_s, self._breaker_ticket, fact.key_id)
         self._breaker_ticket = _TOLD
         learners.keys.accepted(self._ticket, now_s)
-        learners.heard(self.fact.provider_id, ok=True, now_s=now_s)
-        if learners.hedger is not None and self.fact.ttft_s is not None:
-            learners.hedger.record(self.fact.provider_id, candidate.model, self.fact.ttft_s)
+        learners.heard(fact.provider_id, ok=True, now_s=now_s)
+        if learners.hedger is not None and fact.ttft_s is not None:
+            learners.hedger.record(fact.provider_id, candidate.model, fact.ttft_s)
 
     def succeed(self, usage: Usage | None, *, status: int = 200) -> Usage:
         """The reply is complete. Without usage from the provider, what was expected is charged, and said."""
-        candidate = self._taken.candidate
-        now_s = self._learners.clock.monotonic_s()
+        candidate, learners, fact = self.taken.candidate, self.learners, self.fact
+        now_s = self._clock.monotonic_s()
         if usage is None:
-            self.fact.detail = "no usage reported; charged what was expected"
+            fact.detail = "no usage reported; charged what was expected"
             usage = Usage(input_tokens=self._demand.input_expected, output_tokens=self._demand.output_expected)
-        elif self._learners.lessons_left > 0:
-            self._demand.learn(self.fact.provider_id, usage.input_tokens, usage.output_tokens)
+        elif learners.lessons_left > 0:
+            self._demand.learn(fact.provider_id, usage.input_tokens, usage.output_tokens)
         self._close("ok", status, now_s)
         cost = self._charge(usage)
-        if self._learners.lessons_left > 0:
-            self._learners.lessons_left -= 1
+        if learners.lessons_left > 0:
+            learners.lessons_left -= 1
             self._reconcile(cost)
-        self._learners.keys.succeed(self._ticket, now_s)
+        learners.keys.succeed(self._ticket, now_s)
         candidate.stats.record(ok=True, now_s=now_s)
         candidate.quota.served(now_s)
-        if self.fact.ttft_s is not None:
-            candidate.stats.record_ttft(self.fact.ttft_s, now_s)
-        candidate.breaker.succeed(now_s, self._breaker_ticket, self.fact.key_id)
-        self._learners.freed()
+        if fact.ttft_s is not None:
+            candidate.stats.record_ttft(fact.ttft_s, now_s)
+        candidate.breaker.succeed(now_s, self._breaker_ticket, fact.key_id)
+        learners.freed()
         return usage
 
     def fail(self, failure: Failure, *, partial: Usage | None = None, peers: Sequence[KeyRecord] | None = None) -> None:
         """The send failed. `partial`: what a broken-off reply is known to have used. `peers`: keys that could have been
         taken instead (None: those of the provider), against which it is judged whose fault that is."""
-        candidate = self._taken.candidate
-        now_s = self._learners.clock.monotonic_s()
+        candidate = self.taken.candidate
+        now_s = self._clock.monotonic_s()
         self._close(failure.failure_class.value, failure.status, now_s)
         self.fact.detail = failure.message
         self._settle_failure(failure, partial)
-        learners, breaker = self._learners, candidate.breaker
+        learners, breaker = self.learners, candidate.breaker
         if failure.failure_class in _UNHEALTHY:
             breaker.fail(now_s, self._breaker_ticket, learners.rng, self.fact.key_id)
             learners.heard(self.fact.provider_id, ok=False, now_s=now_s)
@@ -252,25 +240,26 @@ class Attempt:
 
     def abandon(self, reason: str, partial: Usage | None = None) -> None:
         """Nobody waits for it any more (cancelled, client gone): charged for what is known, else for the whole hold."""
-        candidate = self._taken.candidate
-        now_s = self._learners.clock.monotonic_s()
+        candidate = self.taken.candidate
+        now_s = self._clock.monotonic_s()
         self._close(reason, None, now_s)
         if partial is None:
             self._presume()
         else:
             self._charge(partial)
-        self._learners.keys.release(self._ticket)
+        self.learners.keys.release(self._ticket)
         candidate.breaker.release(now_s, self._breaker_ticket)
-        self._learners.freed()
+        self.learners.freed()
 
     def _close(self, outcome: str, status: int | None, now_s: float) -> None:
-        self._open = False
-        self.fact.outcome = outcome
-        self.fact.status = status
-        self.fact.duration_s = now_s - self._started_s
+        self.open = False
+        fact = self.fact
+        fact.outcome = outcome
+        fact.status = status
+        fact.duration_s = now_s - self._started_s
 
     def _settle_failure(self, failure: Failure, partial: Usage | None) -> None:
-        hold = self._taken.hold
+        hold = self.taken.hold
         if partial is not None:
             self._charge(partial)
         elif failure.failure_class is FailureClass.NotSent or _never_written(failure):
@@ -283,13 +272,13 @@ class Attempt:
             self._presume()
 
     def _settle_for_nothing(self, *, refused: bool) -> None:
-        taken = self._taken
+        taken = self.taken
         charges = failed_charges(taken.quota, taken.candidate.quota.dialect.charges, refused=refused)
         taken.hold.settle([*charges, *[0] * taken.money_lines])
 
     def _presume(self) -> None:
         """It was sent, and nobody can tell what it cost: the hold is charged; without budgets, what was expected."""
-        taken = self._taken
+        taken = self.taken
         taken.hold.presume()
         price = taken.candidate.price
         if taken.money_lines:
@@ -300,38 +289,42 @@ class Attempt:
 
     def _reconcile(self, cost: int | None) -> None:
         """Compares what was estimated with what it cost."""
-        taken, demand = self._taken, self._demand
+        taken, demand = self.taken, self._demand
         price = taken.candidate.price
         if price is None or cost is None:
             return
-        bound = max([n for account, n in taken.money if account.hard], default=_NO_BOUND)
-        self._learners.reconciler.record(
-            self.fact.provider_id,
+        bound = _NO_BOUND
+        if taken.money_lines:
+            bound = max([n for account, n in taken.money if account.hard], default=_NO_BOUND)
+        provider_id = self.fact.provider_id
+        self.learners.reconciler.record(
+            provider_id,
             self._call.model,
             demand.expected_nano_usd(price),
-            demand.q95_nano_usd(price, self.fact.provider_id),
+            demand.q95_nano_usd(price, provider_id),
             bound,
             cost,
         )
 
     def _charge(self, usage: Usage) -> int | None:
         """Settles by the provider's bill, else by usage; returns the cost in nano-USD, None when it is not known."""
-        taken = self._taken
-        price = taken.candidate.price
+        taken = self.taken
+        candidate, hold = taken.candidate, taken.hold
+        price = candidate.price
         known = cost_nano_usd(price, usage) if price is not None else None
         if usage.billed_nano_usd is not None:
             known = self._by_bill(known, usage.billed_nano_usd)
         cost = known or 0
-        charges = used_charges(taken.quota, taken.hold.lines, usage, cost, taken.candidate.quota.dialect.charges)
+        charges = used_charges(taken.quota, hold.lines, usage, cost, candidate.quota.dialect.charges)
         if taken.money_lines:
             charges += [cost] * taken.money_lines
-        taken.hold.settle(charges)
+        hold.settle(charges)
         self._note(usage, known)
         return known
 
     def _by_bill(self, priced: int | None, billed: int) -> int:
         """What the provider says that it charged, unless that makes no sense. Both stay in the record."""
-        taken, record = self._taken, self.record
+        taken, record = self.taken, self.record
         held = max([need for account, need in taken.hold.lines if account.unit == "nano_usd"], default=0)
         cost, record.cost_source, warning = settled(priced, billed, held)
         if warning:
@@ -343,7 +336,8 @@ class Attempt:
     def _note(self, usage: Usage | None, cost: int | None) -> None:
         record = self.record
         record.priced = cost is not None
-        record.cost_nano_usd = (record.cost_nano_usd or 0) + (cost or 0) if cost is not None else record.cost_nano_usd
+        if cost is not None:
+            record.cost_nano_usd = (record.cost_nano_usd or 0) + cost
         if usage is not None:
             record.input_tokens = usage.input_tokens
             record.output_tokens = usage.output_tokens

@@ -175,14 +175,15 @@ class Journal:
                 used = 0
             call.admission.close(used, sent=bool(record.attempts))
         self.spent_nano_usd += (record.cost_nano_usd or 0) + record.presumed_nano_usd
-        self.meter.add(call.tags, record, usage, ok=outcome == "ok")
+        tags, decisions = call.tags, self._decisions
+        self.meter.add(tags, record, usage, ok=outcome == "ok")
         record.duration_s = self._clock.monotonic_s() - call.started_s
-        if call.tags:
-            record.caller = str(call.tags.get("virtual_key") or "")
-        self._decisions[record.decision_id] = record
+        if tags:
+            record.caller = str(tags.get("virtual_key") or "")
+        decisions[record.decision_id] = record
         self._by_request[record.request_id] = record.decision_id
-        if len(self._decisions) > self._decisions_max:
-            _, oldest = self._decisions.popitem(last=False)
+        if len(decisions) > self._decisions_max:
+            _, oldest = decisions.popitem(last=False)
             if self._by_request.get(oldest.request_id) == oldest.decision_id:
                 del self._by_request[oldest.request_id]
         if self.recorders:

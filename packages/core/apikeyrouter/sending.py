@@ -104,10 +104,12 @@ class Sender:
 
     async def send(self, order: Order) -> Reply | Failed:
         """Never raises but for cancellation and faults of ours."""
-        candidate = order.taken.candidate
-        call = call_for(order.call, candidate)
-        call.at_utc_s = order.record.at_utc_s
-        attempt = Attempt(self._learners, call, order.taken, order.demand, order.record)
+        taken, record, call = order.taken, order.record, order.call
+        candidate = taken.candidate
+        if candidate.model != call.model:
+            call = call_for(call, candidate)
+        call.at_utc_s = record.at_utc_s
+        attempt = Attempt(self._learners, call, taken, order.demand, record)
         adapter = candidate.provider.adapter
         reply: HttpReply | None = None
         raw = b""
@@ -128,15 +130,7 @@ class Sender:
                 body, usage = adapter.read_reply(call, raw)
                 charged = attempt.succeed(Usage() if call.free else usage)
                 return Reply(
-                    order.record,
-                    order.taken,
-                    reply.status,
-                    reply.headers,
-                    body,
-                    charged,
-                    attempt.fact,
-                    None,
-                    request.dropped,
+                    record, taken, reply.status, reply.headers, body, charged, attempt.fact, None, request.dropped
                 )
             return await self._read_failure(order, attempt, reply)
         except TransportError as error:

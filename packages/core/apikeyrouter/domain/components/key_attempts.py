@@ -24,6 +24,8 @@ __all__ = ["KeyAttempts", "OnChange"]
 
 OnChange = Callable[[KeyRecord, Transition | None], None]
 
+_AVAILABLE = KeyState.Available  # a member of an enum class costs five times a global
+
 
 class KeyAttempts(ABC):
     """Takes keys for attempts and learns from them."""
@@ -45,7 +47,7 @@ class KeyAttempts(ABC):
     def accepted(self, ticket: Ticket, now_s: float) -> None:
         """The provider let the attempt in; its reply goes on."""
         record = ticket.record
-        if record.state is KeyState.Available:
+        if record.state is _AVAILABLE:
             return
         probed = ticket.probe or ticket.model_limit is not None
         moved = learning.accepted(ticket, now_s)

@@ -117,6 +117,7 @@ _ELSEWHERE = {
 }  # fmt: skip
 """Members that bring in texts which are not in the request."""
 
+_CONVERSATION = frozenset({"messages", "input", "contents", "message", "chat_history"})
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function", "model", "USER", "CHATBOT"})
 _TEXT_PARTS = {"text": "text", "input_text": "text", "output_text": "text", "refusal": "refusal"}
 _UNSEEN = frozenset({"type", "cache_control", "prompt_cache_breakpoint"})
@@ -167,12 +168,12 @@ class _Counter:
         for member, value in request.items():
             if member in _PARAMETERS or value is None:
                 continue
-            if member in _ELSEWHERE:
+            if member in _CONVERSATION:
+                self.messages(value)
+            elif member in _ELSEWHERE:
                 if value:
                     self.unbounded[_ELSEWHERE[member]] = None
                     self.rewritten(value)
-            elif member in ("messages", "input", "contents", "message", "chat_history"):
-                self.messages(value)
             elif member in ("tools", "functions"):
                 self.tools(value)
             elif member in ("toolConfig", "tool_config") and isinstance(value, dict):
@@ -203,7 +204,7 @@ class _Counter:
             if not isinstance(message, dict):
                 self.messages(message) if isinstance(message, list) else self.content(message)
                 continue
-            if isinstance(message.get("type"), str) and ("role" not in message):
+            if "role" not in message and isinstance(message.get("type"), str):
                 self.content(message)
                 continue
             for member, inner in message.items():

@@ -63,9 +63,10 @@ class _Sketch:
             tail = self.tail + _TAIL_STEP * (_ALPHA - (tokens > self.answer))
             self.tail = min(max(tail, 0.2), 2.0)
             self.answer = 0
-        if self.seen < _MEMORY:
-            self.seen += 1
-        self.mean += (tokens - self.mean) / self.seen
+        seen = self.seen
+        if seen < _MEMORY:
+            self.seen = seen = seen + 1
+        self.mean += (tokens - self.mean) / seen
         if tokens < _EXACT:
             index = max(0, tokens)
         else:
@@ -125,7 +126,7 @@ class OutputLengths:
             sketch = self._models[model] = _Sketch()
         sketch.add(output_tokens)
         cells = self._cells
-        for key in _keys(model, max_tokens, tenant, template):
+        for key in _groups(model, None if max_tokens is None else max_tokens.bit_length(), tenant, template):
             cell = cells.get(key)
             if cell is None:
                 if len(cells) >= _CELLS_MAX:
@@ -142,7 +143,9 @@ class OutputLengths:
         """The likely output tokens of one reply, never above `max_tokens`."""
         sketch = self._narrowest(model, max_tokens, tenant, template, SAMPLES_MIN)
         mean = EXPECTED_OUTPUT_TOKENS if sketch is None else round(sketch.mean)
-        return mean if max_tokens is None else max(0, min(mean, max_tokens))
+        if max_tokens is None or 0 <= mean <= max_tokens:
+            return mean
+        return max(0, min(mean, max_tokens))
 
     def quantile(
         self, p: float, model: str, max_tokens: int | None = None, *, tenant: str = "", template: str = ""
@@ -151,11 +154,13 @@ class OutputLengths:
 
         Before enough replies are known: `max_tokens`, at most `UNKNOWN_Q95_OUTPUT_TOKENS`.
         """
-        needed = max(SAMPLES_MIN, ceil(p / (1.0 - p)))
+        needed = SAMPLES_MIN if p == _ASKED else max(SAMPLES_MIN, ceil(p / (1.0 - p)))
         sketch = self._narrowest(model, max_tokens, tenant, template, needed)
         known = sketch is not None and sketch.count >= needed
         length = sketch.quantile(p) if known and sketch is not None else UNKNOWN_Q95_OUTPUT_TOKENS
-        return length if max_tokens is None else max(0, min(length, max_tokens))
+        if max_tokens is None or 0 <= length <= max_tokens:
+            return length
+        return max(0, min(length, max_tokens))
 
     def _narrowest(self, model: str, max_tokens: int | None, tenant: str, template: str, needed: int) -> _Sketch | None:
         """The group with enough replies that is most like this request, else the whole model, however few."""
@@ -163,20 +168,17 @@ class OutputLengths:
         if root is None or root.count < needed:
             return root
         cells = self._cells
-        for key in _keys(model, max_tokens, tenant, template):
+        for key in _groups(model, None if max_tokens is None else max_tokens.bit_length(), tenant, template):
             cell = cells.get(key)
             if cell is not None and cell.count >= needed:
                 return cell
         return root
 
 
-def _keys(model: str, max_tokens: int | None, tenant: str, template: str) -> tuple[Key, ...]:
-    """The groups that a reply belongs to, the narrowest first. Caps within one doubling share a band."""
-    return _groups(model, None if max_tokens is None else max_tokens.bit_length(), tenant, template)
-
-
 @lru_cache(maxsize=2048)
 def _groups(model: str, bits: int | None, tenant: str, template: str) -> tuple[Key, ...]:
+    """The groups that a reply belongs to, the narrowest first. `bits`: the length of its cap as a binary number, so
+    that caps within one doubling share a band."""
     band = "" if bits is None else str(bits)
     if template:
         if tenant:

@@ -76,7 +76,7 @@ def cost_nano_usd(price: ModelPrice, usage: Usage) -> int:
     """What `usage` costs, in nano-USD, rounded up once. Less is better."""
     if usage.service_tier and price.tiers:
         price = price_of_tier(price, usage.service_tier)
-    band = price_in_force(price, usage.input_tokens)
+    band = price if price.long_context_over is None else price_in_force(price, usage.input_tokens)
     if _is_plain(band, usage):
         total = usage.input_tokens * band.input + usage.output_tokens * band.output
     else:
@@ -91,7 +91,7 @@ def cost_of_tokens(price: ModelPrice, input_tokens: int, output_tokens: int, ser
     """`cost_nano_usd` of plain tokens, without a `Usage`: what estimates ask for, several times a request."""
     if service_tier and price.tiers:
         price = price_of_tier(price, service_tier)
-    band = price_in_force(price, input_tokens)
+    band = price if price.long_context_over is None else price_in_force(price, input_tokens)
     return price.per_request - (-(input_tokens * band.input + output_tokens * band.output) // _PER)
 
 

@@ -55,9 +55,15 @@ class _Line:
         if self.count == 0.0:
             self.upper = _FIRST_UPPER
         else:
-            step = max(_STEP, _FIRST_STEP / (1.0 + self.count))
-            above = tokens > (self.offset + self.ratio * size) * self.upper
-            self.upper = max(1.0, self.upper + step * (_ABOVE if above else _ABOVE - 1.0))
+            step = _FIRST_STEP / (1.0 + self.count)
+            if step < _STEP:
+                step = _STEP
+            upper = self.upper
+            above = tokens > (self.offset + self.ratio * size) * upper
+            upper += step * (_ABOVE if above else _ABOVE - 1.0)
+            if upper < 1.0:
+                upper = 1.0
+            self.upper = upper
         weight = 1.0 / (tokens * tokens)
         moment = weight * size
         self.sum_w = self.sum_w * _KEEP + weight
@@ -107,26 +113,27 @@ class InputRatios:
 
     def expected(self, provider_id: str, model: str, content_bytes: int) -> int:
         """The likely input tokens of so many bytes; at least 1. `provider_id` may be ""."""
-        return _likely(self._line(provider_id, model), content_bytes)
+        lines = self._lines
+        line = lines.get((provider_id, model)) if provider_id else None
+        return _likely(lines.get(("", model)) if line is None else line, content_bytes)
 
     def upper(self, provider_id: str, model: str, content_bytes: int) -> int:
         """Input tokens that about one request in twenty exceeds; never below `expected`."""
-        line = self._line(provider_id, model)
+        lines = self._lines
+        line = lines.get((provider_id, model)) if provider_id else None
+        if line is None:
+            line = lines.get(("", model))
         factor = _DEFAULT_UPPER if line is None else line.upper
         return int(_likely(line, content_bytes) * factor) + 1
 
     def tokens_per_byte(self, provider_id: str, model: str) -> float | None:
         """The learned ratio (without the offset), or None before the first reply."""
-        line = self._line(provider_id, model)
+        line = self._lines.get((provider_id, model)) or self._lines.get(("", model))
         if line is None:
             return None
         if line.stale:
             line.solve()
         return line.ratio
-
-    def _line(self, provider_id: str, model: str) -> _Line | None:
-        found = self._lines.get((provider_id, model)) if provider_id else None
-        return self._lines.get(("", model)) if found is None else found
 
 
 def _likely(line: _Line | None, content_bytes: int) -> int:
@@ -136,4 +143,6 @@ def _likely(line: _Line | None, content_bytes: int) -> int:
         if line.stale:
             line.solve()
         tokens = int(line.offset + content_bytes * line.ratio)
-    return max(1, tokens)
+    if tokens < 1:
+        return 1
+    return tokens

@@ -289,6 +289,8 @@ def _from_wire(wire: _UsageWire, service_tier: object = None) -> Usage | None:
         usage.billed_nano_usd = _bill_of(wire)
     if wire.num_search_queries is not None or wire.citation_tokens is not None:
         _add_searches(usage, wire)
+    elif parts_in is parts_out and not (cached or reasoning):  # no part was told, so none can be more than the whole
+        return usage if 0 <= given_in <= MAX_TOKENS and 0 <= output <= MAX_TOKENS else possible(usage)
     return possible(usage)
 
 

@@ -181,12 +181,12 @@ class Account:
         if self.ring is None:
             self.used = self.held = 0
         else:
-            oldest = epoch - self.window.buckets + 1
-            for gone in [past for past in self.ring if past < oldest]:
-                used, held = self.ring.pop(gone)
+            ring, oldest = self.ring, epoch - self.window.buckets + 1
+            while ring and (gone := next(iter(ring))) < oldest:  # epochs are inserted as they begin
+                used, held = ring.pop(gone)
                 self.used -= used
                 self.held -= held
-            self.ring[epoch] = [0, 0]
+            ring[epoch] = [0, 0]
         if self.watch is not None:
             self.watermark = self.watch(self)
 

@@ -40,6 +40,7 @@ class HoldState(StrEnum):
 
 _RESERVED = HoldState.Reserved
 _DISPATCHED = HoldState.Dispatched
+_SETTLED = HoldState.Settled
 
 
 class Refused:
@@ -113,7 +114,7 @@ class Hold:
         for amount in actual:
             if amount < 0:
                 raise LedgerError(f"a settled amount must not be negative: {amount}")
-        self.state = HoldState.Settled
+        self.state = _SETTLED
         self._close(actual)
 
     def presume(self) -> None:
@@ -150,26 +151,36 @@ class Hold:
     def _close(self, actual: Sequence[int]) -> None:
         ledger = self._ledger
         ledger.open_holds -= 1
-        crossed = False
+        crossed = waited_for = False
         for (account, need), epoch, amount in zip(self.lines, self._epochs, actual, strict=True):
             if amount > need:
                 account.overrun += amount - need
                 ledger.overruns += 1
             charge = amount if account.charges else 0
-            if epoch == account.epoch and account.ring is None:
+            ring = account.ring
+            if ring is None and epoch == account.epoch:
                 account.held -= need
                 account.used += charge
+            elif ring is not None and (slot := ring.get(epoch)) is not None:  # as `close_elsewhere` has it
+                slot[0] += charge
+                slot[1] -= need
+                account.used += charge
+                account.held -= need
             else:
-                account.close_elsewhere(epoch, need, charge)
+                account.late += charge
             if account.cells is not None:
                 account.sent -= need
                 account.cells[0] = account.used  # first: an end between the two charges too much, never too little
                 account.cells[1] = account.sent
             if account.used >= account.watermark:
                 crossed = True
+            if account.on_free is not None:
+                waited_for = True
         if crossed:
             self._tell_watchers()
-        self._tell_waiters()
+            waited_for = True  # a watcher may have someone wait
+        if waited_for:
+            self._tell_waiters()
 
     def _tell_waiters(self) -> None:
         """After every line is closed: whoever waits for room on one of them may look again."""

@@ -34,6 +34,7 @@ __all__ = ["Demand", "demand_of"]
 
 _DEFAULT_RATIOS = InputRatios()
 
+_COMPLETIONS = Operation.Completions  # a member of an enum class costs five times a global
 _WITHOUT_OUTPUT = frozenset({
     Operation.Embeddings, Operation.CountTokens, Operation.GeminiCountTokens, Operation.GeminiEmbed,
     Operation.Moderations, Operation.Rerank,
@@ -83,7 +84,7 @@ class Demand:
             self.expect(call.provider_id or "")
             return
         self.choices = max(1, peek.n or 1)
-        if call.operation is Operation.Completions:
+        if call.operation is _COMPLETIONS:
             self.choices = max(self.choices, peek.best_of or 1) * _prompts(peek.prompt)
         self.output_limit = peek.output_limit_tokens
         self.expect(call.provider_id or "")
@@ -92,7 +93,9 @@ class Demand:
         """Works out what it will likely use, from what is known of the model by now."""
         bound, model = self.bound, self.model
         likely = self._ratios.expected(provider_id, model, bound.content_bytes) + bound.media_tokens
-        self.input_expected = min(likely, bound.tokens)
+        if likely > bound.tokens:
+            likely = bound.tokens
+        self.input_expected = likely
         self.output_expected = 0
         if self.choices:
             each = self._lengths.expected(model, self.output_limit, tenant=self.tenant, template=self.template)
@@ -129,9 +132,11 @@ class Demand:
         if known is not None and known[0] is rule:
             return known[1]
         # what is a little too low is refused: the input that nineteen of twenty requests stay below
-        tokens_in = self._ratios.upper("", self.model, self.bound.content_bytes) + self.bound.media_tokens
-        tokens_in, likely = min(tokens_in, self.bound.tokens), self.output_expected
-        output = likely
+        bound = self.bound
+        tokens_in = self._ratios.upper("", self.model, bound.content_bytes) + bound.media_tokens
+        if tokens_in > bound.tokens:
+            tokens_in = bound.tokens
+        output = likely = self.output_expected
         if rule.output_at_admission == "cap" and self.output_limit is not None:
             output = self.choices * self.output_limit
         needs = (1, tokens_in, output, tokens_in + output, 1, 0, tokens_in + likely, likely)
@@ -229,8 +234,13 @@ class Demand:
                 0.95, self.model, self.output_limit, tenant=self.tenant, template=self.template
             )
             tokens_out *= each
-        tokens_in = max(min(tokens_in, bound.tokens), self.input_expected)
-        cost = cost_of_tokens(price, tokens_in, max(tokens_out, self.output_expected), self.tier)
+        if tokens_in > bound.tokens:
+            tokens_in = bound.tokens
+        if tokens_in < self.input_expected:
+            tokens_in = self.input_expected
+        if tokens_out < self.output_expected:
+            tokens_out = self.output_expected
+        cost = cost_of_tokens(price, tokens_in, tokens_out, self.tier)
         return cost if price.fee_units_most == 0 else cost + fees_nano_usd(price, price.fee_units_most or 1)
 
     def largest_output(self, price: ModelPrice, free_nano_usd: int) -> int:
@@ -260,8 +270,9 @@ class Demand:
     def learn(self, provider_id: str, input_tokens: int, output_tokens: int) -> None:
         """Takes in what the provider counted for this call. Calls with pictures, sound or texts
         from elsewhere teach no ratio."""
-        if not self.free and not self.bound.media_tokens and not self.bound.unbounded:
-            self._ratios.record(provider_id, self.model, self.bound.content_bytes, input_tokens)
+        bound = self.bound
+        if not self.free and not bound.media_tokens and not bound.unbounded:
+            self._ratios.record(provider_id, self.model, bound.content_bytes, input_tokens)
         if self.choices:
             each = output_tokens // self.choices
             self._lengths.record(self.model, each, self.output_limit, tenant=self.tenant, template=self.template)

@@ -87,7 +87,9 @@ class WireAdapter:
         """The path below the base URL."""
         if call.path:
             return call.path
-        template = self.native.get(call.operation) or self.native[_own_operation(self.wire) or Operation.Chat]
+        template = self.native.get(call.operation)
+        if not template:
+            template = self.native[_own_operation(self.wire) or Operation.Chat]
         return template.replace("{model}", call.model) if "{" in template else template
 
     def prepared(self, request: HttpRequest, call: Call) -> HttpRequest:  # noqa: ARG002 - subclasses look at it
@@ -107,7 +109,7 @@ class WireAdapter:
     def build_request(self, call: Call, secret: Secret, *, base_url: str | None = None) -> HttpRequest:
         """See `ProviderAdapter.build_request`. Raises UntranslatableError where the format cannot say it."""
         dropped: tuple[str, ...] = ()
-        headers = [*self.credentials(secret), *self._headers]
+        headers = self.credentials(secret) + self._headers
         passes = self.passes(call.operation)
         if passes:
             body = self.native_body(call)

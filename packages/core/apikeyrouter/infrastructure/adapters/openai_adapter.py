@@ -131,7 +131,7 @@ class OpenAIAdapter(WireAdapter):
 
     def read_reply(self, call: Call, body: bytes) -> tuple[bytes, Usage | None]:
         """See `ProviderAdapter.read_reply`."""
-        if call.operation not in _BASICS or not self.passes(call.operation):
+        if call.operation not in _BASICS or call.operation not in self.native:
             return super().read_reply(call, body)
         reply: _Whole | _Reply
         try:
@@ -142,7 +142,7 @@ class OpenAIAdapter(WireAdapter):
             raise ValueError(f"the reply is not a JSON object: {fault}") from None
         if reply.error and bytes(reply.error) not in (b"null", b""):
             raise ValueError("the reply has status 200 and an error inside")
-        if bytes(reply.choices)[:1] != b"[" and bytes(reply.data)[:1] != b"[":
+        if bytes(memoryview(reply.choices)[:1]) != b"[" and bytes(memoryview(reply.data)[:1]) != b"[":
             raise ValueError("the reply has neither a list of choices nor one of embeddings")
         return body, usage_in(reply) if isinstance(reply, _Whole) else usage_of_openai(body)
 
