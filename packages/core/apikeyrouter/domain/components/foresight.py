@@ -52,6 +52,7 @@ VIEWS_PER_TICK = 50
 """About 50 us each: a call may not hold up requests for more than some milliseconds."""
 
 WATCHED_MAX = 1024
+_UNKNOWN, _CONTINUOUS, _ROLLING = CapacityState.Unknown, Refill.Continuous, Refill.Rolling
 FORGOTTEN_AFTER_S = 900.0
 
 SEVERITY = {
@@ -112,20 +113,21 @@ class Foresight:
 
     def _renew(self, view: PoolView, now_s: float, *, far_every_s: float) -> None:
         view.refreshed_at_s = now_s
-        state, pressure = CapacityState.Unknown, 0.0
+        state, pressure = _UNKNOWN, 0.0
         tightest: Exhaustion | None = None
         near = False
         for window in view.windows:
             outlook = self._outlook(window, now_s, far_every_s)
-            if outlook is None or window.tracker is None:
+            tracker = window.tracker
+            if outlook is None or tracker is None:
                 continue
-            before = window.tracker.state
-            now = window.tracker.update(outlook, now_s, needed=window.usual_need)
+            before = tracker.state
+            now = tracker.update(outlook, now_s, needed=window.usual_need)
             window.exhaustion = outlook
-            near = near or window.tracker.nears(outlook, now_s)
-            change = window.tracker.change
+            near = near or tracker.nears(outlook, now_s)
+            change = tracker.change
             # the first look is no change, unless it finds what people must know
-            if change is not None and (before is not CapacityState.Unknown or change.alert is not None):
+            if change is not None and (before is not _UNKNOWN or change.alert is not None):
                 self._tell(view, window, change, self._outlook(window, now_s, 0.0) or outlook)
             if SEVERITY[now] > SEVERITY[state]:
                 state = now
@@ -185,8 +187,9 @@ class Foresight:
 
 def _is_due(view: PoolView, now_s: float) -> bool:
     """Whether a pool of which no alert is near should be looked at: its time has come, or a window changed much."""
-    used = view.admitted_at_s >= view.refreshed_at_s
-    if now_s - view.refreshed_at_s >= (RENEW_STEADY_S if used else RENEW_QUIET_S):
+    refreshed_at_s = view.refreshed_at_s
+    used = view.admitted_at_s >= refreshed_at_s
+    if now_s - refreshed_at_s >= (RENEW_STEADY_S if used else RENEW_QUIET_S):
         return True
     for window in view.windows:
         known, tracker = window.exhaustion, window.tracker
@@ -206,8 +209,9 @@ def supply_of(window: QuotaWindow, now_s: float) -> Supply | None:
     headroom = window.headroom(now_s)
     if limit is None or headroom is None or not window.period_s:
         return None
-    if window.refill is Refill.Continuous:
+    refill = window.refill
+    if refill is _CONTINUOUS:
         return Supply.continuous(headroom, max(0.0, window.rate_per_s - window.foreign_per_s))
-    if window.refill is Refill.Rolling:
+    if refill is _ROLLING:
         return Supply.rolling(headroom, limit, window.period_s)
     return Supply.fixed(headroom, max(0.0, window.account.rolls_at_s - now_s))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from math import ceil, nextafter
 
 from apikeyrouter.domain.ledger.accounts import Account, Unit
 from apikeyrouter.domain.quota.windows import Total
@@ -18,6 +19,7 @@ from apikeyrouter.domain.quota.windows import Total
 __all__ = ["Bucket"]
 
 _FOREVER = Total()
+_NEVER_S = math.inf
 
 
 class Bucket(Account):
@@ -50,7 +52,7 @@ class Bucket(Account):
         self.expected = 0.0
         self.withheld = 0
         self.full_at_s = -math.inf
-        self.rolls_at_s = -math.inf  # every hold looks at the time
+        self.rolls_at_s = -math.inf
         self._at_s = now_s
         self._fraction = 0.0
 
@@ -60,6 +62,7 @@ class Bucket(Account):
         if elapsed_s <= 0.0:
             return
         self._at_s = now_s
+        self.rolls_at_s = nextafter(now_s, _NEVER_S)  # at the next moment: most looks come several at one
         withheld = self.withheld
         debt = self.used + self.held - withheld
         drained = elapsed_s * self.rate_per_s + self._fraction
@@ -77,8 +80,17 @@ class Bucket(Account):
             self.used -= whole
             self._fraction = drained - whole
         self.expected = expected
-        if withheld or (expected and self.steps and expected / self.lump >= self.steps[0]):
-            self.withhold()
+        if withheld or expected:
+            # `withhold`, written out, for it is due at every other look and seldom changes anything
+            steps, lump = self.steps, self.lump
+            lumps = expected / lump
+            if withheld or (steps and lumps >= steps[0]):
+                leave, most = lump * bisect_right(steps, lumps), self.limit or 0
+                if leave > most:
+                    leave = most
+                if leave != withheld:
+                    self.used += leave - withheld
+                    self.withheld = leave
 
     def withhold(self) -> None:
         """Leaves to others what they may have taken."""
@@ -99,25 +111,41 @@ class Bucket(Account):
         self.roll(now_s)
         self.used += max(delta, -(self.used + self.held))
 
+    def free(self, now_s: float) -> int | None:
+        """See `Account.free`: the same, written out."""
+        if now_s >= self.rolls_at_s:
+            self.roll(now_s)
+        limit = self.limit
+        if limit is None:
+            return None
+        left = limit - self.used - self.held
+        return left if left > 0 else 0  # noqa: FURB136
+
     def exact(self, now_s: float) -> float:
         """What is free, with its fraction, and with what is left to others; negative where more is held than fits. 0.0
         without a limit."""
-        self.roll(now_s)
+        if now_s >= self.rolls_at_s:
+            self.roll(now_s)
         return 0.0 if self.limit is None else self.limit - self.used - self.held + self.withheld + self._fraction
 
     def adjust_exact(self, delta: float, now_s: float, *, expected: float = 0.0) -> None:
         """As `adjust_used`, by a part of a unit too. `expected`: what others may have taken since that was true."""
-        self.roll(now_s)
-        debt = max(0.0, self.used + self.held - self.withheld - self._fraction + delta)
-        whole = math.ceil(debt)
+        if now_s >= self.rolls_at_s:
+            self.roll(now_s)
+        debt = self.used + self.held - self.withheld - self._fraction + delta
+        if debt <= 0.0:
+            debt = 0.0
+        whole = ceil(debt)
         self.used = whole - self.held
         self._fraction = whole - debt
         self.withheld, self.expected = 0, expected
-        self.withhold()
+        if expected:
+            self.withhold()
 
     def free_at_s(self, need: int, now_s: float) -> float | None:
         """When `need` would fit if nothing more were taken; None: never."""
-        self.roll(now_s)
+        if now_s >= self.rolls_at_s:
+            self.roll(now_s)
         limit = self.limit
         if limit is None:
             return now_s
@@ -134,8 +162,9 @@ class Bucket(Account):
     def _others_s(self, wait_s: float) -> float:
         """How much longer it takes because more has to be left to others meanwhile."""
         lump, steps, more_s = self.lump, self.steps, 0.0
-        place = bisect_right(steps, self.expected / lump)
-        while place < len(steps) and self.expected + (wait_s + more_s) * self.others_per_s >= lump * steps[place]:
+        expected, others_per_s = self.expected, self.others_per_s
+        place, count = bisect_right(steps, expected / lump), len(steps)
+        while place < count and expected + (wait_s + more_s) * others_per_s >= lump * steps[place]:
             place += 1
             more_s += lump / self.rate_per_s
         return more_s

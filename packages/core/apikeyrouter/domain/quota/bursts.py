@@ -48,7 +48,12 @@ class CapacityWatch:
         """What a reply said at `at_s`. The capacity, once it has stood still for long enough; else None."""
         capacity = remaining + reset_s * limit / period_s
         rate_per_s = limit / period_s
-        lowest, highest = min(self._lowest, capacity), max(self._highest, capacity)
+        # without `min` and `max`: every reply is watched
+        lowest, highest = self._lowest, self._highest
+        if capacity < lowest:
+            lowest = capacity
+        if capacity > highest:
+            highest = capacity
         # whole units and whole milliseconds are all that may blur it
         slack = _SPREAD_RATIO * highest + 1.0 + rate_per_s * 0.001
         if limit != self._limit or highest - lowest > slack:
@@ -59,8 +64,10 @@ class CapacityWatch:
         if capacity > self._highest or (capacity > self._highest - _AS_HIGH and reset_s > self._highest_reset_s):
             self._highest_reset_s = reset_s
         self._lowest, self._highest = lowest, highest
-        watched_s = max(_WATCHED_PERIODS * period_s, 2.0 * slack / rate_per_s)
-        return None if at_s - self._from_s < watched_s else max(1, int(highest + 1e-6))
+        stood_s = at_s - self._from_s
+        if stood_s < _WATCHED_PERIODS * period_s or stood_s < 2.0 * slack / rate_per_s:
+            return None
+        return max(1, int(highest + 1e-6))
 
 
 def left_by(need: int, retry_s: float, rate_per_s: float) -> float:

@@ -46,10 +46,10 @@ class Charging:
     """Two hypotheses about one window: every request costs its cap, or its likely use. Which of them explains better
     how far the level fell between two replies (some time apart, on a bucket that is not full) is believed."""
 
-    __slots__ = ("_at_s", "_errors", "_level", "_samples", "_seen", "_sums", "proven")
+    __slots__ = ("_at_s", "_cap_sum", "_errors", "_level", "_likely_sum", "_samples", "_seen", "proven")
 
     def __init__(self) -> None:
-        self._sums = [0, 0]
+        self._cap_sum = self._likely_sum = 0
         self.proven = False
         self._seen = (0, 0)
         self._errors = [0.0, 0.0]
@@ -59,8 +59,8 @@ class Charging:
 
     def admitted(self, cap: int, likely: int) -> None:
         """A request was let in that costs either."""
-        self._sums[0] += cap
-        self._sums[1] += likely
+        self._cap_sum += cap
+        self._likely_sum += likely
 
     @staticmethod
     def asked(requested: int, cap: int, likely: int) -> bool | None:
@@ -78,8 +78,8 @@ class Charging:
         if self._level >= 0 and elapsed_s < SAMPLE_S and elapsed_s * rate_per_s < _SAMPLE_SHARE * limit:
             return None
         before, level = self._level, remaining
-        taken = (self._sums[0] - self._seen[0], self._sums[1] - self._seen[1])
-        self._level, self._at_s, self._seen = level, at_s, (self._sums[0], self._sums[1])
+        taken = (self._cap_sum - self._seen[0], self._likely_sum - self._seen[1])
+        self._level, self._at_s, self._seen = level, at_s, (self._cap_sum, self._likely_sum)
         # near full, what flowed back is lost and tells nothing; and where both say the same there is nothing to learn
         if before < 0 or level > 0.97 * limit or taken[0] < 1.2 * taken[1] + 1:
             return None

@@ -32,7 +32,8 @@ _FAR_S = (
 )  # fmt: skip
 """The horizons beyond the next minute: what is dry by then needs no look at them."""
 _CERTAIN = 0.999
-_PRICED_S = (10.0, 60.0, 600.0)
+_PRICED_S = (10.0, 60.0, 600.0, LONGEST_S)  # what is beyond the end is the end
+_LATER_PRICED_S = _PRICED_S[1:]
 _SHARES = (0.1, 0.5, 0.9)
 _FREE_UP_TO = 0.5  # of what is available: below it, using the window costs nothing
 
@@ -68,7 +69,9 @@ class Supply(Struct, frozen=True, gc=False):
 
     def within(self, horizon_s: float) -> float:
         """Units that can be used in the next `horizon_s` seconds of this window."""
-        soon_s = min(horizon_s, self.refill_for_s)
+        soon_s = self.refill_for_s
+        if horizon_s <= soon_s:
+            return self.headroom + horizon_s * self.refill_per_s
         return self.headroom + soon_s * self.refill_per_s + (horizon_s - soon_s) * self.later_per_s
 
     def all_within(self, horizons_s: Sequence[float]) -> list[float]:
@@ -193,11 +196,14 @@ def _shadow_price(forecast: DemandForecast, supply: Supply, end_s: float) -> flo
     price of the window's constraint), free up to one half."""
     most = 0.0
     # Where the refill is even and something is left, the minute is dearer than its first seconds.
-    first = 1 if supply.headroom > 0.0 and supply.refill_for_s >= 60.0 else 0
-    for horizon_s in (*_PRICED_S[first:], end_s):
-        span_s = min(horizon_s, end_s)
+    for horizon_s in _LATER_PRICED_S if supply.headroom > 0.0 and supply.refill_for_s >= 60.0 else _PRICED_S:
+        span_s = horizon_s if horizon_s < end_s else end_s  # noqa: FURB136
         expected = forecast.still_expected(span_s)
         if expected > 0.0:
             there_is = supply.within(span_s)
-            most = max(most, expected / there_is if there_is > 0.0 else SHADOW_PRICE_MOST)
-    return min(max((most - _FREE_UP_TO) / (1.0 - _FREE_UP_TO), 0.0), SHADOW_PRICE_MOST)
+            price = expected / there_is if there_is > 0.0 else SHADOW_PRICE_MOST
+            if price > most:
+                most = price
+    if most <= _FREE_UP_TO:
+        return 0.0
+    return min((most - _FREE_UP_TO) / (1.0 - _FREE_UP_TO), SHADOW_PRICE_MOST)

@@ -221,10 +221,10 @@ class DemandForecast:
             return rate * horizon_s
         slow = self._slow_rate
         # What the last seconds were like says nothing about the next hours: the farther, the longer the memory.
-        total = rate * _LONG_S + slow * (min(horizon_s, 600.0) - _LONG_S)
-        if horizon_s > 600.0:
-            total += self._day_sum / max(self._day_weight, _FIRST_WEIGHT) * (min(horizon_s, LONGEST_S) - 600.0)
-        return total
+        if horizon_s <= 600.0:
+            return rate * _LONG_S + slow * (horizon_s - _LONG_S)
+        total = rate * _LONG_S + slow * (600.0 - _LONG_S)
+        return total + self._day_sum / max(self._day_weight, _FIRST_WEIGHT) * (min(horizon_s, LONGEST_S) - 600.0)
 
     def _scale(self, horizon_s: float, expected: float) -> float:
         # The geometric mean of the expectation and of the usual demand: errors grow with the level, less than in
@@ -278,26 +278,28 @@ class DemandForecast:
         gap = int(now_s - border_s)  # whole seconds that ended after the current one
         self._close(max(self._open, 0))
         self._open = 0
-        steps = min(gap, max(_LONG_S + 1 - self._idle, 0))  # then the history is empty
-        for _ in range(steps):
-            self._close(0)
-        if gap > steps:
-            self._skip(gap - steps)
+        if gap:
+            steps = min(gap, max(_LONG_S + 1 - self._idle, 0))  # then the history is empty
+            for _ in range(steps):
+                self._close(0)
+            if gap > steps:
+                self._skip(gap - steps)
         self._border_s = border_s + gap + 1.0
 
     def _close(self, came: int) -> None:
         """Ends a second in which `came` was asked for: score what falls due, learn, and promise anew."""
         history, second = self._history, self._closed
-        self._short_sum += came - history[(second - _SHORT_S) % _LONG_S]
-        self._long_sum += came - history[second % _LONG_S]
-        history[second % _LONG_S] = came
+        slot = second % _LONG_S
+        self._short_sum += came - history[slot - _SHORT_S]  # below 0: from the end
+        self._long_sum += came - history[slot]
+        history[slot] = came
         self._closed = second + 1
         self._idle = 0 if came else self._idle + 1
         awake = self._idle <= _IDLE_S
         short, long = self._short, self._long
         if awake:
             short.settle(second % _SHORT_S, self._short_sum)
-            long.settle(second % _LONG_S, self._long_sum)
+            long.settle(slot, self._long_sum)
             self._usual_sum = self._usual_sum * _USUAL_DECAY + came
             self._usual_weight = self._usual_weight * _USUAL_DECAY + 1.0
         elif self._idle == _IDLE_S + 1:
@@ -315,22 +317,29 @@ class DemandForecast:
             self._spread_square = self._spread_square * _SPREAD_DECAY + float(came) * came
             self._spread_weight = self._spread_weight * _SPREAD_DECAY + 1.0
         if awake and second >= _YOUNG_S:
-            rate = self._rate
-            for ring in (short, long):
-                horizon_s = ring.horizon_s
-                expected = rate * horizon_s
-                scale = self._scale(horizon_s, expected)
-                if expected > 0.0 and ring.ready:  # `_quantile`, where nothing is stretched
-                    ring.promise(second % horizon_s, expected, scale, expected + ring.miss_quantile() * scale)
-                else:
-                    ring.promise(second % horizon_s, expected, scale, self._quantile(horizon_s, 0.05))
+            self._promise(short, second % _SHORT_S)
+            self._promise(long, slot)
+
+    def _promise(self, ring: Residuals, slot: int) -> None:
+        horizon_s = ring.horizon_s
+        expected = self._rate * horizon_s
+        # `_scale`, written out
+        usual = self._usual_rate * horizon_s
+        least = _SCALE_FLOOR * usual
+        scale = math.sqrt((expected if expected > least else least) * (usual if usual > 1e-9 else 1e-9))  # noqa: FURB136
+        if expected > 0.0 and ring.ready:  # `_quantile`, where nothing is stretched
+            ring.promise(slot, expected, scale, expected + ring.miss_quantile() * scale)
+        else:
+            ring.promise(slot, expected, scale, self._quantile(horizon_s, 0.05))
 
     def _rates(self) -> None:
         """What is asked again and again until the next second ends."""
-        self._slow_rate = self._slow_sum / max(self._slow_weight, _FIRST_WEIGHT)
-        fast = self._fast_sum / max(self._fast_weight, _FIRST_WEIGHT)
-        self._rate = _FAST_SHARE * fast + (1.0 - _FAST_SHARE) * self._slow_rate
-        self._usual_rate = self._usual_sum / max(self._usual_weight, _FIRST_WEIGHT)
+        # without `max`: once a second and window, the calls cost more than the work
+        fast, slow, usual = self._fast_weight, self._slow_weight, self._usual_weight
+        slow_rate = self._slow_rate = self._slow_sum / (slow if slow > _FIRST_WEIGHT else _FIRST_WEIGHT)  # noqa: FURB136
+        fast_rate = self._fast_sum / (fast if fast > _FIRST_WEIGHT else _FIRST_WEIGHT)  # noqa: FURB136
+        self._rate = _FAST_SHARE * fast_rate + (1.0 - _FAST_SHARE) * slow_rate
+        self._usual_rate = self._usual_sum / (usual if usual > _FIRST_WEIGHT else _FIRST_WEIGHT)  # noqa: FURB136
 
     def _skip(self, seconds: int) -> None:
         """The same as so many empty seconds after a long idle time, at once."""

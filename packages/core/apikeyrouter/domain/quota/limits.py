@@ -62,6 +62,7 @@ UNSEEN_SHARE = 0.7
 believes too much is never refused, and never learns better."""
 
 _PARTS = 60
+_HEADER, _CONTINUOUS, _FIXED, _CALENDAR = Source.Header, Refill.Continuous, Refill.Fixed, Refill.Calendar
 
 
 def period_name(period_s: float) -> str:
@@ -198,9 +199,9 @@ class QuotaWindow:
     def observe(self, fact: LimitFact, *, mark: int | None, sent_at_s: float, now_s: float) -> None:
         """Takes in what a reply said. `mark`: `account.taken` just after its own request was held, None when that was
         held elsewhere; `sent_at_s`: when it was sent, about the time to which `fact.remaining` belongs."""
-        limit = fact.limit
-        if limit is None and fact.remaining is not None:
-            limit = max(self.limit or 0, fact.remaining) or None  # that nothing is left says nothing of a limit
+        limit, told, by_header = fact.limit, fact.remaining, fact.source is _HEADER
+        if limit is None and told is not None:
+            limit = max(self.limit or 0, told) or None  # that nothing is left says nothing of a limit
         if limit is not None:
             if limit == self.limit:
                 self.source = fact.source
@@ -211,53 +212,56 @@ class QuotaWindow:
         if fact.reset_s is not None:
             self.reset_at_s = now_s + fact.reset_s
         self._learn_refill(fact, now_s)
-        if fact.remaining is None or (mark is not None and mark < self._seen_mark):
+        if told is None or (mark is not None and mark < self._seen_mark):
             return
         self.counted = True
         account, capacity, rate_per_s = self.account, self.capacity or self.limit, self.rate_per_s
-        remaining = self.left_of(fact.remaining)
-        if fact.source is Source.Header and fact.remaining > self._told_most:
-            self._told_most = fact.remaining
-        account.refresh(now_s)
+        remaining = self.left_of(told)
+        if by_header and told > self._told_most:
+            self._told_most = told
+        if now_s >= account.rolls_at_s:
+            account.roll(now_s)
         # without a mark, what runs now is the best word on what was taken since
         ahead = account.held if mark is None else max(0, account.taken - mark)
         if mark is not None:
             self._seen_mark = mark
         # what a sentence says of its limit is exact, and rare
         raised = _RAISE_RATIO_SHORT if capacity < _SHORT_S * rate_per_s else RAISE_RATIO
-        if fact.source is Source.ErrorBody:
+        if not by_header and fact.source is Source.ErrorBody:
             raised = 1.0
         observed: float = remaining - ahead
+        bucket = account if isinstance(account, Bucket) else None
         gap: float
-        if isinstance(account, Bucket):
+        if bucket is not None:
             age_s = now_s - sent_at_s
-            observed += self._fraction(fact, remaining) + age_s * rate_per_s
+            observed += (self._fraction(fact, remaining) if by_header else 0.0) + age_s * rate_per_s
             observed = max(0.0, min(observed, capacity))
-            account.lump, account.steps = max(1, round(self.usual_need)), self.margin.steps()
-            gap = corrected(account, observed, raised=raised, since_s=age_s, now_s=now_s)
+            bucket.lump, bucket.steps = max(1, round(self.usual_need)), self.margin.steps()
+            gap = corrected(bucket, observed, raised=raised, since_s=age_s, now_s=now_s)
         else:
             gap = max(0, capacity - account.used - account.held) - max(0, min(observed, capacity))
             gap = gap if gap >= 0 or raised == 1.0 else min(-1, int(gap * raised))
             account.adjust_used(int(gap), now_s)
-        if self.charging is not None and self.refill is Refill.Continuous and fact.source is Source.Header:
-            self._charged(self.charging, self.charging.observe(remaining, capacity, rate_per_s, sent_at_s))
+        charging = self.charging
+        if charging is not None and by_header and self.refill is _CONTINUOUS:
+            self._charged(charging, charging.observe(remaining, capacity, rate_per_s, sent_at_s))
         if self.observed_at_s is not None:
             self.lost += gap
-            full_at_s = account.full_at_s if isinstance(account, Bucket) else -math.inf
+            full_at_s = bucket.full_at_s if bucket is not None else -math.inf
             folded = self.period_s and self.others.fold(gap, rate_per_s, now_s, full_at_s=full_at_s)
-            if folded and isinstance(account, Bucket):
+            if folded and bucket is not None:
                 self.unseen = not self._told_most and self.foreign_per_s > 0.0
-                account.others_per_s = self.foreign_per_s * (UNSEEN_SHARE if self.unseen else 1.0)
+                bucket.others_per_s = self.foreign_per_s * (UNSEEN_SHARE if self.unseen else 1.0)
         else:
             self.others.begin(now_s)
         self.observed_at_s = now_s
 
     def left_of(self, remaining: int) -> int:
         """What can be taken when `remaining` is told: what is more than fits at once speaks of the whole limit."""
-        hidden = self.hidden
-        if self.burst is not None and not hidden and remaining > self.burst + 1:
-            hidden = (self.limit or 0) - self.burst
-        return max(0, remaining - hidden)
+        hidden, burst = self.hidden, self.burst
+        if burst is not None and not hidden and remaining > burst + 1:
+            hidden = (self.limit or 0) - burst
+        return remaining - hidden if remaining > hidden else 0
 
     def hold_at_once(self, capacity: int | None, now_s: float, *, hidden: bool | None = None) -> None:
         """A bucket that flows back at the limit's rate holds only `capacity` units; None: the whole limit. `hidden`:
@@ -294,13 +298,14 @@ class QuotaWindow:
             self._by_hint = False
 
     def _fraction(self, fact: LimitFact, remaining: int) -> float:
-        """What `remaining` leaves out, being whole: the reset is exact."""
-        if fact.reset_s is None or fact.reset_means != "full" or fact.source is not Source.Header or not self._watch:
+        """What `remaining`, of a header, leaves out, being whole: the reset is exact."""
+        reset_s, watch = fact.reset_s, self._watch
+        if reset_s is None or fact.reset_means != "full" or watch is None:
             return 0.0
         if self.burst is not None and not self.hidden:
-            level = self._watch.level(fact.reset_s, self.limit or 1, self.period_s)
+            level = watch.level(reset_s, self.limit or 1, self.period_s)
         else:
-            level = (self.capacity or 0) - fact.reset_s * self.rate_per_s
+            level = (self.capacity or 0) - reset_s * self.rate_per_s
         return max(0.0, min(0.999, level - remaining))
 
     def _charged(self, charging: Charging, likely: bool | None) -> None:
@@ -334,31 +339,33 @@ class QuotaWindow:
 
     def _learn_refill(self, fact: LimitFact, now_s: float) -> None:
         """Token bucket or window, by what the reset says."""
-        told = fact.refill
-        if told is None and fact.reset_means == "window" and fact.reset_s is not None:
-            told = Refill.Fixed
-        if fact.reset_means == "full" and fact.reset_s is not None and fact.remaining is not None and self.period_s:
-            exact = fact.source is Source.Header
+        told, reset_s, remaining = fact.refill, fact.reset_s, fact.remaining
+        if told is None and fact.reset_means == "window" and reset_s is not None:
+            told = _FIXED
+        if fact.reset_means == "full" and reset_s is not None and remaining is not None and self.period_s:
+            exact = fact.source is _HEADER
             if exact:
                 self._shown = shown_refill(
                     self._shown,
                     limit=self.limit or 1,
-                    remaining=fact.remaining,
+                    remaining=remaining,
                     period_s=self.period_s,
-                    reset_s=fact.reset_s,
-                    bucket=told is Refill.Continuous,
+                    reset_s=reset_s,
+                    bucket=told is _CONTINUOUS,
                 )
             told = self._shown or told
-            if exact and told in (None, Refill.Continuous):
-                self._learn_capacity(fact.remaining, fact.reset_s, now_s)
-        if told is not None and told is not self.refill:
+            if exact and (told is None or told is _CONTINUOUS):
+                self._learn_capacity(remaining, reset_s, now_s)
+        refill = self.refill
+        if told is not None and told is not refill:
             self._become(told, now_s)
-        if self.refill in (Refill.Fixed, Refill.Calendar) and fact.reset_s is not None:
+            refill = told
+        if reset_s is not None and (refill is _FIXED or refill is _CALENDAR):
             window = self.account.window
             if isinstance(window, Anchored):
                 self.account.refresh(now_s)
-                window.anchor(now_s + fact.reset_s)
-                self.account.rolls_at_s = now_s + fact.reset_s
+                window.anchor(now_s + reset_s)
+                self.account.rolls_at_s = now_s + reset_s
 
     def _become(self, refill: Refill, now_s: float) -> None:
         """Another kind of account takes over; what runs stays charged here, and settles in the old one unseen."""
@@ -371,13 +378,7 @@ class QuotaWindow:
         if refill is Refill.Continuous:
             self.account = Bucket(self.name, old.unit, self.capacity, self.rate_per_s, now_s=now_s)
         else:
-            self.account = Account(
-                self.name,
-                old.unit,
-                self.limit,
-                _window_of(self, now_s),
-                now_s=now_s,
-            )
+            self.account = Account(self.name, old.unit, self.limit, _window_of(self, now_s), now_s=now_s)
         self.account.taken = old.taken
         self.account.adjust_used(taken, now_s)
 

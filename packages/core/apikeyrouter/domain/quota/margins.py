@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from statistics import NormalDist
 
 from apikeyrouter.domain.ledger.bucket import Bucket
 
@@ -35,6 +36,11 @@ _ROUNDED = 50
 _STEPS = 60
 """Lumps that are told apart; nobody waits so long without a word."""
 
+_NEWTON_STEPS, _CLOSE = 3, 1e-10
+"""See `_around`: so many steps come so near for every probability within `_SURE_MAX`."""
+
+_NORMAL = NormalDist()
+
 FOREIGN_TAU_S = 60.0
 """How long a loss must last to be believed. The first seconds of a run, in which sizes are only guessed, looked like
 others that take 40 % (20 s), and kept from a modest tenant what it could have had: its p99 wait beside a greedy one was
@@ -53,13 +59,13 @@ class Margin:
     """Of one limit. `sure`: the probability with which a request shall fit by what is believed of others, so that as
     many really fit as are wanted."""
 
-    __slots__ = ("_missed_at_s", "_rounded", "_steps", "sure")
+    __slots__ = ("_missed_at_s", "_stepped", "_steps", "sure")
 
     def __init__(self) -> None:
         self.sure = sure_wanted(0.0)
         self._missed_at_s = float("-inf")
-        self._rounded = round(self.sure * _ROUNDED)
-        self._steps = steps_of(self._rounded / _ROUNDED)
+        self._stepped = self.sure
+        self._steps = steps_of(round(self.sure * _ROUNDED) / _ROUNDED)
 
     def judge(self, account: Bucket, left: int, need: int | None, sent_at_s: float, now_s: float) -> None:
         """A reply says what is `left`: whether enough is left to others. `need`: of a request that was refused; None:
@@ -85,9 +91,10 @@ class Margin:
 
     def steps(self) -> tuple[float, ...]:
         """For `Bucket.steps`."""
-        rounded = round(self.sure * _ROUNDED)
-        if rounded != self._rounded:
-            self._rounded, self._steps = rounded, steps_of(rounded / _ROUNDED)
+        sure = self.sure
+        if sure != self._stepped:
+            self._stepped = sure
+            self._steps = steps_of(round(sure * _ROUNDED) / _ROUNDED)
         return self._steps
 
 
@@ -99,15 +106,38 @@ def steps_of(sure: float) -> tuple[float, ...]:
 
 
 def _mean_of(count: int, sure: float) -> float:
+    below, above = _around(count, sure)
     low, high = 0.0, 4.0 * _STEPS
     for _ in range(50):
         mean = (low + high) / 2
-        term = total = math.exp(-mean)
-        for one in range(1, count):
-            term *= mean / one
-            total += term
-        low, high = (mean, high) if total > sure else (low, mean)
+        if mean <= below or (mean < above and _fewer(count, mean)[0] > sure):
+            low = mean
+        else:
+            high = mean
     return low
+
+
+def _around(count: int, sure: float) -> tuple[float, float]:
+    """Two means with the wanted one between them, so that most of a bisection needs no sums: all of a limit's steps at
+    once would hold up every request for 3 ms. Newton's method, from Wilson and Hilferty's guess ("The Distribution of
+    Chi-Square", 1931): P(N < k) falls by P(N = k - 1) for each unit of the mean."""
+    mean = count * max(0.1, 1.0 - 1.0 / (9 * count) - _NORMAL.inv_cdf(sure) / (3.0 * math.sqrt(count))) ** 3
+    for _ in range(_NEWTON_STEPS):
+        total, last = _fewer(count, mean)
+        mean = max(mean / 2, mean + (total - sure) / last)
+    below, above = mean - _CLOSE, mean + _CLOSE
+    if _fewer(count, below)[0] > sure >= _fewer(count, above)[0]:
+        return below, above
+    return 0.0, math.inf
+
+
+def _fewer(count: int, mean: float) -> tuple[float, float]:
+    """P(N < `count`) of a Poisson number N, and the last of its terms."""
+    term = total = math.exp(-mean)
+    for one in range(1, count):
+        term *= mean / one
+        total += term
+    return total, term
 
 
 class Others:

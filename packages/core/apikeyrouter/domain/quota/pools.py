@@ -45,6 +45,8 @@ PLENTY_ROOM, LOOK_AGAIN_S = 0.5, 0.02
 
 _ANY = 2**62
 
+_SPEND = Dimension.Spend
+
 _ALWAYS = ((Dimension.Requests, MINUTE_S), (Dimension.Tokens, MINUTE_S))
 
 
@@ -158,13 +160,14 @@ class PoolView:
         self.admitted_at_s = now_s
         self.pool.active[self] = None
         for window in windows:
-            need = needs[window.kind]
             if window.charging is not None:
                 window.charging.admitted(needs[KINDS[window.dimension]], needs[LIKELY[window.dimension]])
             forecast = window.forecast
             if forecast is not None:
+                need = needs[window.kind]
                 forecast.add(need, now_s)
-                window.usual_need += 0.05 * (need - window.usual_need)
+                usual = window.usual_need
+                window.usual_need = usual + 0.05 * (need - usual)
             if window.unseen and isinstance(window.account, Bucket):
                 window.account.let_in()
 
@@ -184,12 +187,13 @@ class PoolView:
         """Takes in what a reply said. `held`: the accounts on which its request was held, each with its `taken` just
         after that. `missed`: of one that was refused: what it needed."""
         self._told_at_s = now_s
-        marks = {id(account): taken for account, taken in held}
+        marks = dict(held)
         added = False
         for fact in facts:
-            if fact.dimension is Dimension.Spend and fact.limit is None:
+            dimension = fact.dimension
+            if dimension is _SPEND and fact.limit is None:
                 continue  # a spent account rests by its keys' state; without a limit there is nothing to count
-            spot = (fact.dimension, fact.period_s)
+            spot = (dimension, fact.period_s)
             target = self.pool.shared if fact.models == "*" else self.own
             window = target.get(spot)
             if window is None:
@@ -200,15 +204,16 @@ class PoolView:
                 twin = self.pool.shared.get(spot)
                 if twin is not None and twin is not window:
                     # what runs was held on the twin, so its mark tells what came after
-                    mark = marks.get(id(twin.account))
+                    mark = marks.get(twin.account)
                     window.account.taken = twin.account.taken
                     window.observe(fact, mark=mark, sent_at_s=sent_at_s, now_s=now_s)
                     continue
-            if fact.remaining is not None and isinstance(window.account, Bucket):
-                need = None if missed is None else missed[window.kind]
-                window.margin.judge(window.account, window.left_of(fact.remaining), need, sent_at_s, now_s)
-            limit, kind, counted, refill = window.limit, window.kind, window.counted, window.refill
-            window.observe(fact, mark=marks.get(id(window.account)), sent_at_s=sent_at_s, now_s=now_s)
+            account, kind, remaining = window.account, window.kind, fact.remaining
+            if remaining is not None and isinstance(account, Bucket):
+                need = None if missed is None else missed[kind]
+                window.margin.judge(account, window.left_of(remaining), need, sent_at_s, now_s)
+            limit, counted, refill = window.limit, window.counted, window.refill
+            window.observe(fact, mark=marks.get(account), sent_at_s=sent_at_s, now_s=now_s)
             if kind != window.kind or refill is not window.refill:
                 self.pool.habits.learned(window, now_s)
                 added = True

@@ -15,6 +15,7 @@ __all__ = ["shown_refill"]
 _SLACK_S = 1.5
 _BUCKET_BELOW, _WINDOW_ABOVE = 1.5, 3.0
 _WHOLE_RATIO = 0.8
+_FIXED = Refill.Fixed
 
 
 def shown_refill(
@@ -22,9 +23,10 @@ def shown_refill(
 ) -> Refill | None:
     """What a reply to a request that was let in proves; else `before`. `reset_s`: until everything is back; `bucket`:
     whether the provider is thought to have buckets anyway."""
-    full_after_s = max(0, limit - remaining) / max(1, limit) * period_s
+    # without `max`: every reply asks
+    full_after_s = (limit - remaining if limit > remaining else 0) / (limit if limit > 1 else 1) * period_s  # noqa: FURB136
     if reset_s > _WINDOW_ABOVE * full_after_s + 2 * _SLACK_S:
-        if before is Refill.Fixed or reset_s < _WHOLE_RATIO * period_s:
+        if before is _FIXED or reset_s < _WHOLE_RATIO * period_s:
             return Refill.Fixed
         return Refill.Rolling
     likely = reset_s <= _BUCKET_BELOW * full_after_s + _SLACK_S

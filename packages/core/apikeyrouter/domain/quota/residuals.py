@@ -39,24 +39,21 @@ the next quarter of an hour would be its multiple: the bound doubled, for no gai
 
 
 class Residuals:
-    """The errors of forecasts over `horizon_s` whole seconds, and those forecasts that have not fallen due yet."""
+    """The errors of forecasts over `horizon_s` whole seconds, and those forecasts that have not fallen due yet.
+    `ready`: whether there are enough errors to go by."""
 
-    __slots__ = ("_bounds", "_expected", "_next", "_order", "_ring", "_scales", "horizon_s", "miss_rate")
+    __slots__ = ("_bounds", "_expected", "_next", "_order", "_ring", "_scales", "horizon_s", "miss_rate", "ready")
 
     def __init__(self, horizon_s: int) -> None:
         self.horizon_s = horizon_s
         self.miss_rate = MISS_TARGET
+        self.ready = False
         self._ring = array("f")  # in order of time
         self._order = array("f")  # the same, in order of size
         self._next = 0
         self._expected = array("d", [-1.0]) * horizon_s  # by second modulo the horizon; -1: no forecast was made
         self._scales = array("d", [0.0]) * horizon_s
         self._bounds = array("d", [0.0]) * horizon_s
-
-    @property
-    def ready(self) -> bool:
-        """Whether there are enough errors to go by."""
-        return len(self._order) >= READY
 
     def promise(self, slot: int, expected: float, scale: float, bound: float) -> None:
         """Notes a forecast that falls due when `slot` comes round again; a `bound` below 0 counts as 0."""
@@ -86,6 +83,7 @@ class Residuals:
         if len(ring) < RING:
             ring.append(error)
             insort_right(order, ring[-1])  # as rounded by the ring, so that it can be found again
+            self.ready = len(ring) >= READY
             return
         at = self._next
         del order[bisect_left(order, ring[at])]
@@ -133,10 +131,11 @@ class Residuals:
         ranks = count + 1
         top = order[-1]
         miss = max(self.miss_rate, 1.0 / ranks)  # as in `_raw`
+        tail = 1.0 + max(top, 0.0)
         found = []
         for error in errors:
             if error >= top:
-                raw = (1.0 + max(top, 0.0)) / (1.0 + max(error, 0.0)) / ranks
+                raw = tail / (1.0 + error if error > 0.0 else 1.0) / ranks
             else:
                 raw = (ranks - bisect_right(order, error)) / ranks
             if raw <= miss:
