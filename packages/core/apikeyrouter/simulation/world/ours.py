@@ -2,8 +2,9 @@
 asks the provider model instead of a network.
 
 Main entry: `run_ours`. Bodies are shared between requests of about the same length (what the router reads of a body is
-its size), four bytes a token give or take a tenth; nothing else is simplified. Laws: the same world, traffic and seed
-give the same run; what goes wrong inside the router is written down as a violation, not lost.
+its size), four bytes a token give or take a tenth, and prices are those of the keys; nothing else is simplified. Laws:
+the same world, traffic and seed give the same run; what goes wrong inside the router is written down as a violation,
+not lost.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from random import Random
 from typing import Any
 
 from apikeyrouter.domain.errors import NoEligibleKeysError, SystemError
+from apikeyrouter.domain.interfaces.price_source import ModelPrice
 from apikeyrouter.domain.interfaces.transport import HttpReply, HttpRequest, SendPhase, TransportError
 from apikeyrouter.domain.models.call import Call, Operation, Peek, Tenant, peek
 from apikeyrouter.domain.routing.explain import DecisionRecord
@@ -97,6 +99,15 @@ class _Transport:
         """See `Transport.aclose`."""
 
 
+class _NoList:
+    """A price list without models. The simulated one is in no list, and looking for it would load the whole catalogue:
+    50 ms of the first run of a process."""
+
+    def price(self, provider_id: str, model: str) -> ModelPrice | None:  # noqa: ARG002 - as the protocol has it
+        """See `PriceSource.price`."""
+        return None
+
+
 class _Drive:
     def __init__(self, world: World, run: Run, provider: Provider, deadline_s: float, ours: Ours) -> None:
         self.world = world
@@ -128,6 +139,7 @@ class _Drive:
             config={"decision_log_max": 1, "log_level": "CRITICAL", **self.ours.settings},
             transport=_Transport(self),
             clock=self.clock,
+            price_source=_NoList(),
             rng=Random(self.run.seed * 49_979_687 + 13),
             environ={},
         )
