@@ -129,7 +129,8 @@ class Account:
 
     def free(self, now_s: float) -> int | None:
         """limit - used - held at `now_s`, never below zero; None without a limit. More is better."""
-        self.refresh(now_s)
+        if now_s >= self.rolls_at_s:
+            self.roll(now_s)
         return None if self.limit is None else max(0, self.limit - self.used - self.held)
 
     def free_at_s(self, need: int, now_s: float) -> float | None:

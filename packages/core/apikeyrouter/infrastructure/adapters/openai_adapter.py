@@ -36,6 +36,7 @@ _BESIDES = (
     Operation.Transcriptions, Operation.Translations,
 )  # fmt: skip
 _WITH_USAGE_OPTION = frozenset({Operation.Chat, Operation.Completions})
+_RESPONSES = Operation.Responses  # a member of an enum class costs five times a global
 
 
 _OF_RESPONSES = ("previous_response_id", "conversation", "prompt", "background", "item_reference")
@@ -109,10 +110,11 @@ class OpenAIAdapter(WireAdapter):
     def native_body(self, call: Call) -> bytes:
         """The caller's bytes, with the provider's model name, asking for the usage of streams, and without thoughts of
         other providers, which OpenAI would refuse."""
-        body = super().native_body(call)
+        # as the base's, for the call that nearly all are: written for this very model
+        body = call.body if call.peek.model == call.model else super().native_body(call)
         if call.streams and call.operation in _WITH_USAGE_OPTION and not call.peek.wants_usage:
             body = _asking_for_usage(body, has_options=call.peek.stream_options is not None)
-        elif call.operation is Operation.Responses:
+        elif call.operation is _RESPONSES:
             from apikeyrouter.wire.responses import without_foreign_reasoning
 
             body = without_foreign_reasoning(body)
