@@ -155,19 +155,16 @@ class Bucket(Account):
         if need > limit or self.rate_per_s <= 0.0:
             return None
         wait_s = (short - self._fraction) / self.rate_per_s
-        if self.others_per_s:
-            wait_s += self._others_s(wait_s)
+        others_per_s = self.others_per_s
+        if others_per_s:
+            # it takes longer, because more has to be left to others meanwhile
+            lump, steps, expected, more_s = self.lump, self.steps, self.expected, 0.0
+            place, count = bisect_right(steps, expected / lump), len(steps)
+            while place < count and expected + (wait_s + more_s) * others_per_s >= lump * steps[place]:
+                place += 1
+                more_s += lump / self.rate_per_s
+            wait_s += more_s
         return now_s + wait_s + 1e-6
-
-    def _others_s(self, wait_s: float) -> float:
-        """How much longer it takes because more has to be left to others meanwhile."""
-        lump, steps, more_s = self.lump, self.steps, 0.0
-        expected, others_per_s = self.expected, self.others_per_s
-        place, count = bisect_right(steps, expected / lump), len(steps)
-        while place < count and expected + (wait_s + more_s) * others_per_s >= lump * steps[place]:
-            place += 1
-            more_s += lump / self.rate_per_s
-        return more_s
 
     def __repr__(self) -> str:
         limit = "-" if self.limit is None else self.limit

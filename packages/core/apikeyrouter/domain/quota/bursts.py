@@ -67,7 +67,7 @@ class CapacityWatch:
         stood_s = at_s - self._from_s
         if stood_s < _WATCHED_PERIODS * period_s or stood_s < 2.0 * slack / rate_per_s:
             return None
-        return max(1, int(highest + 1e-6))
+        return int(highest + 1e-6) or 1
 
 
 def left_by(need: int, retry_s: float, rate_per_s: float) -> float:

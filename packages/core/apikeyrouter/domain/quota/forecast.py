@@ -276,7 +276,8 @@ class DemandForecast:
         if now_s < border_s or border_s == -math.inf:
             return
         gap = int(now_s - border_s)  # whole seconds that ended after the current one
-        self._close(max(self._open, 0))
+        came = self._open
+        self._close(came if came > 0 else 0)  # noqa: FURB136
         self._open = 0
         if gap:
             steps = min(gap, max(_LONG_S + 1 - self._idle, 0))  # then the history is empty

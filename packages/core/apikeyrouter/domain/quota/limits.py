@@ -207,7 +207,8 @@ class QuotaWindow:
                 self.source = fact.source
             else:
                 self.set_limit(limit, fact.source, now_s)
-        if self.limit is None:
+        limit, period_s = self.limit, self.period_s
+        if limit is None:
             return
         if fact.reset_s is not None:
             self.reset_at_s = now_s + fact.reset_s
@@ -215,15 +216,17 @@ class QuotaWindow:
         if told is None or (mark is not None and mark < self._seen_mark):
             return
         self.counted = True
-        account, capacity, rate_per_s = self.account, self.capacity or self.limit, self.rate_per_s
+        account, capacity = self.account, self.burst or limit
+        rate_per_s = limit / period_s if period_s else 0.0
         remaining = self.left_of(told)
         if by_header and told > self._told_most:
             self._told_most = told
         if now_s >= account.rolls_at_s:
             account.roll(now_s)
         # without a mark, what runs now is the best word on what was taken since
-        ahead = account.held if mark is None else max(0, account.taken - mark)
+        ahead = account.held
         if mark is not None:
+            ahead = account.taken - mark if account.taken > mark else 0
             self._seen_mark = mark
         # what a sentence says of its limit is exact, and rare
         raised = _RAISE_RATIO_SHORT if capacity < _SHORT_S * rate_per_s else RAISE_RATIO
@@ -234,9 +237,10 @@ class QuotaWindow:
         gap: float
         if bucket is not None:
             age_s = now_s - sent_at_s
-            observed += (self._fraction(fact, remaining) if by_header else 0.0) + age_s * rate_per_s
-            observed = max(0.0, min(observed, capacity))
-            bucket.lump, bucket.steps = max(1, round(self.usual_need)), self.margin.steps()
+            fraction = self._fraction(fact, remaining, capacity, rate_per_s) if by_header else 0.0
+            observed += fraction + age_s * rate_per_s
+            observed = max(0.0, observed) if observed < capacity else capacity
+            bucket.lump, bucket.steps = round(self.usual_need) or 1, self.margin.steps()
             gap = corrected(bucket, observed, raised=raised, since_s=age_s, now_s=now_s)
         else:
             gap = max(0, capacity - account.used - account.held) - max(0, min(observed, capacity))
@@ -248,7 +252,7 @@ class QuotaWindow:
         if self.observed_at_s is not None:
             self.lost += gap
             full_at_s = bucket.full_at_s if bucket is not None else -math.inf
-            folded = self.period_s and self.others.fold(gap, rate_per_s, now_s, full_at_s=full_at_s)
+            folded = period_s and self.others.fold(gap, rate_per_s, now_s, full_at_s=full_at_s)
             if folded and bucket is not None:
                 self.unseen = not self._told_most and self.foreign_per_s > 0.0
                 bucket.others_per_s = self.foreign_per_s * (UNSEEN_SHARE if self.unseen else 1.0)
@@ -297,7 +301,7 @@ class QuotaWindow:
             self._become(Refill.Rolling, now_s)
             self._by_hint = False
 
-    def _fraction(self, fact: LimitFact, remaining: int) -> float:
+    def _fraction(self, fact: LimitFact, remaining: int, capacity: int, rate_per_s: float) -> float:
         """What `remaining`, of a header, leaves out, being whole: the reset is exact."""
         reset_s, watch = fact.reset_s, self._watch
         if reset_s is None or fact.reset_means != "full" or watch is None:
@@ -305,8 +309,9 @@ class QuotaWindow:
         if self.burst is not None and not self.hidden:
             level = watch.level(reset_s, self.limit or 1, self.period_s)
         else:
-            level = (self.capacity or 0) - reset_s * self.rate_per_s
-        return max(0.0, min(0.999, level - remaining))
+            level = capacity - reset_s * rate_per_s
+        left_out = level - remaining
+        return max(0.0, left_out) if left_out < 0.999 else 0.999
 
     def _charged(self, charging: Charging, likely: bool | None) -> None:
         if likely is not None:
