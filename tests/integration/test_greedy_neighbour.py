@@ -32,7 +32,8 @@ def test_a_greedy_neighbour_is_hardly_felt_by_one_that_asks_for_less_than_its_sh
         alone = run_one("ours", scenario.world, scenario.solo.head(500), seed=seed)
         alone_s += alone.first_s
     assert percentile(sorted(first_s), 0.99) <= 2.0 * percentile(sorted(alone_s), 0.99)
-    assert percentile(sorted(later_s), 0.95) <= 0.05
+    assert percentile(sorted(later_s), 0.9) == 0.0
+    assert percentile(sorted(later_s), 0.95) <= 0.15, "with nothing kept back: 0.6"
 
 
 def test_where_limits_are_counted_over_seconds_as_well() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 
 import pytest
@@ -14,10 +15,12 @@ from apikeyrouter.waiting_room import WaitingRoom, WaitingRules
 
 
 class Slots:
-    """Capacity that comes back by events only: whoever waits for it can know no time."""
+    """Capacity that comes back by events only: whoever waits for it can know no time. `looking`: requests look before
+    they try."""
 
-    def __init__(self, room: WaitingRoom, slots: int) -> None:
+    def __init__(self, room: WaitingRoom, slots: int, *, looking: bool = False) -> None:
         self.room = room
+        self.looking = looking
         self.free = slots
         self.served = 0
 
@@ -28,6 +31,8 @@ class Slots:
             assert place is not None
         try:
             if place is not None:
+                if self.looking:
+                    place.look = lambda: None if self.free else math.inf
                 try_at_s: float | None = 0.0
                 while True:
                     if not await place.turn(try_at_s):
@@ -61,13 +66,13 @@ steps = st.tuples(
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(steps, min_size=1, max_size=40), st.integers(1, 3))
+@given(st.lists(steps, min_size=1, max_size=40), st.integers(1, 3), st.booleans())
 def test_whoever_is_not_cancelled_is_served_and_no_slot_stays_free_while_somebody_waits(
-    story: list[tuple[str, str, int, int, int | None]], slots: int
+    story: list[tuple[str, str, int, int, int | None]], slots: int, looking: bool
 ) -> None:
     async def run() -> None:
         room = WaitingRoom(VirtualClock(), WaitingRules(wait_s=1e6, waiting_max=1000))
-        world = Slots(room, slots)
+        world = Slots(room, slots, looking=looking)
         kept = []
         for line, tenant, cost, gap, cancelled in story:
             task = asyncio.ensure_future(world.request(line, tenant, cost, 0.3))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from apikeyrouter.testing.virtual_time import run_virtual
+from apikeyrouter.testing.virtual_time import VirtualClock, run_virtual
 from apikeyrouter.waiting_room import Place, WaitingRoom, WaitingRules
 from bench.waiting import LINE, Result, World, aggressor, new_world, overload
 
@@ -47,6 +47,34 @@ def test_nobody_polls() -> None:
         await gathered(world, *(world.request("a") for _ in range(5)))
         # one look at the door each, one try per turn, and one right after the one before was served
         assert world.bucket.tries <= 3 * 5
+
+    run_virtual(story())
+
+
+def test_who_looks_in_vain_is_passed_over_and_who_would_wait_too_long_leaves() -> None:
+    async def story() -> None:
+        room = WaitingRoom(VirtualClock(), WaitingRules(wait_s=5.0))
+        big, hopeless, small = (place_in(room, cost=cost) for cost in (10, 9, 1))
+        told: list[str] = []
+
+        async def wait(name: str, place: Place, looks: list[float | None]) -> None:
+            place.look = lambda: looks.pop(0)
+            told.append(name if await place.turn(0.0) else f"{name} left")
+
+        waits = [
+            asyncio.ensure_future(wait("big", big, [3.0, 3.0, None])),
+            asyncio.ensure_future(wait("hopeless", hopeless, [8.0])),
+            asyncio.ensure_future(wait("small", small, [None])),
+        ]
+        await settle_down()
+        assert told == ["hopeless left", "small"]
+        small.served()  # the first looks again after each overtaking
+        await asyncio.sleep(2.9)
+        assert told == ["hopeless left", "small"]
+        await asyncio.gather(*waits)
+        assert (asyncio.get_running_loop().time(), told[-1]) == (pytest.approx(3.0, abs=0.01), "big")
+        big.served()
+        assert room.waiting == 0
 
     run_virtual(story())
 

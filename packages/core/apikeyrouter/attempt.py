@@ -253,6 +253,7 @@ class Attempt:
 
     def _close(self, outcome: str, status: int | None, now_s: float) -> None:
         self.open = False
+        self.taken.candidate.quota.pool.moves += 1
         fact = self.fact
         fact.outcome = outcome
         fact.status = status

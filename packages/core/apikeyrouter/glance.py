@@ -2,8 +2,8 @@
 
 Most wake-ups are in vain: an event frees something, and each of those who wait must see whether it is enough for it.
 Main entry: `Glance.until`, which waits and looks: it asks the pools alone, as `sift` would, and makes no reasons but
-for a request whose patience ended after such looks. Law: where it cannot be sure that a try would fail, it tries:
-what a try would change or learn (budgets, breakers, probes, limits that are only guessed) is left to it.
+for a request whose patience ended after such looks. Law: where it cannot be sure that a try would fail, it tries: what
+a try would change or learn (budgets, shares of workers, breakers, probes, limits that are only guessed) is left to it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import math
 from collections.abc import Sequence
 from functools import partial
 
+from msgspec import Struct
+
 from apikeyrouter.domain.errors import ProviderNotRegisteredError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.keys.eligibility import blocked
-from apikeyrouter.domain.keys.record import KeyRecord
 from apikeyrouter.domain.models.api_key import KeyState
 from apikeyrouter.domain.quota.pools import PoolView
 from apikeyrouter.domain.resilience.breaker import Phase, Verdict
@@ -33,19 +34,33 @@ _AVAILABLE = KeyState.Available
 _CLOSED = Phase.Closed
 _ADMIT = Verdict.Admit
 
-_Spot = tuple[Candidate, KeyRecord, PoolView, tuple[int, ...]]
-"""A candidate, its key and pool, and what the request needs of that."""
+
+class _Spot(Struct, eq=False, gc=False):
+    """A candidate for one request, what it needs of its pool (`KINDS`), and when that has room: true while nothing was
+    taken of the pool or told of it (`moves`)."""
+
+    candidate: Candidate
+    needs: tuple[int, ...]
+    at_s: float = -math.inf
+    moves: int = -1
+
+    def room_at_s(self, now_s: float) -> float:
+        """See `_room_at_s`."""
+        view = self.candidate.quota
+        moves = view.moves
+        if moves != self.moves or self.at_s <= now_s:
+            self.moves = moves
+            self.at_s = _room_at_s(view, self.needs, now_s)
+        return self.at_s
 
 
 class Glance:
-    """One per router. `alone`: this worker has its pools' limits for itself; where it has shares of them, a try asks
-    for more."""
+    """One per router."""
 
-    def __init__(self, directory: Directory, patience: Patience, clock: Clock, *, alone: bool) -> None:
+    def __init__(self, directory: Directory, patience: Patience, clock: Clock) -> None:
         self._directory = directory
         self._patience = patience
         self._clock = clock
-        self._alone = alone
 
     async def until(self, flow: Flow, at_s: float, wants: Who) -> bool:
         """As `Patience.until` for a request that was refused just now; what it was refused for is true when it ends."""
@@ -58,11 +73,11 @@ class Glance:
     def _look_of(self, flow: Flow) -> Look | None:
         """None where more than room in pools could make its next try end otherwise."""
         chosen, group, demand = flow.call.chosen, flow.group, flow.money.demand
-        if not self._alone or not group.small or flow.record.fallbacks or (chosen and chosen.reserve is not None):
+        if not group.small or flow.record.fallbacks or (chosen and chosen.reserve is not None):
             return None
         if not all(one.code in WAITED_FOR for one in flow.record.rejections):
             return None
-        spots = [(one, one.record, one.quota, _needs(one, demand)) for one in group.candidates]
+        spots = [_Spot(one, _needs(one, demand)) for one in group.candidates]
         return partial(self._still_full, flow, group, spots)
 
     def _renew(self, flow: Flow) -> None:
@@ -88,7 +103,8 @@ class Glance:
         first: Candidate | None = None
         first_s, calm = math.inf, None
         tried, spared = self._patience.passed_over(flow.waiting, flow.tried, len(spots))
-        for candidate, record, quota, needs in spots:
+        for spot in spots:
+            candidate = spot.candidate
             if tried and candidate.who in tried:
                 left = spared.get(candidate.who) if tried is not flow.tried else None
                 if left is not None and left.until_s < first_s and candidate.who not in flow.tried:
@@ -99,9 +115,10 @@ class Glance:
                 if breaker.phase is not _CLOSED or breaker.verdict(now_s) is not _ADMIT:
                     return None
                 calm = breaker
+            record = candidate.record
             block = None if record.state is _AVAILABLE else blocked(record, candidate.model, now_s)
             if block is None:
-                at_s = _room_at_s(quota, needs, now_s)
+                at_s = spot.room_at_s(now_s)
             elif block.until_s is not None and block.code in WAITED_FOR:
                 at_s = block.until_s
             else:

@@ -77,7 +77,7 @@ class Pipeline:
         self._sender = Sender(transport, learners, journal, limits)
         self._funding = funding
         self._patience = patience
-        self._glance = Glance(directory, patience, learners.clock, alone=shares is None)
+        self._glance = Glance(directory, patience, learners.clock)
         self._shares = shares
         self._tenants = tenants
         self._learners = learners

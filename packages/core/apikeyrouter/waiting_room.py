@@ -54,7 +54,7 @@ class Place(Ticket):
     """One request's place in a line; a context manager that leaves it.
 
     Ends with exactly one of `served` and `leave`; both do nothing afterwards. `look`: asked when its turn comes: None
-    lets it try; else the time (monotonic) before which a try would be in vain, and the next in line is asked.
+    lets it try; else the time (monotonic; inf: events say) before which a try would be in vain: the next is asked.
     """
 
     __slots__ = ("_expiry", "_told", "key", "line", "look", "over", "room")
@@ -243,7 +243,7 @@ class WaitingRoom:
             if at_s is None:
                 place.tell(True)
                 return
-            if at_s > place.limit_s:
+            if math.inf > at_s > place.limit_s:
                 place.leave()  # which tells the next
                 return
             line.asks(place, at_s, now_s)

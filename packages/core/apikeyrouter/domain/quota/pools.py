@@ -108,6 +108,11 @@ class PoolView:
         """How the pool's provider counts."""
         return self.pool.habits
 
+    @property
+    def moves(self) -> int:
+        """Another number after anything was taken of the pool, came back to it or was told of it."""
+        return self.pool.moves + self.windows[-1].account.taken
+
     def rebuild(self) -> None:
         """Which windows count: the pool's and the group's own. Where a group's own says as much, the pool's only
         counts: it knows less about how capacity comes back."""
@@ -115,6 +120,7 @@ class PoolView:
         for spot, window in self.pool.shared.items():
             covered = alone and _covered(window, self.own.get(spot))
             window.account.limit = None if covered else window.limit
+        self.pool.moves += 1
         learned = self.learner
         for (dimension, _), window in self.own.items():
             burst = learned.bursts.get(dimension)
@@ -158,6 +164,7 @@ class PoolView:
     def admitted(self, windows: Sequence[QuotaWindow | SharedLimit], needs: Sequence[int], now_s: float) -> None:
         """A request was taken in: what is foreseen goes by it."""
         self.admitted_at_s = now_s
+        self.pool.moves += 1
         self.pool.active[self] = None
         for window in windows:
             if window.charging is not None:
@@ -187,6 +194,7 @@ class PoolView:
         """Takes in what a reply said. `held`: the accounts on which its request was held, each with its `taken` just
         after that. `missed`: of one that was refused: what it needed."""
         self._told_at_s = now_s
+        self.pool.moves += 1
         marks = dict(held)
         added = False
         for fact in facts:
@@ -281,9 +289,9 @@ class PoolView:
 class QuotaPool:
     """`pool_id`: "provider/pool". `shared`: windows that count whatever the model. `views`: by group of models.
     `active`: views in use, of all pools. `suspected_same`: pools that seem to be this one under another name. `lend`:
-    see `Pools`."""
+    see `Pools`. `moves`: grows with whatever was told of it or came back to it (`PoolView.moves`)."""
 
-    __slots__ = ("active", "habits", "lend", "pool_id", "provider_id", "shared", "suspected_same", "views")
+    __slots__ = ("active", "habits", "lend", "moves", "pool_id", "provider_id", "shared", "suspected_same", "views")
 
     def __init__(
         self,
@@ -295,6 +303,7 @@ class QuotaPool:
         habits: Habits | None = None,
     ) -> None:
         self.lend = lend
+        self.moves = 0
         self.habits = habits or Habits()
         self.active = {} if active is None else active
         self.suspected_same: set[str] = set()

@@ -41,6 +41,10 @@ _WITHOUT_OUTPUT = frozenset({
 })  # fmt: skip
 """Operations that answer with no generated tokens."""
 
+_Needs = tuple[ChargeRule, tuple[int, ...], "_Needs | None"]
+"""What was worked out for a rule, and for others before: the newest counts. Estimates are learned all the time, and one
+request must not ask for something else at each look."""
+
 
 class Demand:
     """Tokens and money of one call. `*_expected`: a running estimate; `output_expected` for all choices together.
@@ -70,7 +74,7 @@ class Demand:
         self.tier = tier_named(peek.service_tier) if peek.service_tier else ""
         self._lengths = lengths
         self._ratios = ratios
-        self._needs: tuple[ChargeRule, tuple[int, ...]] | None = None
+        self._needs: _Needs | None = None
         self._most: dict[int, tuple[ModelPrice, int]] = {}
         self._body = call.body
         self._rough = False  # `bound` is that of another model
@@ -129,8 +133,10 @@ class Demand:
     def needs(self, rule: ChargeRule) -> tuple[int, ...]:
         """What a quota pool that charges by `rule` is asked for, in the order of `domain.quota.limits.KINDS`."""
         known = self._needs
-        if known is not None and known[0] is rule:
-            return known[1]
+        while known is not None:
+            if known[0] is rule:
+                return known[1]
+            known = known[2]
         # what is a little too low is refused: the input that nineteen of twenty requests stay below
         bound = self.bound
         tokens_in = self._ratios.upper("", self.model, bound.content_bytes) + bound.media_tokens
@@ -140,7 +146,7 @@ class Demand:
         if rule.output_at_admission == "cap" and self.output_limit is not None:
             output = self.choices * self.output_limit
         needs = (1, tokens_in, output, tokens_in + output, 1, 0, tokens_in + likely, likely)
-        self._needs = (rule, needs)
+        self._needs = (rule, needs, self._needs)
         return needs
 
     def counted_as(self, rule: ChargeRule, places: Iterable[int], amount: int) -> None:
@@ -148,7 +154,7 @@ class Demand:
         needs = list(self.needs(rule))
         for place in places:
             needs[place] = amount
-        self._needs = (rule, tuple(needs))
+        self._needs = (rule, tuple(needs), self._needs)
 
     # -- input ------------------------------------------------------------------------------------------------------
 
