@@ -51,15 +51,15 @@ class Checked(Glance):
             self.wrong.append(f"{now_s:.3f} s: {said} and not {min(times_s, default=None)}, {record.rejections}")
         return said
 
-    async def until(self, flow: Flow, at_s: float, wants: Who) -> bool:
-        came = await super().until(flow, at_s, wants)
-        if not came and flow.waiting.looked:
-            self.ended += 1
-            now_s = self._clock.monotonic_s()
-            told = [one.until_s or now_s for one in flow.record.rejections if one.code == "headroom"]
-            if min(told, default=now_s) < now_s:
-                self.wrong.append(f"{now_s:.3f} s: it was told what was so at {min(told):.3f} s")
-        return came
+    def _explain(self, flow: Flow) -> None:
+        super()._explain(flow)
+        self.ended += 1
+        now_s = self._clock.monotonic_s()
+        told = {one.who: one for one in flow.record.rejections}
+        if any(one.code == "headroom" and one.until_s is not None and one.until_s < now_s for one in told.values()):
+            self.wrong.append(f"{now_s:.3f} s: it was told what was so before: {told}")
+        if missing := [one.who for one in flow.group.candidates if one.who not in flow.tried | set(told)]:
+            self.wrong.append(f"{now_s:.3f} s: it was not told of {missing}")
 
 
 class Drive(ours._Drive):

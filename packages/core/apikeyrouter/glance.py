@@ -1,9 +1,10 @@
 """Whether a request in line would only be told the same again: a look that costs a fifth of a try.
 
 Most wake-ups are in vain: an event frees something, and each of those who wait must see whether it is enough for it.
-Main entry: `Glance.until`, which waits and looks: it asks the pools alone, as `sift` would, and makes no reasons but
-for a request whose patience ended after such looks. Law: where it cannot be sure that a try would fail, it tries: what
-a try would change or learn (budgets, shares of workers, breakers, probes, limits that are only guessed) is left to it.
+Main entries: `Glance.may_try` and `until`, which wait and look: they ask the pools alone, as `sift` would, and make no
+reasons but for a request whose patience ended after such looks. Law: where it cannot be sure that a try would fail, the
+request tries: what a try would change or learn (budgets, shares of workers, breakers, probes, limits that are only
+guessed) is left to it.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ from apikeyrouter.domain.resilience.breaker import Phase, Verdict
 from apikeyrouter.domain.routing.candidates import Candidate, Group
 from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.domain.routing.directory import Directory
-from apikeyrouter.domain.routing.sift import HEADROOM, headroom_block
+from apikeyrouter.domain.routing.explain import Rejection
+from apikeyrouter.domain.routing.preflight import needs_of, preflight
+from apikeyrouter.domain.routing.sift import HEADROOM, Sieve
 from apikeyrouter.flow import Flow
 from apikeyrouter.kept_back import Who
-from apikeyrouter.patience import WAITED_FOR, Look, Patience
+from apikeyrouter.patience import WAITED_FOR, WAITED_FOR_BY_OTHERS, Look, Patience
 
 __all__ = ["Glance"]
 
@@ -62,34 +65,59 @@ class Glance:
         self._patience = patience
         self._clock = clock
 
-    async def until(self, flow: Flow, at_s: float, wants: Who) -> bool:
-        """As `Patience.until` for a request that was refused just now; what it was refused for is true when it ends."""
-        if await self._patience.until(flow.waiting, at_s, wants, look=self._look_of(flow)):
+    async def may_try(self, flow: Flow) -> bool:
+        """As `Patience.may_try`, before each look for a key."""
+        waiting = flow.waiting
+        if not self._patience.must_wait(waiting):
             return True
-        if flow.waiting.looked:
-            self._renew(flow)
+        if await self._patience.may_try(waiting, self._first_look(flow)):
+            return True
+        if waiting.looked:
+            self._explain(flow)
         return False
 
-    def _look_of(self, flow: Flow) -> Look | None:
-        """None where more than room in pools could make its next try end otherwise."""
-        chosen, group, demand = flow.call.chosen, flow.group, flow.money.demand
-        if not group.small or flow.record.fallbacks or (chosen and chosen.reserve is not None):
+    async def until(self, flow: Flow, at_s: float, wants: Who) -> bool:
+        """As `Patience.until` for a request that was refused just now; what it was refused for is true when it ends."""
+        mendable = all(one.code in WAITED_FOR for one in flow.record.rejections)
+        look = self._look_of(flow) if mendable and not flow.record.fallbacks else None
+        if await self._patience.until(flow.waiting, at_s, wants, look=look):
+            return True
+        if flow.waiting.looked:
+            self._explain(flow)
+        return False
+
+    def _first_look(self, flow: Flow) -> Look | None:
+        """For a request that did not try yet, where nothing but room can refuse it."""
+        call, group, objective = flow.call, flow.group, flow.objective
+        if flow.record.rejections or group.serving is None or objective.selective or objective.measured:
             return None
-        if not all(one.code in WAITED_FOR for one in flow.record.rejections):
+        asks = needs_of(flow.money.demand.of(group.serving))
+        if self._directory.fallbacks_for(call.provider_id, call.model) or any(
+            preflight(one, asks) is not None for one in group.candidates
+        ):
+            return None
+        return self._look_of(flow)
+
+    def _look_of(self, flow: Flow) -> Look | None:
+        chosen, group, demand = flow.call.chosen, flow.group, flow.money.demand
+        if not group.small or (chosen and chosen.reserve is not None):
             return None
         spots = [_Spot(one, _needs(one, demand)) for one in group.candidates]
         return partial(self._still_full, flow, group, spots)
 
-    def _renew(self, flow: Flow) -> None:
-        """Tells what pools have now."""
-        demand, now_s = flow.money.demand, self._clock.monotonic_s()
-        candidates = {one.who: one for one in flow.group.candidates}
-        for rejection in flow.record.rejections:
-            candidate = candidates.get(rejection.who)
-            if candidate is not None and rejection.code == HEADROOM:
-                block = headroom_block(candidate.quota, _needs(candidate, demand), now_s)
-                if block is not None:
-                    rejection.code, rejection.reason, rejection.until_s = block
+    def _explain(self, flow: Flow) -> None:
+        """Why it was not served, as of now."""
+        record, group, demand = flow.record, flow.group, flow.money.demand
+        if group.serving is not None:
+            demand = demand.of(group.serving)
+        sieve = Sieve(group, demand, flow.objective, tried=flow.tried, now_s=self._clock.monotonic_s())
+        sieve.sift(group.candidates, len(group.candidates))
+        record.rejections = sieve.rejections
+        for candidate in sieve.kept:
+            key = candidate.record
+            who = key.key_id, key.label, key.provider_id
+            record.rejections.append(Rejection(*who, HEADROOM, WAITED_FOR_BY_OTHERS, None, candidate.model))
+        record.candidates, record.considered = len(group.candidates), len(record.rejections)
 
     def _still_full(self, flow: Flow, group: Group, spots: Sequence[_Spot]) -> tuple[float, Who] | None:
         """When the first of its candidates will have room, if nothing more is taken, and which; None: one has it now,

@@ -23,9 +23,18 @@ from apikeyrouter.domain.routing.explain import Rejection
 from apikeyrouter.kept_back import KeptBack, Who
 from apikeyrouter.waiting_room import Place, WaitingRoom
 
-__all__ = ["WAITED_FOR", "Look", "Patience", "Spared", "Waiting", "spared_rejections", "waitable"]
+__all__ = [
+    "WAITED_FOR",
+    "WAITED_FOR_BY_OTHERS",
+    "Look",
+    "Patience",
+    "Spared",
+    "Waiting",
+    "spared_rejections",
+    "waitable",
+]
 
-_WAITED_FOR_BY_OTHERS = "requests before it in line wait for it"
+WAITED_FOR_BY_OTHERS = "requests before it in line wait for it"
 _KEPT_BACK = "what is left is kept back for those who ask for less than their share"
 
 
@@ -91,11 +100,15 @@ class Patience:
         self._clock = clock
         self._kept_back = kept_back
 
-    async def may_try(self, waiting: Waiting) -> bool:
-        """Whether the request may look for a key now: waits for its turn if others wait. False: not in time."""
-        if waiting.place is not None or not self.room.must_queue(waiting.line):
+    def must_wait(self, waiting: Waiting) -> bool:
+        """Whether others wait, so that a newcomer has to wait for its turn (`may_try`) before it looks for a key."""
+        return waiting.place is None and self.room.must_queue(waiting.line)
+
+    async def may_try(self, waiting: Waiting, look: Look | None = None) -> bool:
+        """Waits for its turn if others wait, and until `look` has hope. False: not in time."""
+        if not self.must_wait(waiting):
             return True
-        return self._enter(waiting, None) and await self._turn(waiting, self._clock.monotonic_s())
+        return self._enter(waiting, None) and await self._turn(waiting, self._clock.monotonic_s(), look)
 
     async def until(self, waiting: Waiting, at_s: float, wants: Who | None = None, *, look: Look | None = None) -> bool:
         """Waits until `at_s`, when that candidate is expected to have room, or until an event gives hope before, which
@@ -115,7 +128,7 @@ class Patience:
         spared = dict(waiting.left_alone)
         for one in place.passed:
             if one.wants is not None:
-                spared[one.wants] = Spared(one.try_at_s, _WAITED_FOR_BY_OTHERS)
+                spared[one.wants] = Spared(one.try_at_s, WAITED_FOR_BY_OTHERS)
         return spared
 
     def passed_over(self, waiting: Waiting, tried: set[Who], candidates: int) -> tuple[set[Who], Mapping[Who, Spared]]:

@@ -134,7 +134,7 @@ class Pipeline:
     async def _until_served(self, flow: Flow) -> Reply:
         waiting = flow.waiting
         try:
-            while await self._patience.may_try(waiting):
+            while await self._glance.may_try(flow):
                 taken = self._take(flow)
                 if taken is None:
                     flow.refusals = self._chooser.money
