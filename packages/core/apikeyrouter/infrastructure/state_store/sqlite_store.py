@@ -137,6 +137,7 @@ class SQLiteStateStore:
         tables = sql.Tables(self._max_events, self._max_decisions)
         writer = GroupWriter(self._file, tables.write, after=self._before)
         reader = Reader(self._file, "apikeyrouter-store-reader")
+        writer.outlives = reader.thread
         self._writer, self._reader, self._process_id = writer, reader, os.getpid()
         self._finalizer = weakref.finalize(self, _stop, writer, reader)
         return writer, reader

@@ -164,7 +164,8 @@ class GroupWriter(_Worker):
     """Writes, many jobs to a transaction.
 
     `write` puts a batch into the tables (within a transaction). `linger_s`: how long a post may wait for company.
-    `failed_posts` counts batches that could not be written, ever; `failing` tells whether the last one was.
+    `failed_posts` counts batches that could not be written, ever; `failing` tells whether the last one was. `outlives`:
+    a thread that lets go of the file first: only a connection that may write clears up behind the last one (`-wal`).
     """
 
     def __init__(
@@ -176,6 +177,7 @@ class GroupWriter(_Worker):
         after: threading.Thread | None = None,
     ) -> None:
         self.write = write
+        self.outlives: threading.Thread | None = None
         self._linger_s = linger_s
         self._urgent = threading.Event()
         self._pause = threading.Event()  # never set: waiting for it is a pause
@@ -244,6 +246,8 @@ class GroupWriter(_Worker):
             self._decisions_done += sum(len(one.decisions) for one in group if isinstance(one, FrozenBatch))
             ends = isinstance(group[-1], _Job) and group[-1].last
             if ends:
+                if self.outlives is not None:
+                    self.outlives.join(_STOP_WAIT_S)
                 self._disconnect()
             _answer([self._with_report(outcome) for outcome in outcomes])
             if ends:
