@@ -12,7 +12,7 @@ from apikeyrouter.domain.cost.lengths import OutputLengths
 from apikeyrouter.domain.ledger.bucket import Bucket
 from apikeyrouter.domain.models.call import Call, Operation, peek
 from apikeyrouter.domain.quota.bursts import CapacityWatch, agrees_with_a_bucket, horizon_of
-from apikeyrouter.domain.quota.charging import Charging
+from apikeyrouter.domain.quota.charging import Asked, Charging
 from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension, LimitFact, Refill, Source
 from apikeyrouter.domain.quota.limits import KINDS, LIKELY, QuotaWindow
 from apikeyrouter.domain.quota.pools import PoolView, QuotaPool
@@ -191,7 +191,14 @@ def test_what_a_refusal_says_was_requested_tells_how_output_is_charged() -> None
 def test_the_nearer_charge_is_believed_where_it_is_clearly_nearer(
     requested: int, cap: int, likely: int, by_likely: bool | None
 ) -> None:
-    assert Charging.asked(requested, cap, likely) is by_likely
+    assert Asked().weigh(requested, cap, likely) is by_likely
+
+
+def test_one_large_input_does_not_outweigh_the_refusals_before_it() -> None:
+    asked = Asked()
+    assert asked.weigh(6_618, 9_069, 7_047) is True
+    assert asked.weigh(4_936, 5_608, 3_583) is True, "38 % more than was estimated, in another pool of the provider"
+    assert [asked.weigh(5_500, 5_608, 3_583) for _ in range(3)][-1] is False
 
 
 def test_what_was_used_and_is_left_comes_back_up_at_once_when_a_sentence_says_it() -> None:

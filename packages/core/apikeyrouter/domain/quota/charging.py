@@ -14,7 +14,7 @@ from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.quota.facts import ChargeRule, Dimension
 
-__all__ = ["Charging", "failed_charges", "used_charges"]
+__all__ = ["Asked", "Charging", "failed_charges", "used_charges"]
 
 SAMPLE_S, _SAMPLE_SHARE = 2.0, 0.33
 """Replies so far apart are compared: the second is a share of the time in which an empty bucket is full again, for what
@@ -62,16 +62,6 @@ class Charging:
         self._cap_sum += cap
         self._likely_sum += likely
 
-    @staticmethod
-    def asked(requested: int, cap: int, likely: int) -> bool | None:
-        """What a refusal said that its request asks for. As `observe`."""
-        if cap < 1.2 * likely + 1:
-            return None
-        by_cap, by_likely = abs(requested - cap), abs(requested - likely)
-        if by_likely < _CLEARLY * by_cap:
-            return True
-        return False if by_cap < _CLEARLY * by_likely else None
-
     def observe(self, remaining: int, limit: int, rate_per_s: float, at_s: float) -> bool | None:
         """What a reply said of the time `at_s`. True: by likely use; False: by the cap; None: nothing new."""
         elapsed_s = at_s - self._at_s
@@ -94,6 +84,26 @@ class Charging:
         if likely < _CLEARLY * cap:
             return True
         return False if cap < _CLEARLY * likely else None
+
+
+class Asked:
+    """What refusals said that their requests ask for, as evidence for the same two hypotheses. One request's input may
+    be half as large again as was estimated, so one refusal does not outweigh those before it."""
+
+    __slots__ = ("_cap_error", "_likely_error")
+
+    def __init__(self) -> None:
+        self._cap_error = self._likely_error = 0.0
+
+    def weigh(self, requested: int, cap: int, likely: int) -> bool | None:
+        """As `Charging.observe`, of one refusal after others."""
+        if cap < 1.2 * likely + 1:
+            return None
+        by_cap = self._cap_error = self._cap_error * _KEEP + abs(requested - cap)
+        by_likely = self._likely_error = self._likely_error * _KEEP + abs(requested - likely)
+        if by_likely < _CLEARLY * by_cap:
+            return True
+        return False if by_cap < _CLEARLY * by_likely else None
 
 
 def used_charges(

@@ -3,13 +3,15 @@
 Whether output is charged by the caller's cap or as it comes, and whether capacity flows back like a bucket, is the
 provider's way and not an account's. A pool that shows it teaches the others (`Habits.learned`), which could not find
 out by themselves: who counts too strictly is never refused, and so never corrected.
-Laws: what a window has seen itself is never overruled; a limit that the operator configured counts as it always did.
+Laws: what a window has seen itself is never overruled; what refusals say of their requests is weighed together, whoever
+was refused; a limit that the operator configured counts as it always did.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from apikeyrouter.domain.quota.charging import Asked
 from apikeyrouter.domain.quota.facts import Dimension, Refill
 from apikeyrouter.domain.quota.limits import QuotaWindow
 
@@ -21,9 +23,10 @@ _Spot = tuple[Dimension, float]
 class Habits:
     """Of one provider. Windows come and never go, as pools do."""
 
-    __slots__ = ("_buckets", "_joined", "_kinds")
+    __slots__ = ("_asked", "_buckets", "_joined", "_kinds")
 
     def __init__(self) -> None:
+        self._asked: dict[_Spot, Asked] = {}
         self._joined: dict[_Spot, list[tuple[QuotaWindow, Callable[[], None]]]] = {}
         self._kinds: dict[_Spot, int] = {}
         self._buckets: set[_Spot] = set()
@@ -48,6 +51,12 @@ class Habits:
             for other, changed in self._joined.get(spot, ()):
                 if other is not window and self._teach(spot, other, now_s):
                     changed()
+
+    def asked(self, window: QuotaWindow, requested: int, needs: Sequence[int], now_s: float) -> None:
+        """A refusal of a window said how much its request asks for; `needs`: what was thought."""
+        evidence = self._asked.setdefault((window.dimension, window.period_s), Asked())
+        window.asked(requested, needs, evidence)
+        self.learned(window, now_s)
 
     def _teach(self, spot: _Spot, window: QuotaWindow, now_s: float) -> bool:
         before = window.kind, window.refill

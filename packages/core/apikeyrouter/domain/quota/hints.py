@@ -65,8 +65,7 @@ def learn_from_hint(
         if window is None or not fact.limit or fact.remaining is None or not 0 < fact.period_s <= MINUTE_S:
             continue
         if numbers is not None:
-            window.asked(numbers.requested, needs)
-            view.habits.learned(window, now_s)
+            view.habits.asked(window, numbers.requested, needs, now_s)
         need = needs[KINDS[fact.dimension]] if numbers is None else numbers.requested
         short = window.burst is not None and not window.hidden
         left = window.left_of(fact.remaining) if short else fact.remaining

@@ -19,7 +19,7 @@ from apikeyrouter.domain.ledger.accounts import Account, Unit, Window
 from apikeyrouter.domain.ledger.bucket import Bucket
 from apikeyrouter.domain.quota.bursts import SHORT_RATIO, CapacityWatch
 from apikeyrouter.domain.quota.capacity import CapacityTracker
-from apikeyrouter.domain.quota.charging import Charging
+from apikeyrouter.domain.quota.charging import Asked, Charging
 from apikeyrouter.domain.quota.exhaustion import Exhaustion
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, MONTH_S, Dimension, LimitFact, Refill, Source
 from apikeyrouter.domain.quota.forecast import DemandForecast
@@ -318,11 +318,11 @@ class QuotaWindow:
             charging.proven = True
             self.kind = (LIKELY if likely else KINDS)[self.dimension]
 
-    def asked(self, requested: int, needs: Sequence[int]) -> None:
-        """A refusal said how much its request asks for; `needs`: what was thought."""
+    def asked(self, requested: int, needs: Sequence[int], evidence: Asked) -> None:
+        """A refusal said how much its request asks for; `needs`: what was thought; `evidence`: what others said."""
         if self.charging is not None and self.source is not Source.Configured:
             cap, likely = needs[KINDS[self.dimension]], needs[LIKELY[self.dimension]]
-            self._charged(self.charging, self.charging.asked(requested, cap, likely))
+            self._charged(self.charging, evidence.weigh(requested, cap, likely))
 
     def bucket_assumed(self, now_s: float) -> None:
         """Other pools of the provider are buckets: so is this one, until it shows otherwise."""
