@@ -144,7 +144,8 @@ class Glance:
                     return None
                 calm = breaker
             record = candidate.record
-            block = None if record.state is _AVAILABLE else blocked(record, candidate.model, now_s)
+            plain = record.state is _AVAILABLE and record.models is None
+            block = None if plain else blocked(record, candidate.model, now_s)
             if block is None:
                 at_s = spot.room_at_s(now_s)
             elif block.until_s is not None and block.code in WAITED_FOR:
