@@ -133,7 +133,7 @@ class OpenAIAdapter(WireAdapter):
 
     def read_reply(self, call: Call, body: bytes) -> tuple[bytes, Usage | None]:
         """See `ProviderAdapter.read_reply`."""
-        if call.operation not in _BASICS or call.operation not in self.native:
+        if call.operation not in _BASICS or not self.passes(call.operation):
             return super().read_reply(call, body)
         reply: _Whole | _Reply
         try:
