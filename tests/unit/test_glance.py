@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from typing import Any
 
-from apikeyrouter import ApiKeyRouter
+import pytest
+
+from apikeyrouter import ApiKeyRouter, NoEligibleKeysError, OpenAIAdapter, SystemError
+from apikeyrouter.domain.interfaces.transport import HttpReply, HttpRequest
 from apikeyrouter.domain.routing.explain import DecisionRecord
 from apikeyrouter.flow import Flow
 from apikeyrouter.glance import Glance
@@ -16,6 +21,9 @@ from apikeyrouter.simulation.world.chaos import random_world
 from apikeyrouter.simulation.world.loop import run_world
 from apikeyrouter.simulation.world.provider import Provider
 from apikeyrouter.simulation.world.run import Run
+from apikeyrouter.testing import VirtualClock, run_virtual
+from tests.support.routers import ask
+from tests.support.talking_world import Saying, TalkingWorld, talking_router
 
 
 class Checked(Glance):
@@ -89,3 +97,76 @@ def test_a_look_says_what_a_try_would() -> None:
     assert sum(checked.full for checked, _ in looks) > 300
     assert sum(checked.open for checked, _ in looks) > 100
     assert sum(checked.ended for checked, _ in looks) > 20
+
+
+class Limited(TalkingWorld):
+    """A slow refusal that lasts two minutes, and a quick one that lasts six seconds."""
+
+    def __init__(self) -> None:
+        plan = {0: Saying(status=429, after_s=3.0), 1: Saying(status=429)}
+        super().__init__(lambda _model, number, _body: plan.get(number, Saying()))
+
+    async def send(self, request: HttpRequest) -> HttpReply:
+        again_s = b"6" if self.asked else b"120"
+        reply = await super().send(request)
+        if reply.status == 429:
+            reply.headers = [*reply.headers, (b"retry-after", again_s)]
+        return reply
+
+
+def test_hundreds_that_can_no_longer_be_served_in_time_are_all_told_so_and_when_to_come_back() -> None:
+    async def go() -> list[SystemError | str]:
+        router = ApiKeyRouter(config={}, transport=Limited(), clock=VirtualClock(), rng=random.Random(7), environ={})
+        await router.register_provider("p", OpenAIAdapter("http://127.0.0.1:9/v1"))
+        await router.register_key("sk-virtual-0", "p", label="k0")
+
+        async def one() -> SystemError | str:
+            try:
+                return str(await router.route(ask()))
+            except SystemError as error:
+                return error
+
+        first = [asyncio.create_task(one()) for _ in range(2)]
+        await asyncio.sleep(1)
+        told = await asyncio.gather(*(one() for _ in range(500)))
+        assert asyncio.get_running_loop().time() == pytest.approx(3.0, abs=0.01)
+        await asyncio.gather(*first)
+        await router.aclose()
+        return told
+
+    for error in run_virtual(go()):
+        assert isinstance(error, NoEligibleKeysError)
+        assert (error.status, error.retry_after) == (429, pytest.approx(120.0, abs=2.0))
+        assert "rate limit reached" in next(iter(error.reasons.values()))
+
+
+class FullModel(TalkingWorld):
+    """The better model's headers say that nothing is left for a minute."""
+
+    async def send(self, request: HttpRequest) -> HttpReply:
+        reply = await super().send(request)
+        if b'"gpt-4.1"' in request.body:
+            left = ((b"limit", b"10"), (b"remaining", b"0"), (b"reset", b"60s"))
+            reply.headers = [*reply.headers, *((b"x-ratelimit-%s-requests" % name, value) for name, value in left)]
+        return reply
+
+
+def test_a_chosen_model_that_others_wait_for_is_stood_in_for_at_once() -> None:
+    async def go() -> float:
+        world = FullModel(lambda *_: Saying())
+        groups = [{"name": "default", "models": ["gpt-4o-mini", "gpt-4.1"]}]
+        router = await talking_router(world, model_groups=groups)
+        loop = asyncio.get_running_loop()
+        await router.route(ask(model="gpt-4.1"))
+        waiting = asyncio.create_task(router.route(ask(model="gpt-4.1")))
+        await asyncio.sleep(0.5)
+        assert router.waiting_room.waiting == 1
+        began_s = loop.time()
+        await router.route(ask(model="auto:quality"))
+        took_s = loop.time() - began_s
+        assert world.asked[-1][0] == "gpt-4o-mini"
+        await waiting
+        await router.aclose()
+        return took_s
+
+    assert run_virtual(go()) == pytest.approx(0.1, abs=0.05)

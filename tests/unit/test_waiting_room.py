@@ -79,6 +79,20 @@ def test_who_looks_in_vain_is_passed_over_and_who_would_wait_too_long_leaves() -
     run_virtual(story())
 
 
+def test_a_thousand_that_hope_in_vain_leave_in_one_go() -> None:
+    async def story() -> None:
+        room = WaitingRoom(VirtualClock(), WaitingRules(wait_s=5.0, waiting_max=2_000))
+        places = [place_in(room) for _ in range(1_000)]
+        waits = [asyncio.ensure_future(place.turn(1.0)) for place in places]
+        await settle_down()
+        for place in places:
+            place.look = lambda: 99.0
+        assert await asyncio.gather(*waits) == [False] * 1_000
+        assert (room.waiting, room.must_queue(LINE)) == (0, False)
+
+    run_virtual(story())
+
+
 def test_within_a_tenant_it_is_first_come_first_served() -> None:
     async def story() -> None:
         world = new_world(rate=10, burst=1)

@@ -91,6 +91,8 @@ class Glance:
         call, group, objective = flow.call, flow.group, flow.objective
         if flow.record.rejections or group.serving is None or objective.selective or objective.measured:
             return None
+        if call.chosen is not None and call.chosen.stand_ins:
+            return None
         asks = needs_of(flow.money.demand.of(group.serving))
         if self._directory.fallbacks_for(call.provider_id, call.model) or any(
             preflight(one, asks) is not None for one in group.candidates

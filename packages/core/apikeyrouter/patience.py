@@ -160,6 +160,7 @@ class Patience:
     def _enter(self, waiting: Waiting, feasible_at_s: float | None) -> bool:
         self.room.correct(waiting.line, tenant=waiting.tenant, weight=waiting.weight, difference=-waiting.charged)
         waiting.charged = 0
+        waiting.looked = False
         waiting.place = self.room.enter(
             waiting.line,
             tenant=waiting.tenant,

@@ -164,7 +164,7 @@ class Pipeline:
                     reason = reason_of(failure)
                     if reason is None or not self._fall_back(flow, reason):
                         raise self._failed(flow, failure)
-            raise self._too_late(flow)
+            raise self._refused(flow) if waiting.looked else self._too_late(flow)
         finally:
             self._patience.left(waiting)
             asked_s = flow.asking.waited_s if flow.asking is not None else 0.0

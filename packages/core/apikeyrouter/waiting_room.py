@@ -114,6 +114,13 @@ class Place(Ticket):
             self.room.advance(self.line)
         return not self.over
 
+    def looks(self) -> float | None:
+        """What `look` says. A fault in it is the request's own: it tries, and is told; whoever runs this is not."""
+        try:
+            return None if self.look is None else self.look()
+        except Exception:  # noqa: BLE001 - see above
+            return None
+
     def served(self) -> None:
         """It took what it came for; the next in line is told."""
         if not self.over:
@@ -239,27 +246,32 @@ class WaitingRoom:
         now_s = self.now_s()
         place = line.next_to_try(now_s)
         while isinstance(place, Place):
-            at_s = None if place.look is None else place.look()
+            at_s = place.looks()
             if at_s is None:
                 place.tell(True)
                 return
             if math.inf > at_s > place.limit_s:
-                place.leave()  # which tells the next
-                return
-            line.asks(place, at_s, now_s)
-            place.epoch = line.epoch
+                if self._take_out(place, served=False):
+                    return
+            else:
+                line.asks(place, at_s, now_s)
+                place.epoch = line.epoch
             place = line.next_to_try(now_s)
         if line.trying is None:
             self._set_timer(line, line.wake_at_s)
 
     def out(self, place: Place, *, served: bool) -> None:
         """Takes a place out of its line."""
+        if not self._take_out(place, served=served):
+            self.advance(place.line)
+
+    def _take_out(self, place: Place, *, served: bool) -> bool:
+        """The same, and nobody is told yet. Whether the line is empty then."""
         line = place.line
         line.out(place, self.now_s(), served=served)
         self.waiting -= 1
         place.end()
-        if not self._close_if_empty(place.key, line):
-            self.advance(line)
+        return self._close_if_empty(place.key, line)
 
     def _open(self, key: Hashable) -> Line:
         line = self._lines.pop(key, None)

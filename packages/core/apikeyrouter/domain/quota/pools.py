@@ -261,6 +261,7 @@ class PoolView:
 
     def served(self, now_s: float) -> None:
         """A request was let in: what is being learned may grow."""
+        self.pool.moves += 1
         learner = self.learner
         if learner.horizon_s is not None:
             learner.widen(self.own, now_s)

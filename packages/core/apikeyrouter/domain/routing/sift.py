@@ -325,6 +325,7 @@ def headroom_block(view: PoolView, needs: Sequence[int], now_s: float, *, doubti
             elif not window.make_room(need, now_s):
                 told = f"{need} {account.unit} needed, more than {account.id} ever allows: {account.limit}"
                 return Block(OVER_LIMIT, told, None)
+            view.pool.moves += 1  # it may hold more than it seemed to
             account = window.account
             free = account.free(now_s) or 0
             if need <= free:
