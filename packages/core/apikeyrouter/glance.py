@@ -89,7 +89,7 @@ class Glance:
     def _first_look(self, flow: Flow) -> Look | None:
         """For a request that did not try yet, where nothing but room can refuse it."""
         call, group, objective = flow.call, flow.group, flow.objective
-        if flow.record.rejections or group.serving is None or objective.selective or objective.measured:
+        if flow.sends or flow.record.rejections or group.serving is None or objective.selective or objective.measured:
             return None
         if call.chosen is not None and call.chosen.stand_ins:
             return None
@@ -120,6 +120,7 @@ class Glance:
             who = key.key_id, key.label, key.provider_id
             record.rejections.append(Rejection(*who, HEADROOM, WAITED_FOR_BY_OTHERS, None, candidate.model))
         record.candidates, record.considered = len(group.candidates), len(record.rejections)
+        record.kept, record.chosen = (), None  # what an earlier try took is not what it was left with
 
     def _still_full(self, flow: Flow, group: Group, spots: Sequence[_Spot]) -> tuple[float, Who] | None:
         """When the first of its candidates will have room, if nothing more is taken, and which; None: one has it now,
