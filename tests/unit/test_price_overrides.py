@@ -135,14 +135,11 @@ def test_a_nearer_price_holds_and_the_api_goes_before_the_configuration() -> Non
         return None if price is None else price.input // 10**9
 
     assert [dollars("q", "m1"), dollars("p", "m1"), dollars("p", "mm"), dollars("p", "x")] == [1, 2, 3, None]
-    book.set_override(row("*", "mm", 4))
-    book.set_override(row("p", "m1", 5))
+    book.load([row("*", "mm", 4), row("p", "m1", 5)])
     assert [dollars("q", "mm"), dollars("p", "m1")] == [4, 5]
-    book.set_override(row("*", "m*", 6))
+    book.load([row("*", "m*", 6)])
     assert [dollars("q", "m1"), dollars("p", "m2")] == [6, 2]  # nearer goes before the API
-    assert book.remove_override("p", "m1") == 1
-    assert book.remove_override("p", "m*") == 0  # the configuration's
-    assert dollars("p", "m1") == 2
+    assert [dollars("q", "mm"), dollars("p", "m1")] == [3, 2]
 
 
 def test_a_dated_price_holds_from_its_date_and_old_requests_keep_theirs() -> None:
@@ -240,8 +237,9 @@ class Bench:
         self.store = MemoryStateStore()
         self.one, self.other = (PriceKeeper(StaticPriceSource({"m": LISTED}), self.store, self.clock) for _ in range(2))
         self.changes = 0
-        self.followers: dict[str, Any] = {}
-        self.one.follow(self.followers.__setitem__, self.changed)
+        self.told: list[Any] = []
+        for keeper in (self.one, self.other):
+            keeper.follow(lambda _, told: self.told.append(told), self.changed)
 
     def changed(self) -> None:
         self.changes += 1
@@ -253,9 +251,9 @@ async def test_a_price_that_one_process_sets_holds_in_the_other() -> None:
     await bench.one.open()
     await bench.other.open()
     await bench.one.set_price(GIVEN)
-    await bench.other.changed(frozenset({"something else"}))
+    await bench.told[1](frozenset({"something else"}))
     assert bench.other.price("p", "m") == LISTED
-    await bench.other.changed(frozenset({SETTING}))
+    await bench.told[1](frozenset({SETTING}))
     assert bench.other.price("p", "m") == bench.one.price("p", "m") != LISTED
     await bench.other.set_price(given(model="n"))
     await bench.one.set_price(given(model="o"))  # reads what the other has written before it writes
@@ -265,9 +263,9 @@ async def test_a_price_that_one_process_sets_holds_in_the_other() -> None:
     assert bench.one.price("p", "m") == LISTED
     assert bench.changes >= 3
     await bench.other.set_price(given(model="q"))
-    await bench.followers["setting"](frozenset({SETTING}))
+    await bench.told[0](frozenset({SETTING}))
     assert bench.one.price("p", "q") is not None
-    await bench.other.changed(None)
+    await bench.told[1](None)
     assert bench.other.price("p", "m") == LISTED
 
 

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from apikeyrouter.domain.components.document_keeper import DocumentKeeper, Subscribe
+from apikeyrouter.domain.components.document_keeper import DocumentKeeper
+from apikeyrouter.domain.components.shared_list import Subscribe
 from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.state_store import StateStore
@@ -89,6 +90,6 @@ class DeploymentKeeper:
         except ValueError as fault:
             raise ConfigurationError(str(fault).splitlines()) from None
 
-    def _take_in(self, stored: list[Deployment]) -> None:
+    def _take_in(self, stored: Sequence[Deployment]) -> None:
         self.book.load(stored)
         self.on_change()

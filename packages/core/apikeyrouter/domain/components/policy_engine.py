@@ -8,11 +8,12 @@ per (model, team, virtual key), and laid over an objective once per objective.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from apikeyrouter.domain.components.document_keeper import DocumentKeeper, Subscribe
+from apikeyrouter.domain.components.document_keeper import DocumentKeeper
+from apikeyrouter.domain.components.shared_list import Subscribe
 from apikeyrouter.domain.errors import ConfigurationError, ErrorCategory, SystemError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.state_store import StateStore
@@ -74,7 +75,7 @@ class PolicyEngine:
     ) -> None:
         self._compiled = compiled
         self._configured = {policy.policy_id: policy for policy in configured}
-        self._stored: list[Policy] = []
+        self._stored: Sequence[Policy] = ()
         self._all: dict[str, Policy] = {}
         self._objectives: dict[str, Objective] = {}
         self._matched: dict[_Key, _Matched | None] = {}
@@ -90,7 +91,7 @@ class PolicyEngine:
             taken_in=self._take_in,
             configured=self._configured,
         )
-        self._take_in([])
+        self._take_in(())
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -219,7 +220,7 @@ class PolicyEngine:
         except ValueError as fault:
             raise _unusable("; ".join(str(fault).splitlines())) from None
 
-    def _take_in(self, stored: list[Policy]) -> None:
+    def _take_in(self, stored: Sequence[Policy]) -> None:
         self._stored = stored
         self._all = {**{policy.policy_id: policy for policy in stored}, **self._configured}
         self._objectives = {

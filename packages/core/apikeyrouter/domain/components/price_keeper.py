@@ -1,36 +1,28 @@
 """Prices that are set while the router runs: kept in the store, and the same in every process on it.
 
-`PriceKeeper` owns the router's `PriceBook`. Overrides are one blob among the store's settings; whoever changes one
-reads the blob first and replaces only what it has read, and every process that follows the store's changes reads it
-again.
+`PriceKeeper` owns the router's `PriceBook`, and fills it with the overrides that are stored.
 Laws: a price is durable when `set_price` returns, and holds for requests that are decided afterwards: those under way,
 and old ones, keep the price of their time.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from apikeyrouter.domain.components.shared_list import SharedList, Subscribe
 from apikeyrouter.domain.cost.overrides import PriceOverride, read_override
 from apikeyrouter.domain.cost.price_book import PriceBook
-from apikeyrouter.domain.errors import ConfigurationError, StateStoreError
+from apikeyrouter.domain.errors import ConfigurationError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.price_source import ModelPrice, PriceSource
 from apikeyrouter.domain.interfaces.state_store import StateStore, StoreBatch, StoredEvent
 
 __all__ = ["SETTING", "PriceKeeper"]
 
-_Told = Callable[[frozenset[str] | None], Awaitable[None]]
-
 SETTING = "prices.overrides"
-"""The name of the blob: a JSON list of overrides as they were written."""
-
-_TRIES = 100
-"""Each try that fails is another process's success."""
+"""The name of the store's setting: a JSON list of overrides as they were written."""
 
 
 class PriceKeeper:
@@ -46,23 +38,17 @@ class PriceKeeper:
         self.on_change: Callable[[], None] = lambda: None
         self._store = store
         self._clock = clock
-        self._writing = asyncio.Lock()
-        self._blob: bytes | None = None
+        self._list = SharedList(store, SETTING, read=read_override, taken_in=self._take_in)
         self._due_s = 0.0
 
-    def follow(self, subscribe: Callable[[str, _Told], None], on_change: Callable[[], None]) -> None:
+    def follow(self, subscribe: Subscribe, on_change: Callable[[], None]) -> None:
         """Hears of other processes by `subscribe` (of the store's feed), and tells of other prices by `on_change`."""
-        subscribe("setting", self.changed)
+        subscribe("setting", self._list.changed)
         self.on_change = on_change
 
     async def open(self) -> None:
         """Loads the overrides. Raises StateStoreError."""
-        await self._load()
-
-    async def changed(self, ids: frozenset[str] | None) -> None:
-        """For the store's feed of changed settings. Raises StateStoreError."""
-        if ids is None or SETTING in ids:
-            await self._load()
+        await self._list.load()
 
     def configure(self, overrides: Sequence[PriceOverride]) -> None:
         """The configuration's prices are these from now on."""
@@ -91,12 +77,11 @@ class PriceKeeper:
         except ValueError as fault:
             raise ConfigurationError([str(fault)]) from None
 
-        def put() -> bool:
-            self.book.set_override(override)
-            return True
+        def with_it(stored: Sequence[PriceOverride]) -> Sequence[PriceOverride]:
+            return [*(one for one in stored if not override.replaces(one)), override]
 
-        async with self._writing:
-            await self._change(put, "price.set", override.document)
+        await self._list.change(with_it)
+        self._note("price.set", override.document)
         return override
 
     async def remove_price(self, provider_id: str, model: str) -> int:
@@ -106,53 +91,20 @@ class PriceKeeper:
         """
         gone = 0
 
-        def remove() -> bool:
+        def without_them(stored: Sequence[PriceOverride]) -> Sequence[PriceOverride] | None:
             nonlocal gone
-            gone = self.book.remove_override(provider_id, model)
-            return gone > 0
+            rest = [one for one in stored if one.key != (provider_id, model)]
+            gone = len(stored) - len(rest)
+            return rest if gone else None
 
-        async with self._writing:
-            await self._change(remove, "price.removed", {"provider": provider_id, "model": model})
+        if await self._list.change(without_them):
+            self._note("price.removed", {"provider": provider_id, "model": model})
         return gone
 
-    async def _load(self) -> None:
-        blob = await self._store.get_setting(SETTING)
-        if blob == self._blob:
-            return
-        try:
-            overrides = [read_override(row) for row in json.loads(blob or b"[]")]
-        except ValueError as fault:
-            raise StateStoreError(f"The prices in the store ({SETTING}) cannot be read: {fault}") from None
-        self._blob = blob
-        self.book.load(overrides)
+    def _take_in(self, stored: Sequence[PriceOverride]) -> None:
+        self.book.load(stored)
         self.on_change()
 
-    async def _change(self, change: Callable[[], bool], kind: str, about: Mapping[str, Any]) -> None:
-        """Changes the overrides as they are now in the store; where another process was faster, once more."""
-        for _ in range(_TRIES):
-            await self._load()
-            before = self.book.stored
-            if not change():
-                return
-            if await self._save(before):
-                break
-        else:
-            raise StateStoreError("Other processes change prices all the time, so this one was not set. Try again.")
-        self.on_change()
+    def _note(self, kind: str, about: Mapping[str, Any]) -> None:
         name = f"{about['provider']}/{about['model']}"
         self._store.post(StoreBatch(events=[StoredEvent(self._clock.utc_now().timestamp(), kind, name, dict(about))]))
-
-    async def _save(self, before: tuple[PriceOverride, ...]) -> bool:
-        """Writes the overrides, unless others are stored than those that were changed: then False, and nothing is."""
-        blob = json.dumps([dict(one.document) for one in self.book.stored]).encode()
-        absent = self._blob is None
-        saved = False
-        try:
-            stored = await self._store.put_setting(SETTING, blob, only_if_absent=absent, only_if=self._blob)
-            saved = stored == blob
-        finally:  # on cancellation too
-            if not saved:
-                self.book.load(before)
-        if saved:
-            self._blob = blob
-        return saved

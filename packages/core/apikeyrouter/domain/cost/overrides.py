@@ -82,6 +82,10 @@ class PriceOverride:
             return False
         return self.model == model or ("*" in self.model and fnmatchcase(model, self.model))
 
+    def replaces(self, earlier: PriceOverride) -> bool:
+        """Whether an earlier one ends when this one is set: it has the same provider, model and beginning."""
+        return self.key == earlier.key and self.effective_from == earlier.effective_from
+
     def in_force(self, at: datetime) -> bool:
         """Whether it holds at this time."""
         began = self.effective_from is None or self.effective_from <= at

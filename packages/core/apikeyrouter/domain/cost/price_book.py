@@ -3,7 +3,7 @@
 `PriceBook.resolve` asks, in this order: overrides of the operator, the list (a `PriceSource`), and lays the key's own
 metadata over the result (`price_from_metadata`). Answers are cached; a cached answer is used only while the list still
 gives the same price, so dated price changes come through.
-Overrides come from the configuration (`configured`) and from the management API (`set_override`); for one model the
+Overrides come from the configuration (`configured`) and from the management API (`load`); for one model the
 nearer one holds (a named model before a pattern, a named provider before any), then the API's, then the younger one.
 """
 
@@ -107,17 +107,6 @@ class PriceBook:
         """Every override with where it comes from, the nearest first."""
         return list(self._ranked)
 
-    def set_override(self, override: PriceOverride) -> None:
-        """Adds one of the API's; one for the same provider, model and beginning is replaced."""
-        self.load([*(one for one in self._stored if not _same(one, override)), override])
-
-    def remove_override(self, provider_id: str, model: str) -> int:
-        """Removes every override of the API's for exactly this provider and model; returns how many there were."""
-        kept = [one for one in self._stored if one.key != (provider_id, model)]
-        gone = len(self._stored) - len(kept)
-        self.load(kept)
-        return gone
-
     def configure(self, overrides: Iterable[PriceOverride]) -> None:
         """Replaces all overrides of the configuration's."""
         self._configured = tuple(overrides)
@@ -127,11 +116,6 @@ class PriceBook:
         """Replaces all overrides of the API's."""
         self._stored = tuple(overrides)
         self._rank()
-
-    @property
-    def stored(self) -> tuple[PriceOverride, ...]:
-        """The API's overrides."""
-        return self._stored
 
     def changes_at_s(self) -> float:
         """The monotonic time at which a price that was asked for may change by itself; infinity when none will."""
@@ -162,10 +146,6 @@ class PriceBook:
         rows = [(1, STORED, one) for one in self._stored] + [(0, CONFIGURED, one) for one in self._configured]
         rows.sort(key=lambda row: (row[2].specificity, row[0], _begin_s(row[2])), reverse=True)
         self._ranked = [(origin, one) for _, origin, one in rows]
-
-
-def _same(one: PriceOverride, other: PriceOverride) -> bool:
-    return one.key == other.key and one.effective_from == other.effective_from
 
 
 def _begin_s(override: PriceOverride) -> float:
