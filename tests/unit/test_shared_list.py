@@ -191,17 +191,3 @@ async def test_whoever_never_gets_a_turn_is_told_so() -> None:
     with pytest.raises(StateStoreError, match="Other processes change words all the time; nothing was changed"):
         await bench.add(-1)
     assert -1 not in [row["n"] for row in json.loads(await store.get_setting("words") or b"")]
-
-
-class Unwritable(MemoryStateStore):
-    async def put_setting(
-        self, name: str, value: bytes, *, only_if_absent: bool = False, only_if: bytes | None = None
-    ) -> bytes:
-        raise StateStoreError("the disk is full")
-
-
-async def test_what_could_not_be_stored_does_not_hold() -> None:
-    bench = Bench(Unwritable())
-    with pytest.raises(StateStoreError, match="disk is full"):
-        await bench.add(1)
-    assert bench.taken_in == []
