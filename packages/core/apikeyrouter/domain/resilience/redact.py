@@ -20,13 +20,14 @@ _ENTROPIC_MIN = 28
 _HEX_MIN = 32
 
 _WHOLE = re.compile(
+    r"(?<![A-Za-z0-9])(?:"
     # vendors' prefixes, also when partly starred out: OpenAI, Anthropic, OpenRouter, Groq, xAI, Hugging Face, Google
-    r"(?<![A-Za-z0-9])(?:sk|pk|rk|gsk|xai|hf|r8|pplx|csk|nvapi|fw|tgp|ghp|glpat)[-_][A-Za-z0-9*._\-]{3,}"
+    r"(?:sk|pk|rk|gsk|xai|hf|r8|pplx|csk|nvapi|fw|tgp|ghp|glpat)[-_][A-Za-z0-9*._\-]{3,}"
     # our own virtual keys; with a hyphen it is the name of one of our headers
-    r"|(?<![A-Za-z0-9])akr_[A-Za-z0-9*._\-]{3,}"
-    r"|(?<![A-Za-z0-9])(?:AIza|ya29\.|AKIA|ASIA)[A-Za-z0-9_\-*.]{8,}"
-    r"|(?<![A-Za-z0-9])eyJ[A-Za-z0-9_\-]{6,}(?:\.[A-Za-z0-9_\-]*){1,2}"
-    r"|(?<![A-Za-z0-9])[A-Za-z0-9]{1,8}\*{3,}[A-Za-z0-9]{0,8}"
+    r"|akr_[A-Za-z0-9*._\-]{3,}"
+    r"|(?:AIza|ya29\.|AKIA|ASIA)[A-Za-z0-9_\-*.]{8,}"
+    r"|eyJ[A-Za-z0-9_\-]{6,}(?:\.[A-Za-z0-9_\-]*){1,2}"
+    r"|[A-Za-z0-9]{1,8}\*{3,}[A-Za-z0-9]{0,8})"
 )
 _SCHEME = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=*\-]{4,}", re.IGNORECASE)
 _NAMED = re.compile(
@@ -39,6 +40,16 @@ _USERINFO = re.compile(r"(://)[^/\s@:]*:[^/\s@]+@")
 _LONG = re.compile(rf"[A-Za-z0-9_+/=\-]{{{_ENTROPIC_MIN},}}")
 _HEX = re.compile(rf"(?<![A-Za-z0-9_])[0-9a-fA-F]{{{_HEX_MIN},}}(?![A-Za-z0-9_])")
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+_SPOTTED = (
+    (("://",), _USERINFO, rf"\1{MASK}@"),
+    (("bearer", "basic"), _SCHEME, rf"\1 {MASK}"),
+    (("",), _WHOLE, MASK),
+    (("=",), _QUERY, rf"\1{MASK}"),
+    (("key", "secret", "password", "access"), _NAMED, rf"\1{MASK}"),
+)
+"""What is looked for, in this order, and what takes its place. Text of which the lower case holds none of the first
+words ("" is in every text) has no match: most refusals hold none, and to search them costs ten times as much."""
 
 
 def _mask_if_random(match: re.Match[str]) -> str:
@@ -53,11 +64,13 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in secrets:
         if len(secret) >= 4:
             text = text.replace(secret, MASK)
-    text = _USERINFO.sub(rf"\1{MASK}@", text)
-    text = _SCHEME.sub(rf"\1 {MASK}", text)
-    text = _WHOLE.sub(MASK, text)
-    text = _QUERY.sub(rf"\1{MASK}", text)
-    text = _NAMED.sub(rf"\1{MASK}", text)
+    # beyond ASCII, letters have other lower cases than patterns know
+    plain = text.lower() if text.isascii() else None
+    for words, pattern, instead in _SPOTTED:
+        if plain is None or any(word in plain for word in words):
+            text = pattern.sub(instead, text)
+    if max(map(len, text.split()), default=0) < _ENTROPIC_MIN:
+        return text
     text = _HEX.sub(MASK, text)
     return _LONG.sub(_mask_if_random, text)
 
@@ -68,5 +81,7 @@ def fold(text: str, chars_max: int = 500, secrets: Iterable[str] = ()) -> str:
         # the last word may be the first half of a secret
         text = text[:_READ_MAX].rsplit(None, 1)[0]
         text = text if len(text) < _READ_MAX else ""
-    line = redact(_BLANK.sub(" ", text).strip(), secrets)
+    if "  " in text or not text.isprintable():  # of all blanks, only the space is printable
+        text = _BLANK.sub(" ", text)
+    line = redact(text.strip(), secrets)
     return line if len(line) <= chars_max else line[: max(0, chars_max - 1)] + "…"
