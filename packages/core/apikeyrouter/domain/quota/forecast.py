@@ -154,6 +154,8 @@ class DemandForecast:
         near, below = bisect_right(horizons_s, _SHORT_S), bisect_left(horizons_s, _LONG_S)
         if not long.ready:
             return short.exceedances(errors[:near]) + self._cold_exceedances(horizons_s[near:], amounts[near:])
+        if not below:  # all are far: the shorter ring tells nothing of them
+            return long.exceedances(errors)
         chances, far = short.exceedances(errors[:below]), long.exceedances(errors[near:])
         for place in range(near, below):
             chance = chances[place]
@@ -318,20 +320,18 @@ class DemandForecast:
             self._spread_square = self._spread_square * _SPREAD_DECAY + float(came) * came
             self._spread_weight = self._spread_weight * _SPREAD_DECAY + 1.0
         if awake and second >= _YOUNG_S:
-            self._promise(short, second % _SHORT_S)
-            self._promise(long, slot)
-
-    def _promise(self, ring: Residuals, slot: int) -> None:
-        horizon_s = ring.horizon_s
-        expected = self._rate * horizon_s
-        # `_scale`, written out
-        usual = self._usual_rate * horizon_s
-        least = _SCALE_FLOOR * usual
-        scale = math.sqrt((expected if expected > least else least) * (usual if usual > 1e-9 else 1e-9))  # noqa: FURB136
-        if expected > 0.0 and ring.ready:  # `_quantile`, where nothing is stretched
-            ring.promise(slot, expected, scale, expected + ring.miss_quantile() * scale)
-        else:
-            ring.promise(slot, expected, scale, self._quantile(horizon_s, 0.05))
+            rate, usual_rate = self._rate, self._usual_rate
+            for ring, place in ((short, second % _SHORT_S), (long, slot)):
+                horizon_s = ring.horizon_s
+                expected = rate * horizon_s
+                # `_scale`, written out
+                usual = usual_rate * horizon_s
+                least = _SCALE_FLOOR * usual
+                scale = math.sqrt((expected if expected > least else least) * (usual if usual > 1e-9 else 1e-9))  # noqa: FURB136
+                if expected > 0.0 and ring.ready:  # `_quantile`, where nothing is stretched
+                    ring.promise_usual(place, expected, scale)
+                else:
+                    ring.promise(place, expected, scale, self._quantile(horizon_s, 0.05))
 
     def _rates(self) -> None:
         """What is asked again and again until the next second ends."""

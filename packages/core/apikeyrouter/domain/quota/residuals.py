@@ -97,14 +97,18 @@ class Residuals:
         rank = math.ceil((1.0 - self._raw(exceed)) * (count + 1)) - 1
         return self._order[min(max(rank, 0), count - 1)]
 
-    def miss_quantile(self) -> float:
-        """`quantile` of `MISS_TARGET`."""
+    def promise_usual(self, slot: int, expected: float, scale: float) -> None:
+        """As `promise`, with the bound that a share `MISS_TARGET` of forecasts will exceed. Only when `ready`."""
         order, miss = self._order, self.miss_rate
         ranks = len(order) + 1
-        if miss * ranks < 1.0:
-            return order[-1]
-        rank = math.ceil((1.0 - miss) * ranks) - 1
-        return order[rank if rank > 0 else 0]  # noqa: FURB136
+        rank = -1  # the last
+        if miss * ranks >= 1.0:
+            rank = math.ceil((1.0 - miss) * ranks) - 1
+            if rank < 0:
+                rank = 0
+        self._expected[slot] = expected
+        self._scales[slot] = scale
+        self._bounds[slot] = expected + order[rank] * scale
 
     def exceedance(self, error: float) -> float:
         """The share (0..1) of forecasts whose error will be larger: `quantile` backwards. Beyond every error seen, it
