@@ -131,7 +131,7 @@ class Foresight:
             change = tracker.change
             # the first look is no change, unless it finds what people must know
             if change is not None and (before is not _UNKNOWN or change.alert is not None):
-                self._tell(view, window, change, self._outlook(window, now_s, 0.0) or outlook)
+                self._tell(view, window, change, self._told_now(window, outlook, now_s))
             if SEVERITY[now] > SEVERITY[state]:
                 state = now
             if tightest is None or outlook.shadow_price >= pressure:
@@ -160,6 +160,13 @@ class Foresight:
         outlook = exhaustion(window.forecast, supply, now_s)
         self._watched[window] = now_s, outlook
         return outlook
+
+    def _told_now(self, window: QuotaWindow, outlook: Exhaustion, now_s: float) -> Exhaustion:
+        """The outlook of `now_s` with what lies beyond the next minute worked out anew: of what is dry, nothing does."""
+        if outlook.headroom <= 0.0:
+            self._watched[window] = now_s, outlook
+            return outlook
+        return self._outlook(window, now_s, 0.0) or outlook
 
     def _forget(self, view: PoolView) -> None:
         self._pools.active.pop(view, None)

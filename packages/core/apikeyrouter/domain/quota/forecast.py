@@ -113,18 +113,18 @@ class DemandForecast:
     def rate_per_s(self, now_s: float) -> float:
         """Units a second, as expected for the next minute."""
         self._catch_up(now_s)
-        return self._expected(1.0)
+        return self._rate
 
     def expected(self, horizon_s: float, now_s: float) -> float:
         """Units expected in the next `horizon_s` seconds (0 to a month)."""
         self._catch_up(now_s)
-        return self._expected(horizon_s)
+        return self.still_expected(horizon_s)
 
     def bound(self, horizon_s: float, now_s: float, level: float = 0.95) -> DemandBound:
         """What is expected in the next `horizon_s` seconds (0 to a month), and what will not be exceeded with
         probability `level` (0..1). A level below 0.5 gives a lower bound in `upper`."""
         self._catch_up(now_s)
-        return DemandBound(self._expected(horizon_s), self._quantile(horizon_s, 1.0 - level))
+        return DemandBound(self.still_expected(horizon_s), self._quantile(horizon_s, 1.0 - level))
 
     def exceedance(self, amount: float, horizon_s: float, now_s: float) -> float:
         """The probability (0..1) that more than `amount` is asked for in the next `horizon_s` seconds."""
@@ -133,7 +133,15 @@ class DemandForecast:
 
     def still_expected(self, horizon_s: float) -> float:
         """As `expected`, at the time of the last question: for one who asks of many horizons at once."""
-        return self._expected(horizon_s)
+        rate = self._rate
+        if horizon_s <= _LONG_S:
+            return rate * horizon_s
+        slow = self._slow_rate
+        # What the last seconds were like says nothing about the next hours: the farther, the longer the memory.
+        if horizon_s <= 600.0:
+            return rate * _LONG_S + slow * (horizon_s - _LONG_S)
+        total = rate * _LONG_S + slow * (600.0 - _LONG_S)
+        return total + self._day_sum / max(self._day_weight, _FIRST_WEIGHT) * (min(horizon_s, LONGEST_S) - 600.0)
 
     def still_exceedances(self, horizons_s: Sequence[float], amounts: Sequence[float]) -> list[float]:
         """As `exceedance`, at the time of the last question, of an amount for each horizon; horizons rise."""
@@ -142,7 +150,7 @@ class DemandForecast:
             return self._cold_exceedances(horizons_s, amounts)
         rate, usual_rate, errors = self._rate, self._usual_rate, []
         for horizon_s, amount in zip(horizons_s, amounts, strict=True):
-            expected = rate * horizon_s if horizon_s <= _LONG_S else self._expected(horizon_s)
+            expected = rate * horizon_s if horizon_s <= _LONG_S else self.still_expected(horizon_s)
             if expected <= _NOTHING:
                 errors.append(math.inf)
                 continue
@@ -202,7 +210,7 @@ class DemandForecast:
         of_second, of_mean = self._cold_spread()
         rate, found = self._rate, []
         for horizon_s, amount in zip(horizons_s, amounts, strict=True):
-            expected = rate * horizon_s if horizon_s <= _LONG_S else self._expected(horizon_s)
+            expected = rate * horizon_s if horizon_s <= _LONG_S else self.still_expected(horizon_s)
             if expected <= _NOTHING or amount <= _NOTHING:
                 found.append(0.0 if expected <= _NOTHING else 1.0)
                 continue
@@ -216,17 +224,6 @@ class DemandForecast:
             at = (math.log(ratio) + sigma * sigma / 2) / sigma
             found.append(1.0 - 0.5 * (1.0 + math.erf(at / _SQRT_2)))
         return found
-
-    def _expected(self, horizon_s: float) -> float:
-        rate = self._rate
-        if horizon_s <= _LONG_S:
-            return rate * horizon_s
-        slow = self._slow_rate
-        # What the last seconds were like says nothing about the next hours: the farther, the longer the memory.
-        if horizon_s <= 600.0:
-            return rate * _LONG_S + slow * (horizon_s - _LONG_S)
-        total = rate * _LONG_S + slow * (600.0 - _LONG_S)
-        return total + self._day_sum / max(self._day_weight, _FIRST_WEIGHT) * (min(horizon_s, LONGEST_S) - 600.0)
 
     def _scale(self, horizon_s: float, expected: float) -> float:
         # The geometric mean of the expectation and of the usual demand: errors grow with the level, less than in
@@ -246,7 +243,7 @@ class DemandForecast:
         return (long, long, 0.0) if horizon_s >= _LONG_S else (short, long, _long_share(horizon_s))
 
     def _quantile(self, horizon_s: float, exceed: float) -> float:
-        expected = self._expected(horizon_s)
+        expected = self.still_expected(horizon_s)
         if expected <= 0.0:
             return 0.0
         rings = self._rings(horizon_s)

@@ -12,6 +12,7 @@ import contextlib
 from collections import deque
 from collections.abc import Iterable
 from itertools import islice
+from operator import add
 
 from apikeyrouter.domain.interfaces.shared_ledger import Change, Changes, UsageQuery, UsageRow
 from apikeyrouter.infrastructure.state_store import codec
@@ -133,7 +134,7 @@ class MemoryUsage:
 
 def _add(sums: dict[Row, list[int]], facts: Row, counters: Iterable[int]) -> None:
     before = sums.get(facts)
-    sums[facts] = list(counters) if before is None else [one + more for one, more in zip(before, counters, strict=True)]
+    sums[facts] = list(counters) if before is None else list(map(add, before, counters))
 
 
 def _wanted(facts: Row, query: UsageQuery) -> bool:
