@@ -135,17 +135,19 @@ class Residuals:
         ranks = count + 1
         top = order[-1]
         miss = max(self.miss_rate, 1.0 / ranks)  # as in `_raw`
-        tail = 1.0 + max(top, 0.0)
+        tail, to_half = 1.0 + max(top, 0.0), 0.5 - miss
         found = []
         for error in errors:
             if error >= top:
                 raw = tail / (1.0 + error if error > 0.0 else 1.0) / ranks
             else:
                 raw = (ranks - bisect_right(order, error)) / ranks
-            if raw <= miss:
-                raw = raw * MISS_TARGET / miss
-            elif raw < 0.5:
-                raw = MISS_TARGET + (raw - miss) / (0.5 - miss) * _UP_TO_HALF
+            # `miss` is less than one half
+            if raw < 0.5:
+                if raw <= miss:
+                    raw = raw * MISS_TARGET / miss
+                else:
+                    raw = MISS_TARGET + (raw - miss) / to_half * _UP_TO_HALF
             found.append(raw)
         return found
 
