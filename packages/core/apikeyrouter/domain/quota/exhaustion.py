@@ -205,12 +205,13 @@ def _shadow_price(forecast: DemandForecast, supply: Supply, end_s: float) -> flo
     """The dearest of the horizons: the rate of use over the rate at which what there is would just last (the dual
     price of the window's constraint), free up to one half."""
     most = 0.0
+    headroom, refill_per_s, refill_for_s = supply.headroom, supply.refill_per_s, supply.refill_for_s
     # Where the refill is even and something is left, the minute is dearer than its first seconds.
-    for horizon_s in _LATER_PRICED_S if supply.headroom > 0.0 and supply.refill_for_s >= 60.0 else _PRICED_S:
+    for horizon_s in _LATER_PRICED_S if headroom > 0.0 and refill_for_s >= 60.0 else _PRICED_S:
         span_s = horizon_s if horizon_s < end_s else end_s  # noqa: FURB136
         expected = forecast.still_expected(span_s)
         if expected > 0.0:
-            there_is = supply.within(span_s)
+            there_is = headroom + span_s * refill_per_s if span_s <= refill_for_s else supply.within(span_s)
             price = expected / there_is if there_is > 0.0 else SHADOW_PRICE_MOST
             if price > most:
                 most = price

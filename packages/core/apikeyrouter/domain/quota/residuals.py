@@ -142,12 +142,8 @@ class Residuals:
                 raw = tail / (1.0 + error if error > 0.0 else 1.0) / ranks
             else:
                 raw = (ranks - bisect_right(order, error)) / ranks
-            # `miss` is less than one half
-            if raw < 0.5:
-                if raw <= miss:
-                    raw = raw * MISS_TARGET / miss
-                else:
-                    raw = MISS_TARGET + (raw - miss) / to_half * _UP_TO_HALF
+            if raw < 0.5:  # as is `miss`
+                raw = raw * MISS_TARGET / miss if raw <= miss else MISS_TARGET + (raw - miss) / to_half * _UP_TO_HALF
             found.append(raw)
         return found
 

@@ -19,16 +19,16 @@ _READ_MAX = 8_192
 _ENTROPIC_MIN = 28
 _HEX_MIN = 32
 
-_WHOLE = re.compile(
-    r"(?<![A-Za-z0-9])(?:"
+_WORDS = (
     # vendors' prefixes, also when partly starred out: OpenAI, Anthropic, OpenRouter, Groq, xAI, Hugging Face, Google
     r"(?:sk|pk|rk|gsk|xai|hf|r8|pplx|csk|nvapi|fw|tgp|ghp|glpat)[-_][A-Za-z0-9*._\-]{3,}"
     # our own virtual keys; with a hyphen it is the name of one of our headers
     r"|akr_[A-Za-z0-9*._\-]{3,}"
     r"|(?:AIza|ya29\.|AKIA|ASIA)[A-Za-z0-9_\-*.]{8,}"
     r"|eyJ[A-Za-z0-9_\-]{6,}(?:\.[A-Za-z0-9_\-]*){1,2}"
-    r"|[A-Za-z0-9]{1,8}\*{3,}[A-Za-z0-9]{0,8})"
 )
+_WHOLE = re.compile(rf"(?<![A-Za-z0-9])(?:{_WORDS})")
+_WHOLE_OR_STARRED = re.compile(rf"(?<![A-Za-z0-9])(?:{_WORDS}|[A-Za-z0-9]{{1,8}}\*{{3,}}[A-Za-z0-9]{{0,8}})")
 _SCHEME = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=*\-]{4,}", re.IGNORECASE)
 _NAMED = re.compile(
     r"((?:api[-_ ]?key|x-api-key|x-goog-api-key|secret|password|access[-_ ]?token)s?(?:\s+provided)?"
@@ -64,7 +64,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
         text = _USERINFO.sub(rf"\1{MASK}@", text)
     if "bearer" in lower or "basic" in lower:
         text = _SCHEME.sub(rf"\1 {MASK}", text)
-    text = _WHOLE.sub(MASK, text)
+    text = (_WHOLE_OR_STARRED if "***" in text else _WHOLE).sub(MASK, text)
     if "=" in lower:
         text = _QUERY.sub(rf"\1{MASK}", text)
     if "key" in lower or "secret" in lower or "password" in lower or "access" in lower:
