@@ -162,7 +162,7 @@ class Foresight:
         return outlook
 
     def _told_now(self, window: QuotaWindow, outlook: Exhaustion, now_s: float) -> Exhaustion:
-        """The outlook of `now_s` with what lies beyond the next minute worked out anew: of what is dry, nothing does."""
+        """The outlook of `now_s`, with what lies beyond the next minute worked out anew. What is dry needs no look."""
         if outlook.headroom <= 0.0:
             self._watched[window] = now_s, outlook
             return outlook
