@@ -52,7 +52,8 @@ VIEWS_PER_TICK = 50
 """About 50 us each: a call may not hold up requests for more than some milliseconds."""
 
 WATCHED_MAX = 1024
-_UNKNOWN, _CONTINUOUS, _ROLLING = CapacityState.Unknown, Refill.Continuous, Refill.Rolling
+_UNKNOWN, _EXHAUSTED = CapacityState.Unknown, CapacityState.Exhausted
+_CONTINUOUS, _ROLLING = Refill.Continuous, Refill.Rolling
 FORGOTTEN_AFTER_S = 900.0
 
 SEVERITY = {
@@ -117,6 +118,8 @@ class Foresight:
         tightest: Exhaustion | None = None
         near = False
         for window in view.windows:
+            if window.account.limit is None:  # it only counts
+                continue
             outlook = self._outlook(window, now_s, far_every_s)
             tracker = window.tracker
             if outlook is None or tracker is None:
@@ -128,12 +131,11 @@ class Foresight:
             change = tracker.change
             # the first look is no change, unless it finds what people must know
             if change is not None and (before is not _UNKNOWN or change.alert is not None):
-                self._tell(view, window, change, self._outlook(window, now_s, 0.0) or outlook)
+                self._tell(view, window, change, self._told_now(window, outlook, now_s))
             if SEVERITY[now] > SEVERITY[state]:
                 state = now
             if tightest is None or outlook.shadow_price >= pressure:
-                tightest = outlook
-            pressure = max(pressure, outlook.shadow_price)
+                tightest, pressure = outlook, outlook.shadow_price
         view.state, view.pressure, view.exhaustion = state, pressure, tightest
         if near:
             self._near.add(view)
@@ -158,6 +160,13 @@ class Foresight:
         outlook = exhaustion(window.forecast, supply, now_s)
         self._watched[window] = now_s, outlook
         return outlook
+
+    def _told_now(self, window: QuotaWindow, outlook: Exhaustion, now_s: float) -> Exhaustion:
+        """The outlook of `now_s`, with what lies beyond the next minute worked out anew. What is dry needs no look."""
+        if outlook.headroom <= 0.0:
+            self._watched[window] = now_s, outlook
+            return outlook
+        return self._outlook(window, now_s, 0.0) or outlook
 
     def _forget(self, view: PoolView) -> None:
         self._pools.active.pop(view, None)
@@ -197,8 +206,11 @@ def _is_due(view: PoolView, now_s: float) -> bool:
             continue
         if used and window.forecast is not None and window.forecast.seconds_seen < _YOUNG_S:
             return True
-        left = window.headroom(now_s)
-        if left is not None and (left < known.headroom * _SUNK_TO or tracker.recovers(left, window.usual_need)):
+        left = window.account.free(now_s)
+        if left is not None and (
+            left < known.headroom * _SUNK_TO
+            or (tracker.state is _EXHAUSTED and tracker.recovers(left, window.usual_need))
+        ):
             return True
     return False
 
@@ -206,12 +218,12 @@ def _is_due(view: PoolView, now_s: float) -> bool:
 def supply_of(window: QuotaWindow, now_s: float) -> Supply | None:
     """What is left of a window and what comes back; None without a limit."""
     limit = window.limit
-    headroom = window.headroom(now_s)
-    if limit is None or headroom is None or not window.period_s:
+    headroom, period_s = window.account.free(now_s), window.period_s
+    if limit is None or headroom is None or not period_s:
         return None
     refill = window.refill
     if refill is _CONTINUOUS:
-        return Supply.continuous(headroom, max(0.0, window.rate_per_s - window.foreign_per_s))
+        return Supply.continuous(headroom, max(0.0, limit / period_s - window.others.per_s))
     if refill is _ROLLING:
-        return Supply.rolling(headroom, limit, window.period_s)
+        return Supply.rolling(headroom, limit, period_s)
     return Supply.fixed(headroom, max(0.0, window.account.rolls_at_s - now_s))

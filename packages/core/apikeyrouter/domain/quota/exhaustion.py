@@ -35,6 +35,7 @@ _CERTAIN = 0.999
 _PRICED_S = (10.0, 60.0, 600.0, LONGEST_S)  # what is beyond the end is the end
 _LATER_PRICED_S = _PRICED_S[1:]
 _SHARES = (0.1, 0.5, 0.9)
+_SHARES_IN_ALL = len(_SHARES)
 _FREE_UP_TO = 0.5  # of what is available: below it, using the window costs nothing
 
 
@@ -164,13 +165,19 @@ def _note(
 ) -> int:
     """Writes down when the chance passes each of `_SHARES`, from `place` on. `before`: the time and the chance that
     come before. The number of those that it passed."""
+    if place == _SHARES_IN_ALL or max(chances) < _SHARES[place]:
+        return place
     at_s, chance = before
+    share = _SHARES[place]
     for span_s, of_span in zip(spans_s, chances, strict=True):
         # Once dry is dry: the chance of the whole stretch is at least that of any part.
         if of_span > chance:
-            while place < len(_SHARES) and of_span >= _SHARES[place]:
-                times[place] = at_s + (span_s - at_s) * (_SHARES[place] - chance) / (of_span - chance)
+            while of_span >= share:
+                times[place] = at_s + (span_s - at_s) * (share - chance) / (of_span - chance)
                 place += 1
+                if place == _SHARES_IN_ALL:
+                    return place
+                share = _SHARES[place]
             chance = of_span
         at_s = span_s
     return place
@@ -179,10 +186,13 @@ def _note(
 def _still_later(earlier: Exhaustion, gone_s: float, place: int) -> list[float | None] | None:
     """The times from `place` on, of an outlook made `gone_s` seconds ago; None when one of them was not beyond the next
     minute, which is known better now."""
-    times = (earlier.p10_s, earlier.p50_s, earlier.p90_s)[place:]
-    if any(time_s is not None and time_s - gone_s < 60.0 for time_s in times):
-        return None
-    return [None if time_s is None else time_s - gone_s for time_s in times]
+    later: list[float | None] = []
+    for time_s in (earlier.p10_s, earlier.p50_s, earlier.p90_s)[place:]:
+        left_s = None if time_s is None else time_s - gone_s
+        if left_s is not None and left_s < 60.0:
+            return None
+        later.append(left_s)
+    return later
 
 
 @lru_cache(maxsize=1)
@@ -195,12 +205,13 @@ def _shadow_price(forecast: DemandForecast, supply: Supply, end_s: float) -> flo
     """The dearest of the horizons: the rate of use over the rate at which what there is would just last (the dual
     price of the window's constraint), free up to one half."""
     most = 0.0
+    headroom, refill_per_s, refill_for_s = supply.headroom, supply.refill_per_s, supply.refill_for_s
     # Where the refill is even and something is left, the minute is dearer than its first seconds.
-    for horizon_s in _LATER_PRICED_S if supply.headroom > 0.0 and supply.refill_for_s >= 60.0 else _PRICED_S:
+    for horizon_s in _LATER_PRICED_S if headroom > 0.0 and refill_for_s >= 60.0 else _PRICED_S:
         span_s = horizon_s if horizon_s < end_s else end_s  # noqa: FURB136
         expected = forecast.still_expected(span_s)
         if expected > 0.0:
-            there_is = supply.within(span_s)
+            there_is = headroom + span_s * refill_per_s if span_s <= refill_for_s else supply.within(span_s)
             price = expected / there_is if there_is > 0.0 else SHADOW_PRICE_MOST
             if price > most:
                 most = price

@@ -113,18 +113,18 @@ class DemandForecast:
     def rate_per_s(self, now_s: float) -> float:
         """Units a second, as expected for the next minute."""
         self._catch_up(now_s)
-        return self._expected(1.0)
+        return self._rate
 
     def expected(self, horizon_s: float, now_s: float) -> float:
         """Units expected in the next `horizon_s` seconds (0 to a month)."""
         self._catch_up(now_s)
-        return self._expected(horizon_s)
+        return self.still_expected(horizon_s)
 
     def bound(self, horizon_s: float, now_s: float, level: float = 0.95) -> DemandBound:
         """What is expected in the next `horizon_s` seconds (0 to a month), and what will not be exceeded with
         probability `level` (0..1). A level below 0.5 gives a lower bound in `upper`."""
         self._catch_up(now_s)
-        return DemandBound(self._expected(horizon_s), self._quantile(horizon_s, 1.0 - level))
+        return DemandBound(self.still_expected(horizon_s), self._quantile(horizon_s, 1.0 - level))
 
     def exceedance(self, amount: float, horizon_s: float, now_s: float) -> float:
         """The probability (0..1) that more than `amount` is asked for in the next `horizon_s` seconds."""
@@ -133,7 +133,15 @@ class DemandForecast:
 
     def still_expected(self, horizon_s: float) -> float:
         """As `expected`, at the time of the last question: for one who asks of many horizons at once."""
-        return self._expected(horizon_s)
+        rate = self._rate
+        if horizon_s <= _LONG_S:
+            return rate * horizon_s
+        slow = self._slow_rate
+        # What the last seconds were like says nothing about the next hours: the farther, the longer the memory.
+        if horizon_s <= 600.0:
+            return rate * _LONG_S + slow * (horizon_s - _LONG_S)
+        total = rate * _LONG_S + slow * (600.0 - _LONG_S)
+        return total + self._day_sum / max(self._day_weight, _FIRST_WEIGHT) * (min(horizon_s, LONGEST_S) - 600.0)
 
     def still_exceedances(self, horizons_s: Sequence[float], amounts: Sequence[float]) -> list[float]:
         """As `exceedance`, at the time of the last question, of an amount for each horizon; horizons rise."""
@@ -142,7 +150,7 @@ class DemandForecast:
             return self._cold_exceedances(horizons_s, amounts)
         rate, usual_rate, errors = self._rate, self._usual_rate, []
         for horizon_s, amount in zip(horizons_s, amounts, strict=True):
-            expected = rate * horizon_s if horizon_s <= _LONG_S else self._expected(horizon_s)
+            expected = rate * horizon_s if horizon_s <= _LONG_S else self.still_expected(horizon_s)
             if expected <= _NOTHING:
                 errors.append(math.inf)
                 continue
@@ -154,6 +162,8 @@ class DemandForecast:
         near, below = bisect_right(horizons_s, _SHORT_S), bisect_left(horizons_s, _LONG_S)
         if not long.ready:
             return short.exceedances(errors[:near]) + self._cold_exceedances(horizons_s[near:], amounts[near:])
+        if not below:  # all are far: the shorter ring tells nothing of them
+            return long.exceedances(errors)
         chances, far = short.exceedances(errors[:below]), long.exceedances(errors[near:])
         for place in range(near, below):
             chance = chances[place]
@@ -200,7 +210,7 @@ class DemandForecast:
         of_second, of_mean = self._cold_spread()
         rate, found = self._rate, []
         for horizon_s, amount in zip(horizons_s, amounts, strict=True):
-            expected = rate * horizon_s if horizon_s <= _LONG_S else self._expected(horizon_s)
+            expected = rate * horizon_s if horizon_s <= _LONG_S else self.still_expected(horizon_s)
             if expected <= _NOTHING or amount <= _NOTHING:
                 found.append(0.0 if expected <= _NOTHING else 1.0)
                 continue
@@ -214,17 +224,6 @@ class DemandForecast:
             at = (math.log(ratio) + sigma * sigma / 2) / sigma
             found.append(1.0 - 0.5 * (1.0 + math.erf(at / _SQRT_2)))
         return found
-
-    def _expected(self, horizon_s: float) -> float:
-        rate = self._rate
-        if horizon_s <= _LONG_S:
-            return rate * horizon_s
-        slow = self._slow_rate
-        # What the last seconds were like says nothing about the next hours: the farther, the longer the memory.
-        if horizon_s <= 600.0:
-            return rate * _LONG_S + slow * (horizon_s - _LONG_S)
-        total = rate * _LONG_S + slow * (600.0 - _LONG_S)
-        return total + self._day_sum / max(self._day_weight, _FIRST_WEIGHT) * (min(horizon_s, LONGEST_S) - 600.0)
 
     def _scale(self, horizon_s: float, expected: float) -> float:
         # The geometric mean of the expectation and of the usual demand: errors grow with the level, less than in
@@ -244,7 +243,7 @@ class DemandForecast:
         return (long, long, 0.0) if horizon_s >= _LONG_S else (short, long, _long_share(horizon_s))
 
     def _quantile(self, horizon_s: float, exceed: float) -> float:
-        expected = self._expected(horizon_s)
+        expected = self.still_expected(horizon_s)
         if expected <= 0.0:
             return 0.0
         rings = self._rings(horizon_s)
@@ -318,20 +317,18 @@ class DemandForecast:
             self._spread_square = self._spread_square * _SPREAD_DECAY + float(came) * came
             self._spread_weight = self._spread_weight * _SPREAD_DECAY + 1.0
         if awake and second >= _YOUNG_S:
-            self._promise(short, second % _SHORT_S)
-            self._promise(long, slot)
-
-    def _promise(self, ring: Residuals, slot: int) -> None:
-        horizon_s = ring.horizon_s
-        expected = self._rate * horizon_s
-        # `_scale`, written out
-        usual = self._usual_rate * horizon_s
-        least = _SCALE_FLOOR * usual
-        scale = math.sqrt((expected if expected > least else least) * (usual if usual > 1e-9 else 1e-9))  # noqa: FURB136
-        if expected > 0.0 and ring.ready:  # `_quantile`, where nothing is stretched
-            ring.promise(slot, expected, scale, expected + ring.miss_quantile() * scale)
-        else:
-            ring.promise(slot, expected, scale, self._quantile(horizon_s, 0.05))
+            rate, usual_rate = self._rate, self._usual_rate
+            for ring, place in ((short, second % _SHORT_S), (long, slot)):
+                horizon_s = ring.horizon_s
+                expected = rate * horizon_s
+                # `_scale`, written out
+                usual = usual_rate * horizon_s
+                least = _SCALE_FLOOR * usual
+                scale = math.sqrt((expected if expected > least else least) * (usual if usual > 1e-9 else 1e-9))  # noqa: FURB136
+                if expected > 0.0 and ring.ready:  # `_quantile`, where nothing is stretched
+                    ring.promise_usual(place, expected, scale)
+                else:
+                    ring.promise(place, expected, scale, self._quantile(horizon_s, 0.05))
 
     def _rates(self) -> None:
         """What is asked again and again until the next second ends."""

@@ -344,10 +344,10 @@ class QuotaWindow:
 
     def _learn_refill(self, fact: LimitFact, now_s: float) -> None:
         """Token bucket or window, by what the reset says."""
-        told, reset_s, remaining = fact.refill, fact.reset_s, fact.remaining
-        if told is None and fact.reset_means == "window" and reset_s is not None:
+        told, reset_s, remaining, means = fact.refill, fact.reset_s, fact.remaining, fact.reset_means
+        if told is None and means == "window" and reset_s is not None:
             told = _FIXED
-        if fact.reset_means == "full" and reset_s is not None and remaining is not None and self.period_s:
+        if means == "full" and reset_s is not None and remaining is not None and self.period_s:
             exact = fact.source is _HEADER
             if exact:
                 self._shown = shown_refill(

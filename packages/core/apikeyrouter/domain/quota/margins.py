@@ -179,6 +179,7 @@ def corrected(account: Bucket, observed: float, *, raised: float, since_s: float
     """From now on a bucket is thought to hold what was `observed`; where that is more than was thought, by the share
     `raised` of the difference; less what others may have taken in `since_s`, the age of the word. What it had lost
     meanwhile, unseen: what was left to others is no loss."""
-    lost = max(0.0, account.exact(now_s)) - observed
+    exact = account.exact(now_s)
+    lost = (exact if exact > 0.0 else 0.0) - observed  # noqa: FURB136 - every reply asks
     account.adjust_exact(lost if lost > 0 else lost * raised, now_s, expected=since_s * account.others_per_s)
     return lost

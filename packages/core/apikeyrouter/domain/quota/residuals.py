@@ -97,14 +97,18 @@ class Residuals:
         rank = math.ceil((1.0 - self._raw(exceed)) * (count + 1)) - 1
         return self._order[min(max(rank, 0), count - 1)]
 
-    def miss_quantile(self) -> float:
-        """`quantile` of `MISS_TARGET`."""
+    def promise_usual(self, slot: int, expected: float, scale: float) -> None:
+        """As `promise`, with the bound that a share `MISS_TARGET` of forecasts will exceed. Only when `ready`."""
         order, miss = self._order, self.miss_rate
         ranks = len(order) + 1
-        if miss * ranks < 1.0:
-            return order[-1]
-        rank = math.ceil((1.0 - miss) * ranks) - 1
-        return order[rank if rank > 0 else 0]  # noqa: FURB136
+        rank = -1  # the last
+        if miss * ranks >= 1.0:
+            rank = math.ceil((1.0 - miss) * ranks) - 1
+            if rank < 0:
+                rank = 0
+        self._expected[slot] = expected
+        self._scales[slot] = scale
+        self._bounds[slot] = expected + order[rank] * scale
 
     def exceedance(self, error: float) -> float:
         """The share (0..1) of forecasts whose error will be larger: `quantile` backwards. Beyond every error seen, it
@@ -131,17 +135,15 @@ class Residuals:
         ranks = count + 1
         top = order[-1]
         miss = max(self.miss_rate, 1.0 / ranks)  # as in `_raw`
-        tail = 1.0 + max(top, 0.0)
+        tail, to_half = 1.0 + max(top, 0.0), 0.5 - miss
         found = []
         for error in errors:
             if error >= top:
                 raw = tail / (1.0 + error if error > 0.0 else 1.0) / ranks
             else:
                 raw = (ranks - bisect_right(order, error)) / ranks
-            if raw <= miss:
-                raw = raw * MISS_TARGET / miss
-            elif raw < 0.5:
-                raw = MISS_TARGET + (raw - miss) / (0.5 - miss) * _UP_TO_HALF
+            if raw < 0.5:  # as is `miss`
+                raw = raw * MISS_TARGET / miss if raw <= miss else MISS_TARGET + (raw - miss) / to_half * _UP_TO_HALF
             found.append(raw)
         return found
 

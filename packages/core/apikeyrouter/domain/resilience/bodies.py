@@ -75,16 +75,19 @@ def load_json(data: bytes) -> object | None:
 
 def _word(value: object) -> str | None:
     """A code as text: a string or a whole number that is not too long; else None."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if value is None:  # as nearly all are
         return None
-    if isinstance(value, int) and not -(10**9) < value < 10**9:
+    if isinstance(value, str):
+        text = value.strip()
+    elif isinstance(value, int) and not isinstance(value, bool) and -(10**9) < value < 10**9:
+        text = str(value)
+    else:
         return None
-    text = str(value).strip()
     return text if 0 < len(text) <= _WORD_MAX else None
 
 
 def _status(value: object) -> int | None:
-    word = _word(value)
+    word = None if value is None else _word(value)
     if word is None or not (word.isascii() and word.isdigit() and len(word) == 3):
         return None
     return int(word) if 100 <= int(word) <= 599 else None
@@ -128,7 +131,7 @@ def _google_reasons(details: tuple[JsonObject, ...]) -> Iterable[object]:
 
 
 def _reasons(error: JsonObject, details: tuple[JsonObject, ...], outer: JsonObject) -> tuple[str, ...]:
-    found: list[object] = [*_google_reasons(details)]
+    found: list[object] = [*_google_reasons(details)] if details else []
     for detail in details:
         found += [detail.get("error_code"), detail.get("limit_source"), detail.get("error_type"), detail.get("code")]
     inner: object = error.get("innererror")
@@ -140,14 +143,14 @@ def _reasons(error: JsonObject, details: tuple[JsonObject, ...], outer: JsonObje
     found += [error.get("code"), error.get("status"), error.get("type")]
     if outer is not error:
         found += [outer.get("code"), outer.get("status"), outer.get("type")]
-    words = (_word(value) for value in found)
-    return tuple(dict.fromkeys(word.lower() for word in words if word is not None and not word.isdigit()))
+    words = [_word(value) for value in found if value is not None]
+    return tuple(dict.fromkeys([word.lower() for word in words if word is not None and not word.isdigit()]))
 
 
 def _build(error: JsonObject, outer: JsonObject) -> ErrorBody:
     details = _objects(error.get("details")) + _objects(error.get("metadata")) + _objects(outer.get("detail"))
     message = _prose(error.get("message") or error.get("msg") or error.get("detail") or "")
-    raw = next((d["raw"] for d in details if isinstance(d.get("raw"), str)), None)
+    raw = next((d["raw"] for d in details if isinstance(d.get("raw"), str)), None) if details else None
     if isinstance(raw, str):  # OpenRouter: what the provider behind it said
         message = f"{message}: {raw[:2_000]}" if message else raw[:2_000]
     kinds = (error.get("type"), error.get("status"), outer.get("type"))

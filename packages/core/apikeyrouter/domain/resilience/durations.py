@@ -38,6 +38,7 @@ ABSURD_S = 32 * 86_400.0
 
 _TEXT_MAX = 4_096
 _VALUE_MAX = 64
+_FINER = (b"retry-after-ms", b"x-ms-retry-after-ms")
 
 _UNIT_S: Mapping[str, float] = {
     "ns": 1e-9,
@@ -153,8 +154,10 @@ def retry_after_s(headers: list[tuple[bytes, bytes]], utc_now: datetime) -> floa
     """
     found: dict[bytes, str] = {}
     for name, value in headers:
-        found.setdefault(name.lower(), value.decode("latin-1").strip())
-    for name in (b"retry-after-ms", b"x-ms-retry-after-ms"):
+        lower = name.lower()
+        if lower == b"retry-after" or lower in _FINER:
+            found.setdefault(lower, value.decode("latin-1").strip())
+    for name in _FINER:
         text = found.get(name, "")
         if len(text) <= _VALUE_MAX and _BARE.fullmatch(text):
             hint_s = _sane(float(text) / 1_000.0)
@@ -201,7 +204,9 @@ def limit_in_text(message: str) -> LimitFacts | None:
     if match is None:
         return None
     limit, used, requested = match.groups()
-    window_s = 86_400.0 if _PER_DAY.search(message) else 60.0 if _PER_MINUTE.search(message) else None
+    lower = message.lower()  # most limits are those of a minute, and a search that finds nothing is slow
+    daily = ("day" in lower or "pd)" in lower) and _PER_DAY.search(message) is not None
+    window_s = 86_400.0 if daily else 60.0 if _PER_MINUTE.search(message) else None
     return LimitFacts(int(limit), None if used is None else int(used), int(requested), window_s)
 
 

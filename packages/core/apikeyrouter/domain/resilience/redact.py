@@ -19,15 +19,16 @@ _READ_MAX = 8_192
 _ENTROPIC_MIN = 28
 _HEX_MIN = 32
 
-_WHOLE = re.compile(
+_WORDS = (
     # vendors' prefixes, also when partly starred out: OpenAI, Anthropic, OpenRouter, Groq, xAI, Hugging Face, Google
-    r"(?<![A-Za-z0-9])(?:sk|pk|rk|gsk|xai|hf|r8|pplx|csk|nvapi|fw|tgp|ghp|glpat)[-_][A-Za-z0-9*._\-]{3,}"
+    r"(?:sk|pk|rk|gsk|xai|hf|r8|pplx|csk|nvapi|fw|tgp|ghp|glpat)[-_][A-Za-z0-9*._\-]{3,}"
     # our own virtual keys; with a hyphen it is the name of one of our headers
-    r"|(?<![A-Za-z0-9])akr_[A-Za-z0-9*._\-]{3,}"
-    r"|(?<![A-Za-z0-9])(?:AIza|ya29\.|AKIA|ASIA)[A-Za-z0-9_\-*.]{8,}"
-    r"|(?<![A-Za-z0-9])eyJ[A-Za-z0-9_\-]{6,}(?:\.[A-Za-z0-9_\-]*){1,2}"
-    r"|(?<![A-Za-z0-9])[A-Za-z0-9]{1,8}\*{3,}[A-Za-z0-9]{0,8}"
+    r"|akr_[A-Za-z0-9*._\-]{3,}"
+    r"|(?:AIza|ya29\.|AKIA|ASIA)[A-Za-z0-9_\-*.]{8,}"
+    r"|eyJ[A-Za-z0-9_\-]{6,}(?:\.[A-Za-z0-9_\-]*){1,2}"
 )
+_WHOLE = re.compile(rf"(?<![A-Za-z0-9])(?:{_WORDS})")
+_WHOLE_OR_STARRED = re.compile(rf"(?<![A-Za-z0-9])(?:{_WORDS}|[A-Za-z0-9]{{1,8}}\*{{3,}}[A-Za-z0-9]{{0,8}})")
 _SCHEME = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=*\-]{4,}", re.IGNORECASE)
 _NAMED = re.compile(
     r"((?:api[-_ ]?key|x-api-key|x-goog-api-key|secret|password|access[-_ ]?token)s?(?:\s+provided)?"
@@ -39,6 +40,9 @@ _USERINFO = re.compile(r"(://)[^/\s@:]*:[^/\s@]+@")
 _LONG = re.compile(rf"[A-Za-z0-9_+/=\-]{{{_ENTROPIC_MIN},}}")
 _HEX = re.compile(rf"(?<![A-Za-z0-9_])[0-9a-fA-F]{{{_HEX_MIN},}}(?![A-Za-z0-9_])")
 _BLANK = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+_ALL_WORDS = "://bearer=key"
+"""Stands for text of which nothing can be ruled out: each of the words that `redact` asks for first is in it."""
 
 
 def _mask_if_random(match: re.Match[str]) -> str:
@@ -53,11 +57,20 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     for secret in secrets:
         if len(secret) >= 4:
             text = text.replace(secret, MASK)
-    text = _USERINFO.sub(rf"\1{MASK}@", text)
-    text = _SCHEME.sub(rf"\1 {MASK}", text)
-    text = _WHOLE.sub(MASK, text)
-    text = _QUERY.sub(rf"\1{MASK}", text)
-    text = _NAMED.sub(rf"\1{MASK}", text)
+    # To see that a word is missing costs a tenth of a search without a match. Beyond ASCII, patterns that ignore case
+    # know letters that `lower` does not.
+    lower = text.lower() if text.isascii() else _ALL_WORDS
+    if "://" in lower:
+        text = _USERINFO.sub(rf"\1{MASK}@", text)
+    if "bearer" in lower or "basic" in lower:
+        text = _SCHEME.sub(rf"\1 {MASK}", text)
+    text = (_WHOLE_OR_STARRED if "***" in text else _WHOLE).sub(MASK, text)
+    if "=" in lower:
+        text = _QUERY.sub(rf"\1{MASK}", text)
+    if "key" in lower or "secret" in lower or "password" in lower or "access" in lower:
+        text = _NAMED.sub(rf"\1{MASK}", text)
+    if max(map(len, text.split()), default=0) < _ENTROPIC_MIN:
+        return text
     text = _HEX.sub(MASK, text)
     return _LONG.sub(_mask_if_random, text)
 
@@ -68,5 +81,7 @@ def fold(text: str, chars_max: int = 500, secrets: Iterable[str] = ()) -> str:
         # the last word may be the first half of a secret
         text = text[:_READ_MAX].rsplit(None, 1)[0]
         text = text if len(text) < _READ_MAX else ""
-    line = redact(_BLANK.sub(" ", text).strip(), secrets)
+    if "  " in text or not text.isprintable():  # of all blanks, only the space is printable
+        text = _BLANK.sub(" ", text)
+    line = redact(text.strip(), secrets)
     return line if len(line) <= chars_max else line[: max(0, chars_max - 1)] + "…"

@@ -11,6 +11,8 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Iterable
+from itertools import islice
+from operator import add
 
 from apikeyrouter.domain.interfaces.shared_ledger import Change, Changes, UsageQuery, UsageRow
 from apikeyrouter.infrastructure.state_store import codec
@@ -46,6 +48,8 @@ class MemoryFeed:
         """Adds a change and wakes who waits."""
         self._cursor += 1
         self._changes.append(Change(kind, entity_id))
+        if not self._waiting:
+            return
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
             # a loop that has ended waits for nothing
@@ -57,16 +61,20 @@ class MemoryFeed:
         if after is None:
             return Changes(self._cursor)
         if after == self._cursor and wait_s > 0:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            future: asyncio.Future[None] = loop.create_future()
             self._waiting.add(future)
+            patience = loop.call_later(wait_s, _wake, future)
             try:
-                await asyncio.wait([future], timeout=wait_s)
+                await future
             finally:
+                patience.cancel()
                 self._waiting.discard(future)
         missed = self._cursor - after
         if missed < 0 or missed > len(self._changes):
             return Changes(self._cursor, lost=True)
-        newest = list(self._changes)[len(self._changes) - missed :]
+        newest = list(islice(reversed(self._changes), missed))
+        newest.reverse()
         return Changes(self._cursor, tuple(dict.fromkeys(newest)))
 
 
@@ -126,7 +134,7 @@ class MemoryUsage:
 
 def _add(sums: dict[Row, list[int]], facts: Row, counters: Iterable[int]) -> None:
     before = sums.get(facts)
-    sums[facts] = list(counters) if before is None else [one + more for one, more in zip(before, counters, strict=True)]
+    sums[facts] = list(counters) if before is None else list(map(add, before, counters))
 
 
 def _wanted(facts: Row, query: UsageQuery) -> bool:

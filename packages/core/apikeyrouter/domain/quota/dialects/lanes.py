@@ -82,13 +82,13 @@ class HeaderTable:
 
     def _pick(self, headers: Headers) -> dict[int, Told]:
         told: dict[int, Told] = {}
-        place_of = self._places.get
+        places = self._places
         for name, value in headers:
-            place = place_of(name)
-            if place is not None:
-                number, side = place
-                sides = told.get(number)
-                if sides is None:
+            if name in places:
+                number, side = places[name]
+                if number in told:
+                    sides = told[number]
+                else:
                     sides = told[number] = [None, None, None, None, None]
                 if sides[side] is None:
                     sides[side] = value
