@@ -9,6 +9,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
 
@@ -83,7 +84,11 @@ class Journal:
         """The request ended in an error, which from now on carries its decision."""
         outcome = error.provider_code or error.category.value
         self._finish(call, record, outcome, error.status)
-        error.decision = render(record, _to_datetime)
+        stored = encode(record)  # as of now; what is still under way may add to the record
+        if record.choice is None:
+            error.decided_by(partial(decode, stored, _to_datetime))
+        else:  # the note of how its model was chosen is written on
+            error.decision = decode(stored, _to_datetime)
         if self.observers:
             fact = record.attempts[-1] if record.attempts else None
             self._tell(call, record, fact, outcome=outcome, status=error.status, usage=None)
