@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 from msgspec import Struct
 
@@ -50,11 +49,24 @@ class _Spot(Struct, eq=False, gc=False):
     def room_at_s(self, now_s: float) -> float:
         """See `_room_at_s`."""
         view = self.candidate.quota
-        moves = view.moves
+        moves = view.pool.moves + view.windows[-1].account.taken  # `PoolView.moves`, written out: asked at every look
         if moves != self.moves or self.at_s <= now_s:
             self.moves = moves
             self.at_s = _room_at_s(view, self.needs, now_s)
         return self.at_s
+
+
+class _Sight(Struct, eq=False):
+    """What one request that waits looks at."""
+
+    glance: Glance
+    flow: Flow
+    group: Group
+    spots: Sequence[_Spot]
+
+    def look(self, now_s: float) -> tuple[float, Who] | None:
+        """See `Glance.still_full`."""
+        return self.glance.still_full(self.flow, self.group, self.spots, now_s)
 
 
 class Glance:
@@ -105,7 +117,7 @@ class Glance:
         if not group.small or (chosen and chosen.reserve is not None):
             return None
         spots = [_Spot(one, _needs(one, demand)) for one in group.candidates]
-        return partial(self._still_full, flow, group, spots)
+        return _Sight(self, flow, group, spots).look
 
     def _explain(self, flow: Flow) -> None:
         """Why it was not served, as of now."""
@@ -122,10 +134,12 @@ class Glance:
         record.candidates, record.considered = len(group.candidates), len(record.rejections)
         record.kept, record.chosen = (), None  # what an earlier try took is not what it was left with
 
-    def _still_full(self, flow: Flow, group: Group, spots: Sequence[_Spot]) -> tuple[float, Who] | None:
+    def still_full(
+        self, flow: Flow, group: Group, spots: Sequence[_Spot], now_s: float
+    ) -> tuple[float, Who] | None:
         """When the first of its candidates will have room, if nothing more is taken, and which; None: one has it now,
         or only a try can tell."""
-        call, now_s = flow.call, self._clock.monotonic_s()
+        call = flow.call
         try:
             if self._directory.group_for(call.provider_id, call.model) is not group:
                 return None
