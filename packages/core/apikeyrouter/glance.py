@@ -134,9 +134,7 @@ class Glance:
         record.candidates, record.considered = len(group.candidates), len(record.rejections)
         record.kept, record.chosen = (), None  # what an earlier try took is not what it was left with
 
-    def still_full(
-        self, flow: Flow, group: Group, spots: Sequence[_Spot], now_s: float
-    ) -> tuple[float, Who] | None:
+    def still_full(self, flow: Flow, group: Group, spots: Sequence[_Spot], now_s: float) -> tuple[float, Who] | None:
         """When the first of its candidates will have room, if nothing more is taken, and which; None: one has it now,
         or only a try can tell."""
         call = flow.call

@@ -80,14 +80,14 @@ class Demand:
         self._rough = False  # `bound` is that of another model
         self.sizes: dict[str, Demand] | None = None
         free = self.free = call.free
-        self.bound = InputBound(0, "content") if free else tight_input_bound(call.body, call.model)
+        self.bound = InputBound(0, "content") if free else _bound_of(call)
         self._template = template
         self.output_limit: int | None = 0
         if free or call.operation in _WITHOUT_OUTPUT:
             self.choices = 0
             self.expect(call.provider_id or "")
             return
-        self.choices = max(1, peek.n or 1)
+        self.choices = 1 if peek.n is None else max(1, peek.n)
         if call.operation is _COMPLETIONS:
             self.choices = max(self.choices, peek.best_of or 1) * _prompts(peek.prompt)
         self.output_limit = peek.output_limit_tokens
@@ -294,6 +294,14 @@ def demand_of(
 ) -> Demand:
     """Sizes a call: parses it once and runs no tokenizer, about 6 us for 1 KB. `template`: else from the prompt."""
     return Demand(call, lengths, _DEFAULT_RATIOS if ratios is None else ratios, tenant, template)
+
+
+def _bound_of(call: Call) -> InputBound:
+    """By content. A call that is sized again for the same model is not read again."""
+    sized = call.sized
+    if sized is None or sized[0] is not call.body or sized[1] != call.model:
+        sized = call.sized = (call.body, call.model, tight_input_bound(call.body, call.model))
+    return sized[2]
 
 
 def _prompts(raw: msgspec.Raw) -> int:
