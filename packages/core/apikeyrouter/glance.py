@@ -24,7 +24,7 @@ from apikeyrouter.domain.routing.candidates import Candidate, Group
 from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.domain.routing.directory import Directory
 from apikeyrouter.domain.routing.explain import Rejection
-from apikeyrouter.domain.routing.preflight import needs_of, preflight
+from apikeyrouter.domain.routing.preflight import needs_of
 from apikeyrouter.domain.routing.sift import HEADROOM, Sieve
 from apikeyrouter.flow import Flow
 from apikeyrouter.kept_back import Who
@@ -106,10 +106,11 @@ class Glance:
         if call.chosen is not None and call.chosen.stand_ins:
             return None
         asks = needs_of(flow.money.demand.of(group.serving))
-        if self._directory.fallbacks_for(call.provider_id, call.model) or any(
-            preflight(one, asks) is not None for one in group.candidates
-        ):
+        if self._directory.fallbacks_for(call.provider_id, call.model):
             return None
+        for one in group.candidates:
+            if asks.abilities & ~one.abilities or asks.tokens > one.context_max:  # what `preflight` refuses
+                return None
         return self._look_of(flow)
 
     def _look_of(self, flow: Flow) -> Look | None:

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from heapq import heappop, heapreplace
 from itertools import chain, islice
 
+from msgspec import Struct
+
 from apikeyrouter.domain.quota.drain import Drain
 from apikeyrouter.domain.quota.vtc import TokenCounters
 
@@ -101,18 +103,15 @@ class _Queue:
         self.tickets: OrderedDict[Ticket, None] = OrderedDict()
 
 
-class _Scan:
+class _Scan(Struct, eq=False):
     """A look along a line, as far as it went. `candidates`: whom it did not look at yet; `passed`: those who let others
     try before them; `least`: by kind, the least cost that was refused."""
 
-    __slots__ = ("candidates", "epoch", "least", "passed", "wake_at_s")
-
-    def __init__(self, epoch: int, candidates: Iterator[Ticket]) -> None:
-        self.epoch = epoch
-        self.candidates = candidates
-        self.passed: list[Ticket] = []
-        self.least: dict[int, int] = {}
-        self.wake_at_s = math.inf
+    epoch: int
+    candidates: Iterator[Ticket]
+    passed: list[Ticket] = []
+    least: dict[int, int] = {}
+    wake_at_s: float = math.inf
 
 
 class Line:
@@ -148,6 +147,11 @@ class Line:
         """The first in line."""
         tenant = self.counters.first
         return None if tenant is None else next(iter(self._queues[tenant].tickets))
+
+    def _heads(self, ticket: Ticket) -> bool:
+        """Whether it is the first in line."""
+        tenant = ticket.tenant
+        return next(iter(self._queues[tenant].tickets)) is ticket and self.counters.first == tenant
 
     def waiting_of(self, tenant: str) -> int:
         """How many places a tenant has."""
@@ -196,7 +200,7 @@ class Line:
         ticket.recheck = False
         ticket.passed = []
         ticket.try_at_s = at_s
-        if ticket.latest_s == math.inf and now_s < at_s < math.inf and self.head() is ticket:
+        if ticket.latest_s == math.inf and now_s < at_s < math.inf and self._heads(ticket):
             ticket.latest_s = min(at_s + _PUT_OFF * (at_s - now_s), (at_s + ticket.limit_s) / 2)
 
     def next_to_try(self, now_s: float) -> Ticket | None:

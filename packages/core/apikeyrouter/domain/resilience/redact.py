@@ -21,12 +21,14 @@ _HEX_MIN = 32
 
 _WHOLE = re.compile(
     # vendors' prefixes, also when partly starred out: OpenAI, Anthropic, OpenRouter, Groq, xAI, Hugging Face, Google
-    r"(?<![A-Za-z0-9])(?:sk|pk|rk|gsk|xai|hf|r8|pplx|csk|nvapi|fw|tgp|ghp|glpat)[-_][A-Za-z0-9*._\-]{3,}"
+    r"(?<![A-Za-z0-9])(?:"
+    r"(?:sk|pk|rk|gsk|xai|hf|r8|pplx|csk|nvapi|fw|tgp|ghp|glpat)[-_][A-Za-z0-9*._\-]{3,}"
     # our own virtual keys; with a hyphen it is the name of one of our headers
-    r"|(?<![A-Za-z0-9])akr_[A-Za-z0-9*._\-]{3,}"
-    r"|(?<![A-Za-z0-9])(?:AIza|ya29\.|AKIA|ASIA)[A-Za-z0-9_\-*.]{8,}"
-    r"|(?<![A-Za-z0-9])eyJ[A-Za-z0-9_\-]{6,}(?:\.[A-Za-z0-9_\-]*){1,2}"
-    r"|(?<![A-Za-z0-9])[A-Za-z0-9]{1,8}\*{3,}[A-Za-z0-9]{0,8}"
+    r"|akr_[A-Za-z0-9*._\-]{3,}"
+    r"|(?:AIza|ya29\.|AKIA|ASIA)[A-Za-z0-9_\-*.]{8,}"
+    r"|eyJ[A-Za-z0-9_\-]{6,}(?:\.[A-Za-z0-9_\-]*){1,2}"
+    r"|[A-Za-z0-9]{1,8}\*{3,}[A-Za-z0-9]{0,8}"
+    r")"
 )
 _SCHEME = re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=*\-]{4,}", re.IGNORECASE)
 _NAMED = re.compile(
@@ -56,8 +58,9 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     text = _USERINFO.sub(rf"\1{MASK}@", text)
     text = _SCHEME.sub(rf"\1 {MASK}", text)
     text = _WHOLE.sub(MASK, text)
-    text = _QUERY.sub(rf"\1{MASK}", text)
-    text = _NAMED.sub(rf"\1{MASK}", text)
+    if "=" in text or ":" in text:  # neither of these can be anywhere else
+        text = _QUERY.sub(rf"\1{MASK}", text)
+        text = _NAMED.sub(rf"\1{MASK}", text)
     text = _HEX.sub(MASK, text)
     return _LONG.sub(_mask_if_random, text)
 

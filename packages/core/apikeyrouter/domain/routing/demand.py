@@ -57,9 +57,9 @@ class Demand:
     """
 
     __slots__ = (
-        "_body", "_lengths", "_most", "_needs", "_ratios", "_rough", "_template", "bound", "choices", "free",
-        "input_expected", "model", "operation", "output_expected", "output_limit", "peek", "session", "sizes",
-        "streams", "tenant", "tier",
+        "_body", "_lengths", "_most", "_needs", "_ratios", "_rough", "bound", "choices", "free", "input_expected",
+        "model", "operation", "output_expected", "output_limit", "peek", "session", "sizes", "streams", "template",
+        "tenant", "tier",
     )  # fmt: skip
 
     def __init__(
@@ -81,7 +81,7 @@ class Demand:
         self.sizes: dict[str, Demand] | None = None
         free = self.free = call.free
         self.bound = InputBound(0, "content") if free else _bound_of(call)
-        self._template = template
+        self.template = template or ""
         self.output_limit: int | None = 0
         if free or call.operation in _WITHOUT_OUTPUT:
             self.choices = 0
@@ -91,6 +91,8 @@ class Demand:
         if call.operation is _COMPLETIONS:
             self.choices = max(self.choices, peek.best_of or 1) * _prompts(peek.prompt)
         self.output_limit = peek.output_limit_tokens
+        if template is None:
+            self.template = template_of(peek.messages, peek.tools)
         self.expect(call.provider_id or "")
 
     def expect(self, provider_id: str = "") -> None:
@@ -117,13 +119,6 @@ class Demand:
             found = self.sizes[model] = self._copy(model=model, sizes=None, _needs=None, _rough=True)
             found.expect()
         return found
-
-    @property
-    def template(self) -> str:
-        """The kind of prompt (see `template_of`), unless one was given."""
-        if self._template is None:
-            self._template = template_of(self.peek.messages, self.peek.tools)
-        return self._template
 
     @property
     def hold_tokens(self) -> int:

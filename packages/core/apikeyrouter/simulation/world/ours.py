@@ -292,7 +292,7 @@ class _Drive:
             raise TransportError("refused", SendPhase.NotSent, "the connection was refused")
         if watch is not None and (answer.breaks or answer.status == 400):
             (watch.broken if answer.breaks else watch.at_fault).add(number)
-        return WorldReply(loop, answer.status, headers, body, arrived_s + answer.end_s, breaks=answer.breaks)
+        return WorldReply(loop, answer.status, headers, body, arrived_s + answer.end_s, answer.breaks)
 
 
 def _metadata(pool: PoolSpec, world: World) -> dict[str, Any]:
