@@ -123,14 +123,13 @@ class Housekeeping:
     async def _rest(self, loop: asyncio.AbstractEventLoop) -> None:
         """Until something stirs, `NAP_S` with the round's own pause at the most."""
         nap = self._nap = loop.create_future()
-        later = asyncio.ensure_future(self._clock.sleep(NAP_S - FLUSH_EVERY_S))
-        later.add_done_callback(lambda _: _wake(nap))
+        alarm = loop.call_later(NAP_S - FLUSH_EVERY_S, _wake, nap)
         try:
             await nap
         finally:
             if self._nap is nap:  # that of a loop that was left ends some time later
                 self._nap = None
-            later.cancel()
+            alarm.cancel()
 
     async def _keep_leases(self) -> None:
         """Again and again: without leases every hard budget would refuse from then on."""

@@ -176,7 +176,7 @@ class Patience:
             return False
         started_s = self._clock.monotonic_s()
         waiting.looked = False
-        place.look = _Turn(self, waiting, place, look).look
+        place.look = _Turn(waiting, place, look, self._clock, self._kept_back).look
         try:
             came = await place.turn(at_s)
         finally:
@@ -185,34 +185,32 @@ class Patience:
             waiting.place = None
         return came
 
-    def look(self, waiting: Waiting, place: Place, look: Look | None) -> float | None:
-        """Its turn is about to come. None: it may try; else when there will be room."""
+
+class _Turn(Struct, eq=False):
+    """What a request's place asks when its turn is about to come. `sight`: whether a try would be in vain."""
+
+    waiting: Waiting
+    place: Place
+    sight: Look | None
+    clock: Clock
+    kept_back: KeptBack | None
+
+    def look(self) -> float | None:
+        """None: it may try; else when there will be room."""
+        waiting, place, kept_back = self.waiting, self.place, self.kept_back
         waiting.left_alone = _NOBODY
-        now_s, kept_back = self._clock.monotonic_s(), self._kept_back
+        now_s = self.clock.monotonic_s()
         if kept_back is not None and place.line.keeps_back(waiting.tenant, now_s):
             later_s = _later_s(kept_back, waiting, now_s)
             if later_s is not None:
                 return later_s
-        if look is not None:
-            full = look(now_s)
+        if self.sight is not None:
+            full = self.sight(now_s)
             if full is not None:
                 later_s, place.wants = full
                 waiting.looked = True
                 return later_s
         return None
-
-
-class _Turn(Struct, eq=False):
-    """What a request's place asks when its turn is about to come: `look`."""
-
-    patience: Patience
-    waiting: Waiting
-    place: Place
-    sight: Look | None
-
-    def look(self) -> float | None:
-        """See `Patience.look`."""
-        return self.patience.look(self.waiting, self.place, self.sight)
 
 
 def _later_s(kept_back: KeptBack, waiting: Waiting, now_s: float) -> float | None:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 if TYPE_CHECKING:
-    from apikeyrouter.domain.cost.input_bound import InputBound
     from apikeyrouter.domain.models.model_choice import Chosen, ModelWish
 
 __all__ = ["CONVERSATIONS", "WITHOUT_MODEL_MEMBER", "Admission", "Call", "Operation", "Peek", "Tenant", "Wire", "peek"]
@@ -178,7 +177,7 @@ class Call:
     it was before. `tenant`: whose limits and place in line it has; `admission`: what those limits hold for it. `wish`:
     how a model is to be chosen where the request asks for `auto`; `chosen`: how one was. `at_utc_s`: Unix seconds when
     it is sent, for replies that say when they were made; 0.0 before. `sized`: a body, a model and the bound of that
-    input for it, where somebody worked it out: true for a copy with another body or model, too.
+    input for it (`InputBound`), where somebody worked it out: true for a copy with another body or model, too.
     """
 
     request_id: str
@@ -204,7 +203,7 @@ class Call:
     wish: ModelWish | None = None
     chosen: Chosen | None = None
     at_utc_s: float = 0.0
-    sized: tuple[bytes, str, InputBound] | None = None
+    sized: tuple[bytes, str, Any] | None = None
 
     @property
     def streams(self) -> bool:

@@ -296,7 +296,8 @@ def _bound_of(call: Call) -> InputBound:
     sized = call.sized
     if sized is None or sized[0] is not call.body or sized[1] != call.model:
         sized = call.sized = (call.body, call.model, tight_input_bound(call.body, call.model))
-    return sized[2]
+    bound: InputBound = sized[2]
+    return bound
 
 
 def _prompts(raw: msgspec.Raw) -> int:
