@@ -299,10 +299,12 @@ class Line:
         cost_per_s = self._drain.cost_per_s(now_s, promised_s)
         if feasible_at_s is None and -math.inf < promised_s < math.inf:
             feasible_at_s = promised_s  # what the first was told holds for others about as well
-        if feasible_at_s is not None:
-            wait_s = max(0.0, feasible_at_s - now_s)
-        else:
-            wait_s = cost / cost_per_s if cost_per_s is not None else 0.0
+        wait_s = 0.0
+        if feasible_at_s is None:
+            if cost_per_s is not None:
+                wait_s = cost / cost_per_s
+        elif feasible_at_s > now_s:
+            wait_s = feasible_at_s - now_s
         if not self._queues or cost_per_s is None:
             return wait_s
         least, most = self.ahead(tenant, weight)

@@ -133,12 +133,11 @@ class Sieve:
                     if limit is not None:
                         if now_s >= account.rolls_at_s:
                             account.roll(now_s)
-                        kind = window.kind
-                        need = needs[kind]
+                        need = needs[window.kind]
                         left = (limit - account.used - account.held - need) / (limit or 1)
                         if left < room:
                             room = left
-                        if need + need > limit and kind in _SIZED:
+                        if need + need > limit and window.kind in _SIZED:
                             size = OVERSIZE
                 if room < 0.0:
                     block = headroom_block(quota, needs, now_s)

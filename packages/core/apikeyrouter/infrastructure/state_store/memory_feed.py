@@ -57,11 +57,14 @@ class MemoryFeed:
         if after is None:
             return Changes(self._cursor)
         if after == self._cursor and wait_s > 0:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            loop = asyncio.get_running_loop()
+            future: asyncio.Future[None] = loop.create_future()
             self._waiting.add(future)
+            alarm = loop.call_later(wait_s, _wake, future)
             try:
-                await asyncio.wait([future], timeout=wait_s)
+                await future
             finally:
+                alarm.cancel()
                 self._waiting.discard(future)
         missed = self._cursor - after
         if missed < 0 or missed > len(self._changes):
