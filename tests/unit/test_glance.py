@@ -36,8 +36,8 @@ class Checked(Glance):
         self.full = self.open = self.ended = 0
         self.wrong: list[str] = []
 
-    def _still_full(self, flow: Flow, *known: Any) -> tuple[float, Who] | None:
-        said = super()._still_full(flow, *known)
+    def still_full(self, flow: Flow, *known: Any) -> tuple[float, Who] | None:
+        said = super().still_full(flow, *known)
         if said is None:
             self.open += 1
             return None

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 
 from msgspec import Struct
 
@@ -25,7 +24,7 @@ from apikeyrouter.domain.routing.candidates import Candidate, Group
 from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.domain.routing.directory import Directory
 from apikeyrouter.domain.routing.explain import Rejection
-from apikeyrouter.domain.routing.preflight import needs_of, preflight
+from apikeyrouter.domain.routing.preflight import needs_of
 from apikeyrouter.domain.routing.sift import HEADROOM, Sieve
 from apikeyrouter.flow import Flow
 from apikeyrouter.kept_back import Who
@@ -50,11 +49,24 @@ class _Spot(Struct, eq=False, gc=False):
     def room_at_s(self, now_s: float) -> float:
         """See `_room_at_s`."""
         view = self.candidate.quota
-        moves = view.moves
+        moves = view.pool.moves + view.windows[-1].account.taken  # `PoolView.moves`, written out: asked at every look
         if moves != self.moves or self.at_s <= now_s:
             self.moves = moves
             self.at_s = _room_at_s(view, self.needs, now_s)
         return self.at_s
+
+
+class _Sight(Struct, eq=False):
+    """What one request that waits looks at."""
+
+    glance: Glance
+    flow: Flow
+    group: Group
+    spots: Sequence[_Spot]
+
+    def look(self, now_s: float) -> tuple[float, Who] | None:
+        """See `Glance.still_full`."""
+        return self.glance.still_full(self.flow, self.group, self.spots, now_s)
 
 
 class Glance:
@@ -94,10 +106,11 @@ class Glance:
         if call.chosen is not None and call.chosen.stand_ins:
             return None
         asks = needs_of(flow.money.demand.of(group.serving))
-        if self._directory.fallbacks_for(call.provider_id, call.model) or any(
-            preflight(one, asks) is not None for one in group.candidates
-        ):
+        if self._directory.fallbacks_for(call.provider_id, call.model):
             return None
+        for one in group.candidates:
+            if asks.abilities & ~one.abilities or asks.tokens > one.context_max:  # what `preflight` refuses
+                return None
         return self._look_of(flow)
 
     def _look_of(self, flow: Flow) -> Look | None:
@@ -105,7 +118,7 @@ class Glance:
         if not group.small or (chosen and chosen.reserve is not None):
             return None
         spots = [_Spot(one, _needs(one, demand)) for one in group.candidates]
-        return partial(self._still_full, flow, group, spots)
+        return _Sight(self, flow, group, spots).look
 
     def _explain(self, flow: Flow) -> None:
         """Why it was not served, as of now."""
@@ -122,10 +135,10 @@ class Glance:
         record.candidates, record.considered = len(group.candidates), len(record.rejections)
         record.kept, record.chosen = (), None  # what an earlier try took is not what it was left with
 
-    def _still_full(self, flow: Flow, group: Group, spots: Sequence[_Spot]) -> tuple[float, Who] | None:
+    def still_full(self, flow: Flow, group: Group, spots: Sequence[_Spot], now_s: float) -> tuple[float, Who] | None:
         """When the first of its candidates will have room, if nothing more is taken, and which; None: one has it now,
         or only a try can tell."""
-        call, now_s = flow.call, self._clock.monotonic_s()
+        call = flow.call
         try:
             if self._directory.group_for(call.provider_id, call.model) is not group:
                 return None

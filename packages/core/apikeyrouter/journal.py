@@ -9,6 +9,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
 
@@ -83,7 +84,12 @@ class Journal:
         """The request ended in an error, which from now on carries its decision."""
         outcome = error.provider_code or error.category.value
         self._finish(call, record, outcome, error.status)
-        error.decision = render(record, _to_datetime)
+        if record.choice is not None:  # the note of how its model was chosen is written on
+            error.decision = render(record, _to_datetime)
+        elif record.attempts or record.kept:  # as of now: attempts may still be under way, and labels change
+            error.decided_by(partial(decode, encode(record), _to_datetime))
+        else:
+            error.decided_by(partial(render, record, _to_datetime))
         if self.observers:
             fact = record.attempts[-1] if record.attempts else None
             self._tell(call, record, fact, outcome=outcome, status=error.status, usage=None)

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from functools import partial
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.models.call import Call
@@ -47,8 +48,8 @@ class Spared(NamedTuple):
 
 _NOBODY: Mapping[Who, Spared] = {}
 
-Look = Callable[[], tuple[float, Who] | None]
-"""Whether a try would be in vain: until when (monotonic), and who has room first; None: try."""
+Look = Callable[[float], tuple[float, Who] | None]
+"""Whether a try at that time (now) would be in vain: until when (monotonic), and who has room first; None: try."""
 
 WAITED_FOR = frozenset({"headroom", "rate_limited", "throttled"})
 """Refusals that time mends: quota that flows back. An outage is told at once (fail fast)."""
@@ -60,12 +61,19 @@ class Waiting:
     leaves alone in the turn that it has, for what they keep back. `looked`: since its last try it had turns that it let
     pass, for a look showed that there was no room."""
 
-    __slots__ = ("again", "call", "charged", "demand", "left_alone", "line", "looked", "place", "waited_s")
+    __slots__ = (
+        "again", "call", "charged", "demand", "left_alone", "line", "looked", "place", "tenant", "waited_s", "weight",
+    )  # fmt: skip
 
     def __init__(self, call: Call, demand: Demand) -> None:
         self.call = call
         self.demand = demand
         self.line: Hashable = (call.provider_id, call.model)
+        tenant = call.tenant
+        self.tenant = str(call.tags.get("virtual_key") or "") if tenant is None else tenant.tenant_id
+        """Whose turn it takes."""
+        self.weight = 1.0 if tenant is None else tenant.weight
+        """Its tenant's share while requests wait."""
         self.place: Place | None = None
         self.waited_s = 0.0
         self.again = False
@@ -77,19 +85,6 @@ class Waiting:
     def cost(self) -> int:
         """What it adds to its tenant's account while tenants compete."""
         return weighed_tokens(self.demand.input_expected, self.demand.output_expected)
-
-    @property
-    def tenant(self) -> str:
-        """Whose turn it takes."""
-        call = self.call
-        if call.tenant is not None:
-            return call.tenant.tenant_id
-        return str(call.tags.get("virtual_key") or "") if call.tags else ""
-
-    @property
-    def weight(self) -> float:
-        """Its tenant's share while requests wait."""
-        return self.call.tenant.weight if self.call.tenant is not None else 1.0
 
 
 class Patience:
@@ -134,6 +129,9 @@ class Patience:
     def passed_over(self, waiting: Waiting, tried: set[Who], candidates: int) -> tuple[set[Who], Mapping[Who, Spared]]:
         """Of so many candidates, those that a try does not ask: the tried ones, and those that it leaves to others, if
         any other is left. And those that it leaves to others."""
+        place = waiting.place
+        if place is None or not (place.passed or waiting.left_alone):  # as `spared` has it, without asking
+            return tried, _NOBODY
         spared = self.spared(waiting)
         if spared and len(spared) + len(tried) < candidates:
             tried = tried.union(spared)
@@ -178,7 +176,7 @@ class Patience:
             return False
         started_s = self._clock.monotonic_s()
         waiting.looked = False
-        place.look = partial(self._look, waiting, place, look)
+        place.look = _Turn(waiting, place, look, self._clock, self._kept_back).look
         try:
             came = await place.turn(at_s)
         finally:
@@ -187,29 +185,43 @@ class Patience:
             waiting.place = None
         return came
 
-    def _look(self, waiting: Waiting, place: Place, look: Look | None) -> float | None:
-        """Its turn is about to come. None: it may try; else when there will be room."""
-        later_s = self._later_s(waiting, place)
-        if later_s is None and look is not None:
-            full = look()
+
+class _Turn(Struct, eq=False):
+    """What a request's place asks when its turn is about to come. `sight`: whether a try would be in vain."""
+
+    waiting: Waiting
+    place: Place
+    sight: Look | None
+    clock: Clock
+    kept_back: KeptBack | None
+
+    def look(self) -> float | None:
+        """None: it may try; else when there will be room."""
+        waiting, place, kept_back = self.waiting, self.place, self.kept_back
+        waiting.left_alone = _NOBODY
+        now_s = self.clock.monotonic_s()
+        if kept_back is not None and place.line.keeps_back(waiting.tenant, now_s):
+            later_s = _later_s(kept_back, waiting, now_s)
+            if later_s is not None:
+                return later_s
+        if self.sight is not None:
+            full = self.sight(now_s)
             if full is not None:
                 later_s, place.wants = full
                 waiting.looked = True
-        return later_s
-
-    def _later_s(self, waiting: Waiting, place: Place) -> float | None:
-        """None: it may try now; else when there will be room beside what is kept back."""
-        waiting.left_alone = _NOBODY
-        now_s = self._clock.monotonic_s()
-        if self._kept_back is None or not place.line.keeps_back(waiting.tenant, now_s):
-            return None
-        call = waiting.call
-        left_alone, first_s = self._kept_back.look(call.provider_id, call.model, waiting.demand, now_s)
-        if now_s < first_s < math.inf:
-            return first_s
-        if left_alone:
-            waiting.left_alone = {who: Spared(until_s, _KEPT_BACK) for who, until_s in left_alone.items()}
+                return later_s
         return None
+
+
+def _later_s(kept_back: KeptBack, waiting: Waiting, now_s: float) -> float | None:
+    """None: it may try now; else when there will be room beside what is kept back."""
+    call = waiting.call
+    left_alone, first_s = kept_back.look(call.provider_id, call.model, waiting.demand, now_s)
+    if now_s < first_s < math.inf:
+        return first_s
+    if left_alone:
+        waiting.left_alone = {who: Spared(until_s, _KEPT_BACK) for who, until_s in left_alone.items()}
+    return None
 
 
 def waitable(rejections: Sequence[Rejection]) -> tuple[float, Who] | None:

@@ -14,7 +14,9 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterator
 from heapq import heappop, heapreplace
-from itertools import islice
+from itertools import chain, islice
+
+from msgspec import Struct
 
 from apikeyrouter.domain.quota.drain import Drain
 from apikeyrouter.domain.quota.vtc import TokenCounters
@@ -40,8 +42,10 @@ _SAMPLE = 64
 _DUE_S = 1e-6
 """Timers may come so early."""
 
-_PAUSE_S, _PAUSE_S_MAX = 0.001, 0.25
+_PAUSES_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25)
 """Whoever is told "now" and refused again waits so long, twice as long each time: a wrong time must not spin."""
+
+_LAST_PAUSE = len(_PAUSES_S) - 1
 
 
 class Ticket:
@@ -99,13 +103,24 @@ class _Queue:
         self.tickets: OrderedDict[Ticket, None] = OrderedDict()
 
 
+class _Scan(Struct, eq=False):
+    """A look along a line, as far as it went. `candidates`: whom it did not look at yet; `passed`: those who let others
+    try before them; `least`: by kind, the least cost that was refused."""
+
+    epoch: int
+    candidates: Iterator[Ticket]
+    passed: list[Ticket] = []
+    least: dict[int, int] = {}
+    wake_at_s: float = math.inf
+
+
 class Line:
     """See the module. `credit_s`: a tenant that asked for little goes first for what it was entitled to and did not use
     in so many seconds."""
 
     __slots__ = (
-        "_credit_s", "_drain", "_kept_until_s", "_kinds", "_modest", "_queues", "counters", "epoch", "trying",
-        "wake_at_s",
+        "_credit_s", "_drain", "_kept_until_s", "_kinds", "_modest", "_queues", "_scanned", "counters", "epoch",
+        "trying", "wake_at_s",
     )  # fmt: skip
 
     def __init__(self, credit_s: float) -> None:
@@ -120,6 +135,7 @@ class Line:
         self._kept_until_s = -math.inf
         self._modest: dict[str, float] = {}
         self._kinds = 0
+        self._scanned: _Scan | None = None
         self._queues: dict[str, _Queue] = {}
 
     @property
@@ -131,6 +147,11 @@ class Line:
         """The first in line."""
         tenant = self.counters.first
         return None if tenant is None else next(iter(self._queues[tenant].tickets))
+
+    def _heads(self, ticket: Ticket) -> bool:
+        """Whether it is the first in line."""
+        tenant = ticket.tenant
+        return next(iter(self._queues[tenant].tickets)) is ticket and self.counters.first == tenant
 
     def waiting_of(self, tenant: str) -> int:
         """How many places a tenant has."""
@@ -165,45 +186,63 @@ class Line:
         at_s = math.inf if try_at_s is None else try_at_s
         if self.trying is ticket:
             self.trying = None
-            pause_s = min(_PAUSE_S_MAX, _PAUSE_S * 2.0**ticket.pauses)
-            hasty = at_s < now_s + pause_s
-            ticket.pauses = ticket.pauses + 1 if hasty else 0
-            at_s = max(at_s, now_s + pause_s)
+            pauses = ticket.pauses
+            soonest_s = now_s + _PAUSES_S[pauses]
+            if at_s < soonest_s:
+                at_s = soonest_s
+                if pauses < _LAST_PAUSE:
+                    ticket.pauses = pauses + 1
+            else:
+                ticket.pauses = 0
         if at_s > now_s:
             ticket.kind = self._kind_of(ticket, at_s)
         ticket.asking = True
         ticket.recheck = False
         ticket.passed = []
         ticket.try_at_s = at_s
-        if ticket.latest_s == math.inf and now_s < at_s < math.inf and self.head() is ticket:
+        if ticket.latest_s == math.inf and now_s < at_s < math.inf and self._heads(ticket):
             ticket.latest_s = min(at_s + _PUT_OFF * (at_s - now_s), (at_s + ticket.limit_s) / 2)
 
     def next_to_try(self, now_s: float) -> Ticket | None:
         """Whoever shall try now, if anybody: it is `trying` until `asks` or `out`. Sets `wake_at_s`."""
         if self.trying is not None:
             return None
-        wake_at_s, due_s, epoch = math.inf, now_s + _DUE_S, self.epoch
-        passed: list[Ticket] = []
-        least: dict[int | None, int] = {}
-        for ticket in self._candidates():
+        return self._scan(_Scan(self.epoch, self._candidates()), now_s)
+
+    def next_after(self, ticket: Ticket, now_s: float) -> Ticket | None:
+        """As `next_to_try`, where `ticket` was told to try at this very moment, and asked again: those that were seen
+        before it are as they were, unless something happened that concerns all."""
+        scan = self._scanned
+        if scan is None or scan.epoch != self.epoch or self.trying is not None:
+            return self.next_to_try(now_s)
+        scan.candidates = chain((ticket,), scan.candidates)
+        return self._scan(scan, now_s)
+
+    def _scan(self, scan: _Scan, now_s: float) -> Ticket | None:
+        wake_at_s, due_s, epoch = scan.wake_at_s, now_s + _DUE_S, scan.epoch
+        passed, least = scan.passed, scan.least
+        found = None
+        for ticket in scan.candidates:
+            kind = ticket.kind
             # whoever needs the same as one before it that was refused, and no less of it, need not try
-            if not ticket.asking or (ticket.kind in least and ticket.cost >= least[ticket.kind]):
+            if not ticket.asking or (kind in least and ticket.cost >= least[kind]):
                 continue
             at_s = ticket.try_at_s
             if at_s <= due_s or ticket.recheck or ticket.epoch < epoch:
                 ticket.asking = False
                 ticket.passed = passed
-                self.trying = ticket
+                self.trying = found = ticket
                 break
             if at_s < wake_at_s:
                 wake_at_s = at_s
             if not ticket.lets_pass():
                 break
             passed.append(ticket)
-            if ticket.kind is not None:
-                least[ticket.kind] = ticket.cost  # less than it was, or there was none
-        self.wake_at_s = wake_at_s
-        return self.trying
+            if kind is not None:
+                least[kind] = ticket.cost  # less than it was, or there was none
+        self.wake_at_s = scan.wake_at_s = wake_at_s
+        self._scanned = None if found is None else scan
+        return found
 
     def out(self, ticket: Ticket, now_s: float, *, served: bool) -> None:
         """It leaves the line, with what it asked for or without."""
@@ -260,10 +299,12 @@ class Line:
         cost_per_s = self._drain.cost_per_s(now_s, promised_s)
         if feasible_at_s is None and -math.inf < promised_s < math.inf:
             feasible_at_s = promised_s  # what the first was told holds for others about as well
-        if feasible_at_s is not None:
-            wait_s = max(0.0, feasible_at_s - now_s)
-        else:
-            wait_s = cost / cost_per_s if cost_per_s is not None else 0.0
+        wait_s = 0.0
+        if feasible_at_s is None:
+            if cost_per_s is not None:
+                wait_s = cost / cost_per_s
+        elif feasible_at_s > now_s:
+            wait_s = feasible_at_s - now_s
         if not self._queues or cost_per_s is None:
             return wait_s
         least, most = self.ahead(tenant, weight)

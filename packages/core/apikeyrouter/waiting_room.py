@@ -253,10 +253,11 @@ class WaitingRoom:
             if math.inf > at_s > place.limit_s:
                 if self._take_out(place, served=False):
                     return
+                place = line.next_to_try(now_s)
             else:
                 line.asks(place, at_s, now_s)
                 place.epoch = line.epoch
-            place = line.next_to_try(now_s)
+                place = line.next_after(place, now_s)
         if line.trying is None:
             self._set_timer(line, line.wake_at_s)
 

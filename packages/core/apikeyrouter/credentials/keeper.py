@@ -136,8 +136,13 @@ class CredentialKeeper:
             self._tick_at_s = now_s
 
     def due(self, now_s: float) -> bool:
-        """Whether it is time for `tick`."""
-        return now_s >= self._tick_at_s
+        """Whether it is time for `tick`, and any key's token is, or was, exchanged here."""
+        if now_s < self._tick_at_s:
+            return False
+        if self._watches or any(CREDENTIAL in record.metadata for record in self._keys.ring.all()):
+            return True
+        self._tick_at_s = now_s + _ALL_AFTER_S
+        return False
 
     async def tick(self) -> None:
         """Exchanges what is due."""

@@ -21,7 +21,7 @@ A message says what happened, why, and what to do. No message ever contains key 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -80,7 +80,7 @@ class SystemError(RouterError):  # noqa: A001 - the compatibility contract names
     `retry_after`: seconds until that is worth while, None when unknown; always >= 0.
     `provider_code`: the provider's own error code, if it gave one. `status`: the HTTP status that a proxy should answer
     with. `provider_body` and `provider_content_type`: the provider's error body for errors that are the caller's own
-    (status 400, 404, 413, 422 ...), passed on untouched. `decision`: what was chosen and rejected before it failed.
+    (status 400, 404, 413, 422 ...), passed on untouched.
     """
 
     def __init__(
@@ -106,7 +106,24 @@ class SystemError(RouterError):  # noqa: A001 - the compatibility contract names
         self.status = status
         self.provider_body = provider_body
         self.provider_content_type = provider_content_type
-        self.decision = decision
+        self._decision: RoutingDecision | None = decision
+        self._to_decide: Callable[[], RoutingDecision] | None = None
+
+    @property
+    def decision(self) -> RoutingDecision | None:
+        """What was chosen and rejected before it failed; None where nothing was decided."""
+        if self._to_decide is not None:
+            self.decision = self._to_decide()
+        return self._decision
+
+    @decision.setter
+    def decision(self, decision: RoutingDecision | None) -> None:
+        self._decision, self._to_decide = decision, None
+
+    def decided_by(self, render: Callable[[], RoutingDecision]) -> None:
+        """The decision is what `render` gives, which is called when somebody reads it: most refusals are only counted,
+        and rendering costs more than refusing."""
+        self._to_decide = render
 
 
 class NoEligibleKeysError(SystemError):

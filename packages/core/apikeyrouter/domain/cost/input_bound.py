@@ -94,7 +94,7 @@ def tight_input_bound(body: bytes, model: str = "", measure: Measure | None = No
         counter.served_by([name, *[name_of(str(other)) for other in others]])
     counter.request(request)
     method = "content" if measure is None else "tokenizer"
-    return InputBound(counter.tokens, method, tuple(counter.unbounded), max(1, counter.likely), counter.media_tokens)
+    return InputBound(counter.tokens, method, tuple(counter.unbounded), counter.likely or 1, counter.media_tokens)
 
 
 _PARAMETERS = frozenset({

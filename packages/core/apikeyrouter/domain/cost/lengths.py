@@ -61,7 +61,11 @@ class _Sketch:
     def add(self, tokens: int) -> None:
         if self.answer:
             tail = self.tail + _TAIL_STEP * (_ALPHA - (tokens > self.answer))
-            self.tail = min(max(tail, 0.2), 2.0)
+            if tail < 0.2:
+                tail = 0.2
+            elif tail > 2.0:
+                tail = 2.0
+            self.tail = tail
             self.answer = 0
         seen = self.seen
         if seen < _MEMORY:
@@ -87,7 +91,9 @@ class _Sketch:
     def quantile(self, p: float) -> int:
         """The length at rank ceil((count + 1) x p), interpolated within its bin. Needs `count` >= p / (1 - p)."""
         level = 1.0 - (1.0 - p) * self.tail
-        above = max(0, self.count - ceil((self.count + 1) * level))  # how many replies may lie above the answer
+        above = self.count - ceil((self.count + 1) * level)  # how many replies may lie above the answer
+        if above < 0:
+            above = 0
         # the highest bin that has, with those above it, more than that: mostly that of the last time, or the next
         bins, index, passed = self.bins, self.place, self.above
         while passed > above:
@@ -100,7 +106,7 @@ class _Sketch:
         if index >= _EXACT:
             shift = (index >> 4) - 1
             low = (16 + (index & 15)) << shift
-            index = low + ((1 << shift) * (passed + bins[index] - above)) // max(1, bins[index])
+            index = low + ((1 << shift) * (passed + bins[index] - above)) // (bins[index] or 1)
         if p == _ASKED:
             self.answer = index
         return index

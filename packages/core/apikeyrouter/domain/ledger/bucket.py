@@ -94,7 +94,10 @@ class Bucket(Account):
 
     def withhold(self) -> None:
         """Leaves to others what they may have taken."""
-        withheld = min(self.lump * bisect_right(self.steps, self.expected / self.lump), self.limit or 0)
+        lump, most = self.lump, self.limit or 0
+        withheld = lump * bisect_right(self.steps, self.expected / lump)
+        if withheld > most:
+            withheld = most
         self.used += withheld - self.withheld
         self.withheld = withheld
 

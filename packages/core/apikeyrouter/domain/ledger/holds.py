@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from apikeyrouter.domain.errors import RouterError
 from apikeyrouter.domain.ledger.accounts import Account
 
@@ -66,26 +68,17 @@ class Refused:
         return f"<Refused {self.account.id}: {self.need} needed, {self.free} free>"
 
 
-class Hold:
+class Hold(Struct, eq=False):
     """Amounts set aside on several accounts. Made by `Ledger.try_hold` only.
 
     `lines`: (account, amount) as asked for. `warnings`: soft accounts whose limit this hold passes.
     """
 
-    __slots__ = ("_epochs", "_ledger", "lines", "state", "warnings")
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        lines: Sequence[tuple[Account, int]],
-        epochs: Sequence[int],
-        warnings: tuple[Account, ...],
-    ) -> None:
-        self._ledger = ledger
-        self.lines = lines
-        self._epochs = epochs
-        self.warnings = warnings
-        self.state = _RESERVED
+    _ledger: Ledger
+    lines: Sequence[tuple[Account, int]]
+    _epochs: Sequence[int]
+    warnings: tuple[Account, ...]
+    state: HoldState = HoldState.Reserved
 
     @property
     def is_open(self) -> bool:

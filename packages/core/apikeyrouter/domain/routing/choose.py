@@ -101,7 +101,8 @@ class Chooser:
         prefix = self._affinity.find(demand, now_s) if objective.affinity else None
         sieve = Sieve(group, demand, objective, tried=tried, now_s=now_s)
         ahead = self._sift(group, objective, sieve, prefix, now_s)
-        if not sieve.kept and not record.rehearsal:
+        trial = record.rehearsal
+        if not sieve.kept and not trial:
             sieve.doubt()
         rejections = record.rejections = sieve.rejections
         if objective.ruling is not None:
@@ -115,14 +116,14 @@ class Chooser:
         for place, row in enumerate(rows):
             candidate = row[4]
             of_model = demand.of(candidate.model)
-            taken = self._hold(candidate, row, of_model, asked, tags, now_s=now_s, trial=record.rehearsal)
+            taken = self._hold(candidate, row, of_model, asked, tags, now_s=now_s, trial=trial)
             if isinstance(taken, Taken):
                 taken.ahead = ahead
                 group.took(candidate)
                 if place:
                     record.kept = rows = rows[place:]
                 record.choose(taken.scored, candidate.quota)
-                if not record.rehearsal:
+                if not trial:
                     if objective.turns_only:
                         _pass_over(group, rows)
                     if prefix is not None:

@@ -57,9 +57,9 @@ class Demand:
     """
 
     __slots__ = (
-        "_body", "_lengths", "_most", "_needs", "_ratios", "_rough", "_template", "bound", "choices", "free",
-        "input_expected", "model", "operation", "output_expected", "output_limit", "peek", "session", "sizes",
-        "streams", "tenant", "tier",
+        "_body", "_lengths", "_most", "_needs", "_ratios", "_rough", "bound", "choices", "free", "input_expected",
+        "model", "operation", "output_expected", "output_limit", "peek", "session", "sizes", "streams", "template",
+        "tenant", "tier",
     )  # fmt: skip
 
     def __init__(
@@ -80,17 +80,19 @@ class Demand:
         self._rough = False  # `bound` is that of another model
         self.sizes: dict[str, Demand] | None = None
         free = self.free = call.free
-        self.bound = InputBound(0, "content") if free else tight_input_bound(call.body, call.model)
-        self._template = template
+        self.bound = InputBound(0, "content") if free else _bound_of(call)
+        self.template = template or ""
         self.output_limit: int | None = 0
         if free or call.operation in _WITHOUT_OUTPUT:
             self.choices = 0
             self.expect(call.provider_id or "")
             return
-        self.choices = max(1, peek.n or 1)
+        self.choices = 1 if peek.n is None else max(1, peek.n)
         if call.operation is _COMPLETIONS:
             self.choices = max(self.choices, peek.best_of or 1) * _prompts(peek.prompt)
         self.output_limit = peek.output_limit_tokens
+        if template is None:
+            self.template = template_of(peek.messages, peek.tools)
         self.expect(call.provider_id or "")
 
     def expect(self, provider_id: str = "") -> None:
@@ -117,13 +119,6 @@ class Demand:
             found = self.sizes[model] = self._copy(model=model, sizes=None, _needs=None, _rough=True)
             found.expect()
         return found
-
-    @property
-    def template(self) -> str:
-        """The kind of prompt (see `template_of`), unless one was given."""
-        if self._template is None:
-            self._template = template_of(self.peek.messages, self.peek.tools)
-        return self._template
 
     @property
     def hold_tokens(self) -> int:
@@ -294,6 +289,15 @@ def demand_of(
 ) -> Demand:
     """Sizes a call: parses it once and runs no tokenizer, about 6 us for 1 KB. `template`: else from the prompt."""
     return Demand(call, lengths, _DEFAULT_RATIOS if ratios is None else ratios, tenant, template)
+
+
+def _bound_of(call: Call) -> InputBound:
+    """By content. A call that is sized again for the same model is not read again."""
+    sized = call.sized
+    if sized is None or sized[0] is not call.body or sized[1] != call.model:
+        sized = call.sized = (call.body, call.model, tight_input_bound(call.body, call.model))
+    bound: InputBound = sized[2]
+    return bound
 
 
 def _prompts(raw: msgspec.Raw) -> int:

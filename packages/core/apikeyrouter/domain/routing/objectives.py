@@ -124,11 +124,14 @@ class Objective:
     blocked_tags: frozenset[str] = field(default_factory=frozenset)
     ruling: Ruling | None = None
     asked: bool = True
+    selective: bool = field(init=False, repr=False, compare=False, default=False)
+    """Whether some keys may not serve, whatever they are worth."""
+    measured: bool = field(init=False, repr=False, compare=False, default=False)
+    """Whether a candidate's success or price may keep it out."""
 
-    @property
-    def selective(self) -> bool:
-        """Whether some keys may not serve, whatever they are worth."""
-        return bool(
+    def __post_init__(self) -> None:
+        """What every decision asks is worked out once."""
+        selective = bool(
             self.allowed_providers is not None
             or self.blocked_providers
             or self.allowed_keys is not None
@@ -138,11 +141,8 @@ class Objective:
             or self.blocked_tags
             or self.ruling is not None
         )
-
-    @property
-    def measured(self) -> bool:
-        """Whether a candidate's success or price may keep it out."""
-        return self.min_reliability is not None or self.max_cost_usd is not None
+        object.__setattr__(self, "selective", selective)
+        object.__setattr__(self, "measured", self.min_reliability is not None or self.max_cost_usd is not None)
 
 
 def scarcity(objective: Objective, room: float, pressure: float) -> float:

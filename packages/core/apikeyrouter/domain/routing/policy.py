@@ -384,7 +384,8 @@ def with_terms(objective: Objective, wanted: Objective) -> Objective:
 _TERMS = tuple(
     one.name
     for one in fields(Objective)
-    if not one.name.startswith(("allowed_", "blocked_"))
+    if one.init
+    and not one.name.startswith(("allowed_", "blocked_"))
     and one.name not in ("min_reliability", "max_cost_usd", "ruling", "asked")
 )
 """What an objective optimises, besides what it allows."""

@@ -194,7 +194,8 @@ class Sieve:
         if self.kept and self.resting and self._group.small:
             least = min([one.turn for one in self.kept])
             for candidate in self.resting:
-                candidate.turn = max(candidate.turn, least)
+                if candidate.turn < least:
+                    candidate.turn = least
 
     def _size_for(self, model: str) -> int:
         """Goes on with the sizes that the request has for `model`; its tokens of context."""
@@ -337,9 +338,11 @@ def headroom_block(view: PoolView, needs: Sequence[int], now_s: float, *, doubti
             until_s = at_s
         elif short is not None:
             continue
-        short, free_then, need_then = account, max(0, free), need
+        short, free_then, need_then = account, free, need
     if short is None:
         return None
+    if free_then < 0:
+        free_then = 0
     told = f"{free_then} {short.unit} free < {need_then} needed ({short.id})"
     return Block(HEADROOM, told, None if open_end else until_s)
 

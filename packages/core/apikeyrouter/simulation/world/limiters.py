@@ -56,7 +56,8 @@ class Bucket:
         """Seconds until `amount` fits if nobody else takes; infinite when it never does."""
         if amount > self.capacity:
             return math.inf
-        return max(0.0, (amount - self.free(now_s)) / self.rate_per_s)
+        missing = amount - self.free(now_s)
+        return missing / self.rate_per_s if missing > 0.0 else 0.0
 
     def full_in_s(self, now_s: float) -> float:
         """Seconds until it is full again."""

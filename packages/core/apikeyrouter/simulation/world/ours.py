@@ -2,9 +2,10 @@
 asks the provider model instead of a network.
 
 Main entry: `run_ours`. Bodies are shared between requests of about the same length (what the router reads of a body is
-its size), four bytes a token give or take a tenth, and prices are those of the keys; nothing else is simplified. Laws:
-the same world, traffic and seed give the same run; what goes wrong inside the router is written down as a violation,
-not lost.
+its size, and a shared one is sized once), four bytes a token give or take a tenth, and prices are those of the keys;
+nothing else is simplified.
+Laws: the same world, traffic and seed give the same run; what goes wrong inside the router is written down as a
+violation, not lost.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from apikeyrouter.domain.cost.input_bound import InputBound, tight_input_bound
 from apikeyrouter.domain.errors import NoEligibleKeysError, SystemError
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
 from apikeyrouter.domain.interfaces.transport import HttpReply, HttpRequest, SendPhase, TransportError
@@ -120,7 +122,7 @@ class _Drive:
         self._bad = bad_requests(world, len(run.traffic), run.seed)
         self._sent_s = [0.0] * len(run.traffic)
         self._rng = Random(run.seed * 32_452_843 + 11)
-        self._peeks: dict[int, tuple[bytes, Peek]] = {}
+        self._bodies: dict[int, tuple[Peek, tuple[bytes, str, InputBound]]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._watch: Watch | None = None
         self._returning = 0
@@ -168,19 +170,20 @@ class _Drive:
                 number += 1
 
     def _arrive(self, number: int) -> None:
-        self._tasks[number] = asyncio.Task(self._one(number), loop=self.loop)
+        # one name for all: asyncio makes up a new one for each without any
+        self._tasks[number] = asyncio.Task(self._one(number), loop=self.loop, name="request")
         following = number + 1
         if following < len(self._traffic):
             self.loop.at(self._start_s + self._traffic.at_s[following], self._arrive, following)
 
-    def _body(self, tokens: int) -> tuple[bytes, Peek]:
-        """A body of about the right length, shared by those that differ by less than 3 %."""
+    def _body(self, tokens: int) -> tuple[Peek, tuple[bytes, str, InputBound]]:
+        """A body of about the right length, shared by those that differ by less than 3 %, and what is read of it."""
         size = tokens * _BYTES_PER_TOKEN * self._rng.gauss(1.0, 0.1)
         step = round(math.log(max(size, 8.0), _STEP))
-        found = self._peeks.get(step)
+        found = self._bodies.get(step)
         if found is None:
             body = request_body(round(_STEP**step), self._traffic.cap)
-            found = self._peeks[step] = (body, peek(body))
+            found = self._bodies[step] = (peek(body), (body, MODEL, tight_input_bound(body, MODEL)))
         return found
 
     async def _one(self, number: int) -> None:
@@ -209,18 +212,19 @@ class _Drive:
     def _call(self, number: int) -> Call:
         now_s = self.loop.time()
         tenant = self._traffic.tenants[number]
-        body, peeked = self._body(self._traffic.inputs[number])
+        peeked, sized = self._body(self._traffic.inputs[number])
         return Call(
             f"req_{number}",
             _CHAT,
             MODEL,
-            body,
+            sized[0],
             peeked,
             started_s=now_s,
             deadline_s=now_s + self.deadline_s,
             headers=[(_NUMBER, b"%d" % number)],
             tags=self._tags[tenant],
             tenant=self._tenants[tenant],
+            sized=sized,
         )
 
     def _true_wait_s(self, number: int) -> float:
@@ -288,7 +292,7 @@ class _Drive:
             raise TransportError("refused", SendPhase.NotSent, "the connection was refused")
         if watch is not None and (answer.breaks or answer.status == 400):
             (watch.broken if answer.breaks else watch.at_fault).add(number)
-        return WorldReply(loop, answer.status, headers, body, arrived_s + answer.end_s, breaks=answer.breaks)
+        return WorldReply(loop, answer.status, headers, body, arrived_s + answer.end_s, answer.breaks)
 
 
 def _metadata(pool: PoolSpec, world: World) -> dict[str, Any]:

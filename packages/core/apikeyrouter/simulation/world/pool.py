@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from random import Random
 
 from apikeyrouter.simulation.world.limiters import Bucket, Limiter, Minute, Rolling, Slots
@@ -144,8 +145,8 @@ class Pool:
 
 def foreign_rate(spec: PoolSpec, ratio: float, sizes: Sequence[tuple[int, int]]) -> float:
     """Requests a second of others who use `ratio` of a pool's tightest limit."""
-    mean_in = sum(one[0] for one in sizes) / len(sizes)
-    mean_out = sum(one[1] for one in sizes) / len(sizes)
+    mean_in = sum(map(itemgetter(0), sizes)) / len(sizes)
+    mean_out = sum(map(itemgetter(1), sizes)) / len(sizes)
     pairs = ((spec.rpm, 1.0), (spec.itpm, mean_in), (spec.otpm, mean_out), (spec.tpm, mean_in + mean_out))
     rates = [ratio * limit / 60.0 / each for limit, each in pairs if limit is not None and each > 0]
     return max(0.0, min(rates, default=0.0))

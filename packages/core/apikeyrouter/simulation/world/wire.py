@@ -12,6 +12,8 @@ from datetime import timedelta
 from email.utils import format_datetime
 from functools import lru_cache
 
+from msgspec import Struct
+
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.transport import Headers, SendPhase, TransportError
 from apikeyrouter.simulation.world.loop import WorldLoop, settle
@@ -42,20 +44,15 @@ _WORDS = {
 }
 
 
-class WorldReply:
+class WorldReply(Struct, eq=False):
     """An `HttpReply` whose body comes when virtual time has come to its end."""
 
-    __slots__ = ("_body", "_breaks", "_end_s", "_loop", "headers", "status")
-
-    def __init__(
-        self, loop: WorldLoop, status: int, headers: Headers, body: bytes, end_s: float, *, breaks: bool = False
-    ) -> None:
-        self._loop = loop
-        self.status = status
-        self.headers = headers
-        self._body = body
-        self._end_s = end_s
-        self._breaks = breaks
+    _loop: WorldLoop
+    status: int
+    headers: Headers
+    _body: bytes
+    _end_s: float
+    _breaks: bool
 
     def header(self, name: bytes) -> bytes | None:
         """See `HttpReply.header`."""
