@@ -173,6 +173,29 @@ async def test_a_list_that_cannot_be_read_leaves_the_one_before_in_force() -> No
     assert bench.taken_in == [[1], [3]]
 
 
+def test_a_list_lives_through_one_event_loop_after_another() -> None:
+    store = Unhurried(1)
+    bench = Bench(store)
+
+    async def several(first: int) -> None:
+        await store.open()
+        await asyncio.gather(bench.add(first), bench.list.load(), bench.add(first + 1))
+
+    asyncio.run(several(1))
+    asyncio.run(several(3))
+    left = asyncio.new_event_loop()
+    writing = left.create_task(_coroutine(bench.add(5)))
+    left.run_until_complete(asyncio.sleep(0))
+    left.close()  # in the midst of it
+    asyncio.run(several(6))
+    assert sorted(bench.taken_in[-1]) in ([1, 2, 3, 4, 6, 7], [1, 2, 3, 4, 5, 6, 7])
+    del writing
+
+
+async def _coroutine(work: Awaitable[bool]) -> bool:
+    return await work
+
+
 class Contested(MemoryStateStore):
     """Somebody else is always a little faster."""
 

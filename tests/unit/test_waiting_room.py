@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Coroutine
 from typing import Any
 
@@ -75,6 +77,32 @@ def test_who_looks_in_vain_is_passed_over_and_who_would_wait_too_long_leaves() -
         assert (asyncio.get_running_loop().time(), told[-1]) == (pytest.approx(3.0, abs=0.01), "big")
         big.served()
         assert room.waiting == 0
+
+    run_virtual(story())
+
+
+def test_nobody_who_left_is_remembered() -> None:
+    class Body:
+        """Of a request, which looks whether there is room."""
+
+        def look(self) -> float:
+            return 3.0
+
+    async def story() -> None:
+        room = WaitingRoom(VirtualClock(), WaitingRules(wait_s=5.0))
+        large, small, body = place_in(room, cost=100), place_in(room), Body()
+        remembered = weakref.ref(body)
+        large.look = body.look
+        waits = [asyncio.ensure_future(place.turn(0.0)) for place in (large, small)]
+        del body
+        await settle_down()
+        assert waits[1].done()
+        waits[0].cancel()  # its client hangs up while the other one tries
+        await settle_down()
+        small.served()
+        del large, small, waits
+        gc.collect()
+        assert (room.waiting, remembered()) == (0, None)
 
     run_virtual(story())
 

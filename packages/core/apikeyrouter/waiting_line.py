@@ -170,6 +170,7 @@ class Line:
     def enter(self, ticket: Ticket, weight: float, now_s: float, *, first: bool = False) -> None:
         """Takes the last place of its tenant, or the first. Raises ValueError for a weight that is not above 0."""
         self.counters.join(ticket.tenant, weight)
+        self._scanned = None
         queue = self._queues.get(ticket.tenant)
         if queue is None:
             self._drain.busy(now_s)
@@ -246,6 +247,7 @@ class Line:
 
     def out(self, ticket: Ticket, now_s: float, *, served: bool) -> None:
         """It leaves the line, with what it asked for or without."""
+        self._scanned = None  # what was seen holds those who leave, and where it stopped may be gone
         queue = self._queues[ticket.tenant]
         del queue.tickets[ticket]
         queue.cost -= ticket.cost

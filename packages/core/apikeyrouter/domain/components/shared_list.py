@@ -53,12 +53,11 @@ class SharedList(Generic[_Kind]):
         self._taken_in = taken_in
         self._blob: bytes | None = None
         self._all: Sequence[_Kind] = ()
-        # whoever reads waits for whoever writes: what was read before a write would else be taken in after it
-        self._turn = asyncio.Lock()
+        self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     async def load(self) -> None:
         """Takes in what is stored. Raises StateStoreError."""
-        async with self._turn:
+        async with self._turn_here():
             await self._load()
 
     async def changed(self, ids: frozenset[str] | None) -> None:
@@ -72,7 +71,7 @@ class SharedList(Generic[_Kind]):
 
         Raises StateStoreError, and whatever `edit` raises; nothing was changed then.
         """
-        async with self._turn:
+        async with self._turn_here():
             for _ in range(_TRIES):
                 await self._load()
                 wanted = edit(self._all)
@@ -85,6 +84,14 @@ class SharedList(Generic[_Kind]):
                     self._take_in(blob, wanted)
                     return True
         raise StateStoreError(f"Other processes change {self._setting} all the time; nothing was changed. Try again.")
+
+    def _turn_here(self) -> asyncio.Lock:
+        """Whoever reads waits for whoever writes: what was read before a write would else be taken in after it. A lock
+        belongs to one event loop; with an earlier one, its holders have ended too."""
+        loop = asyncio.get_running_loop()
+        if self._turn is None or self._turn[0] is not loop:
+            self._turn = loop, asyncio.Lock()
+        return self._turn[1]
 
     async def _load(self) -> None:
         blob = await self._store.get_setting(self._setting)
