@@ -43,7 +43,8 @@ class Checked(Glance):
             return None
         self.full += 1
         now_s = self._clock.monotonic_s()
-        tried, spared = self._patience.passed_over(flow.waiting, flow.tried, len(flow.group.candidates))
+        others = self._patience.leaves_to_others(flow.waiting, flow.tried, len(flow.group.candidates))
+        tried = flow.tried.union(others)
         record = DecisionRecord(
             "d", "r", flow.call.model, flow.objective, at_utc_s=0.0, stream=False, outcome="dry_run"
         )
@@ -53,7 +54,7 @@ class Checked(Glance):
         if taken is not None:
             taken.hold.release()
         found = waitable(record.rejections)
-        times_s = [one.until_s for who, one in spared.items() if who in tried and who not in flow.tried]
+        times_s = [one.until_s for who, one in others.items() if who not in flow.tried]
         times_s += [found[0]] if found is not None else []
         if taken is not None or abs(min(times_s) - said[0]) > 1e-3:
             self.wrong.append(f"{now_s:.3f} s: {said} and not {min(times_s, default=None)}, {record.rejections}")

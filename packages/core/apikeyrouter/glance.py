@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 from msgspec import Struct
 
@@ -18,7 +19,6 @@ from apikeyrouter.domain.errors import ProviderNotRegisteredError
 from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.keys.eligibility import blocked
 from apikeyrouter.domain.models.api_key import KeyState
-from apikeyrouter.domain.quota.pools import PoolView
 from apikeyrouter.domain.resilience.breaker import Phase, Verdict
 from apikeyrouter.domain.routing.candidates import Candidate, Group
 from apikeyrouter.domain.routing.demand import Demand
@@ -38,8 +38,8 @@ _ADMIT = Verdict.Admit
 
 
 class _Spot(Struct, eq=False, gc=False):
-    """A candidate for one request, what it needs of its pool (`KINDS`), and when that has room: true while nothing was
-    taken of the pool or told of it (`moves`)."""
+    """A candidate for one request, what it needs of its pool (`KINDS`), and when that has room: -inf: only a try can
+    tell; inf: when other requests end. True while nothing was taken of the pool or told of it (`moves`)."""
 
     candidate: Candidate
     needs: tuple[int, ...]
@@ -47,26 +47,31 @@ class _Spot(Struct, eq=False, gc=False):
     moves: int = -1
 
     def room_at_s(self, now_s: float) -> float:
-        """See `_room_at_s`."""
+        """When `needs` fit."""
         view = self.candidate.quota
-        moves = view.pool.moves + view.windows[-1].account.taken  # `PoolView.moves`, written out: asked at every look
-        if moves != self.moves or self.at_s <= now_s:
-            self.moves = moves
-            self.at_s = _room_at_s(view, self.needs, now_s)
-        return self.at_s
-
-
-class _Sight(Struct, eq=False):
-    """What one request that waits looks at."""
-
-    glance: Glance
-    flow: Flow
-    group: Group
-    spots: Sequence[_Spot]
-
-    def look(self, now_s: float) -> tuple[float, Who] | None:
-        """See `Glance.still_full`."""
-        return self.glance.still_full(self.flow, self.group, self.spots, now_s)
+        windows = view.windows
+        moves = view.pool.moves + windows[-1].account.taken  # `PoolView.moves`, written out: asked at every look
+        if moves == self.moves and self.at_s > now_s:
+            return self.at_s
+        self.moves = moves
+        needs, latest_s = self.needs, now_s
+        for window in windows:
+            account, need = window.account, needs[window.kind]
+            if now_s >= account.rolls_at_s:
+                account.roll(now_s)
+            limit = account.limit
+            if limit is None or not need or need <= limit - account.used - account.held:
+                continue
+            if need > limit:
+                latest_s = -math.inf
+                break
+            at_s = account.free_at_s(need, now_s)
+            if at_s is None:
+                latest_s = math.inf
+            elif at_s > latest_s:
+                latest_s = at_s
+        self.at_s = latest_s
+        return latest_s
 
 
 class Glance:
@@ -118,7 +123,7 @@ class Glance:
         if not group.small or (chosen and chosen.reserve is not None):
             return None
         spots = [_Spot(one, _needs(one, demand)) for one in group.candidates]
-        return _Sight(self, flow, group, spots).look
+        return partial(self.still_full, flow, group, spots)
 
     def _explain(self, flow: Flow) -> None:
         """Why it was not served, as of now."""
@@ -146,13 +151,17 @@ class Glance:
             return None
         first: Candidate | None = None
         first_s, calm = math.inf, None
-        tried, spared = self._patience.passed_over(flow.waiting, flow.tried, len(spots))
+        tried = flow.tried
+        others = self._patience.leaves_to_others(flow.waiting, tried, len(spots))
         for spot in spots:
             candidate = spot.candidate
-            if tried and candidate.who in tried:
-                left = spared.get(candidate.who) if tried is not flow.tried else None
-                if left is not None and left.until_s < first_s and candidate.who not in flow.tried:
-                    first, first_s = candidate, left.until_s
+            who = candidate.who
+            if tried and who in tried:
+                continue
+            if others and who in others:
+                at_s = others[who].until_s
+                if at_s < first_s:
+                    first, first_s = candidate, at_s
                 continue
             breaker = candidate.breaker
             if breaker is not calm:
@@ -177,23 +186,3 @@ class Glance:
 
 def _needs(candidate: Candidate, demand: Demand) -> tuple[int, ...]:
     return demand.of(candidate.model).needs(candidate.quota.dialect.charges)
-
-
-def _room_at_s(view: PoolView, needs: Sequence[int], now_s: float) -> float:
-    """When `needs` fit; -inf: only a try can tell; inf: when other requests end."""
-    latest_s = now_s
-    for window in view.windows:
-        account, need = window.account, needs[window.kind]
-        if now_s >= account.rolls_at_s:
-            account.roll(now_s)
-        limit = account.limit
-        if limit is None or not need or need <= limit - account.used - account.held:
-            continue
-        if need > limit:
-            return -math.inf
-        at_s = account.free_at_s(need, now_s)
-        if at_s is None:
-            latest_s = math.inf
-        elif at_s > latest_s:
-            latest_s = at_s
-    return latest_s

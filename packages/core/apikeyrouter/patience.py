@@ -118,24 +118,24 @@ class Patience:
         """Candidates that it leaves alone: those that requests before this one wait for (it overtakes them, and would
         put them off if it took the same), and those of which all that is left is kept back."""
         place = waiting.place
-        if place is None or not place.passed:
-            return waiting.left_alone if place is not None else _NOBODY
+        if place is None:
+            return _NOBODY
+        if not place.passed:
+            return waiting.left_alone
         spared = dict(waiting.left_alone)
         for one in place.passed:
             if one.wants is not None:
                 spared[one.wants] = Spared(one.try_at_s, WAITED_FOR_BY_OTHERS)
         return spared
 
-    def passed_over(self, waiting: Waiting, tried: set[Who], candidates: int) -> tuple[set[Who], Mapping[Who, Spared]]:
-        """Of so many candidates, those that a try does not ask: the tried ones, and those that it leaves to others, if
-        any other is left. And those that it leaves to others."""
+    def leaves_to_others(self, waiting: Waiting, tried: Collection[Who], candidates: int) -> Mapping[Who, Spared]:
+        """Of so many candidates, those that a try does not ask besides the tried ones: the spared, if any other is
+        left."""
         place = waiting.place
         if place is None or not (place.passed or waiting.left_alone):  # as `spared` has it, without asking
-            return tried, _NOBODY
+            return _NOBODY
         spared = self.spared(waiting)
-        if spared and len(spared) + len(tried) < candidates:
-            tried = tried.union(spared)
-        return tried, spared
+        return spared if len(spared) + len(tried) < candidates else _NOBODY
 
     def retry_after_s(self, waiting: Waiting, at_s: float | None) -> float:
         """When such a request would be served if it came again, in seconds."""

@@ -248,7 +248,7 @@ class Pipeline:
     def _take(self, flow: Flow) -> Taken | None:
         """Steps 2 to 5 in one go: see `Chooser`."""
         now_s = self._clock.monotonic_s()
-        tried, spared = self._patience.passed_over(flow.waiting, flow.tried, len(flow.group.candidates))
+        others = self._patience.leaves_to_others(flow.waiting, flow.tried, len(flow.group.candidates))
         chosen = flow.call.chosen
         if chosen is not None and chosen.reserve is not None:
             chosen.reserve.free()  # in the same step in which it is taken again
@@ -257,7 +257,7 @@ class Pipeline:
             flow.money.demand,
             flow.objective,
             flow.record,
-            tried=tried,
+            tried=flow.tried.union(others) if others else flow.tried,
             now_s=now_s,
             tags=flow.call.tags,
         )
@@ -265,8 +265,8 @@ class Pipeline:
             chosen.reserve.retake()
         if taken is None:
             flow.context_max = max(flow.context_max, largest_context(flow.group.candidates, flow.record.rejections))
-        if taken is None and tried is not flow.tried:
-            left = spared_rejections(flow.group, spared, flow.tried)
+        if taken is None and others:
+            left = spared_rejections(flow.group, others, flow.tried)
             flow.record.rejections += left
             flow.record.considered += len(left)
         if taken is not None:
