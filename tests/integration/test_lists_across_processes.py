@@ -1,4 +1,4 @@
-"""Prices that several processes set at the same moment, in one SQLite file: none is lost."""
+"""Prices, policies and deployments that several processes set at the same moment, in one SQLite file: none is lost."""
 
 from __future__ import annotations
 
@@ -20,15 +20,19 @@ async def main(url, name, count):
         print("ready", flush=True)
         sys.stdin.readline()
         for number in range(count):
-            price = {"provider": name, "model": f"m{number}", "per_request": "0.001"}
-            await router.prices.set_price(price)
+            one = f"{name}-{number}"
+            await asyncio.gather(
+                router.prices.set_price({"provider": name, "model": one, "per_request": "0.001"}),
+                router.policy_engine.add_policy(id=one, blocked_regions=["eu-*"]),
+                router.deployments.set({"name": one, "targets": ["openai/gpt-4o-mini"]}),
+            )
 
 asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
 """
 
 
-async def test_no_price_is_lost_when_two_processes_set_them_at_once(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'prices.db'}"
+async def test_nothing_is_lost_that_two_processes_set_at_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'lists.db'}"
     async with ApiKeyRouter(open_store(url)):
         pass
     processes = [
@@ -42,9 +46,11 @@ async def test_no_price_is_lost_when_two_processes_set_them_at_once(tmp_path: Pa
         assert process.stdout is not None
         assert await process.stdout.readline() == b"ready\n"
     assert [code for code in [await _finish(one) for one in await _started(processes)] if code] == []
+    names = {f"{name}-{number}" for name in ("one", "two") for number in range(EACH)}
     async with ApiKeyRouter(open_store(url)) as router:
-        found = {one.key for _, one in router.prices.book.overrides()}
-        assert found == {(name, f"m{number}") for name in ("one", "two") for number in range(EACH)}
+        assert {one.key for _, one in router.prices.book.overrides()} == {(one.split("-")[0], one) for one in names}
+        assert {one.policy_id for one in router.policy_engine.list_policies()} == names
+        assert {one.name for one in router.deployments.all()} == names
 
 
 async def _started(processes: list[asyncio.subprocess.Process]) -> list[asyncio.subprocess.Process]:
