@@ -54,7 +54,7 @@ class Checked(Glance):
         if taken is not None:
             taken.hold.release()
         found = waitable(record.rejections)
-        times_s = [one.until_s for who, one in others.items() if who not in flow.tried]
+        times_s = [until_s for who, until_s in others.items() if who not in flow.tried]
         times_s += [found[0]] if found is not None else []
         if taken is not None or abs(min(times_s) - said[0]) > 1e-3:
             self.wrong.append(f"{now_s:.3f} s: {said} and not {min(times_s, default=None)}, {record.rejections}")

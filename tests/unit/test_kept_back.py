@@ -160,7 +160,7 @@ def test_who_has_had_its_share_waits_for_room_beside_and_leaves_the_other_keys_a
         assert await later
         spared = patience.spared(rest)
         assert list(spared) == [("key_1", "m")]
-        told = spared_rejections(group, spared, ())
+        told = spared_rejections(group, rest, spared, ())
         assert [one.code for one in told] == ["headroom"]
         assert "less than their share" in told[0].reason
         patience.left(rest)

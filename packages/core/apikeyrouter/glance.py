@@ -155,11 +155,10 @@ class Glance:
         others = self._patience.leaves_to_others(flow.waiting, tried, len(spots))
         for spot in spots:
             candidate = spot.candidate
-            who = candidate.who
-            if tried and who in tried:
+            if tried and candidate.who in tried:
                 continue
-            if others and who in others:
-                at_s = others[who].until_s
+            if others and candidate.who in others:
+                at_s = others[candidate.who]
                 if at_s < first_s:
                     first, first_s = candidate, at_s
                 continue

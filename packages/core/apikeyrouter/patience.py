@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -29,7 +28,6 @@ __all__ = [
     "WAITED_FOR_BY_OTHERS",
     "Look",
     "Patience",
-    "Spared",
     "Waiting",
     "spared_rejections",
     "waitable",
@@ -39,14 +37,7 @@ WAITED_FOR_BY_OTHERS = "requests before it in line wait for it"
 _KEPT_BACK = "what is left is kept back for those who ask for less than their share"
 
 
-class Spared(NamedTuple):
-    """A candidate that a request leaves alone: until when (monotonic), and why."""
-
-    until_s: float
-    reason: str
-
-
-_NOBODY: Mapping[Who, Spared] = {}
+_NOBODY: Mapping[Who, float] = {}
 
 Look = Callable[[float], tuple[float, Who] | None]
 """Whether a try at that time (now) would be in vain: until when (monotonic), and who has room first; None: try."""
@@ -58,8 +49,8 @@ WAITED_FOR = frozenset({"headroom", "rate_limited", "throttled"})
 class Waiting:
     """One request's waiting. `waited_s`: so far. `again`: it had its turn; should it have to wait once more, then not
     behind those who came after it. `charged`: what its tenant paid for that turn. `left_alone`: candidates that it
-    leaves alone in the turn that it has, for what they keep back. `looked`: since its last try it had turns that it let
-    pass, for a look showed that there was no room."""
+    leaves alone in the turn that it has, for what they keep back, and until when. `looked`: since its last try it had
+    turns that it let pass, for a look showed that there was no room."""
 
     __slots__ = (
         "again", "call", "charged", "demand", "left_alone", "line", "looked", "place", "tenant", "waited_s", "weight",
@@ -114,9 +105,10 @@ class Patience:
             waiting.place.wants = wants
         return await self._turn(waiting, at_s, look)
 
-    def spared(self, waiting: Waiting) -> Mapping[Who, Spared]:
-        """Candidates that it leaves alone: those that requests before this one wait for (it overtakes them, and would
-        put them off if it took the same), and those of which all that is left is kept back."""
+    def spared(self, waiting: Waiting) -> Mapping[Who, float]:
+        """Candidates that it leaves alone, and until when (monotonic): those that requests before this one wait for (it
+        overtakes them, and would put them off if it took the same), and those of which all that is left is kept back.
+        """
         place = waiting.place
         if place is None:
             return _NOBODY
@@ -125,10 +117,10 @@ class Patience:
         spared = dict(waiting.left_alone)
         for one in place.passed:
             if one.wants is not None:
-                spared[one.wants] = Spared(one.try_at_s, WAITED_FOR_BY_OTHERS)
+                spared[one.wants] = one.try_at_s
         return spared
 
-    def leaves_to_others(self, waiting: Waiting, tried: Collection[Who], candidates: int) -> Mapping[Who, Spared]:
+    def leaves_to_others(self, waiting: Waiting, tried: Collection[Who], candidates: int) -> Mapping[Who, float]:
         """Of so many candidates, those that a try does not ask besides the tried ones: the spared, if any other is
         left."""
         place = waiting.place
@@ -220,7 +212,7 @@ def _later_s(kept_back: KeptBack, waiting: Waiting, now_s: float) -> float | Non
     if now_s < first_s < math.inf:
         return first_s
     if left_alone:
-        waiting.left_alone = {who: Spared(until_s, _KEPT_BACK) for who, until_s in left_alone.items()}
+        waiting.left_alone = left_alone
     return None
 
 
@@ -234,11 +226,21 @@ def waitable(rejections: Sequence[Rejection]) -> tuple[float, Who] | None:
     return None if found is None else (least_s, found.who)
 
 
-def spared_rejections(group: Group, spared: Mapping[Who, Spared], tried: Collection[Who]) -> list[Rejection]:
+def spared_rejections(
+    group: Group, waiting: Waiting, spared: Mapping[Who, float], tried: Collection[Who]
+) -> list[Rejection]:
     """Why a request did not take what it leaves to others."""
-    left = [(one, one.record, spared[one.who]) for one in group.candidates if one.who in spared]
+    wanted = {one.wants for one in waiting.place.passed} if waiting.place is not None else ()
+    left = [(one, one.record) for one in group.candidates if one.who in spared and one.who not in tried]
     return [
-        Rejection(record.key_id, record.label, record.provider_id, "headroom", why.reason, why.until_s, one.model)
-        for one, record, why in left
-        if one.who not in tried
+        Rejection(
+            record.key_id,
+            record.label,
+            record.provider_id,
+            "headroom",
+            WAITED_FOR_BY_OTHERS if one.who in wanted else _KEPT_BACK,
+            spared[one.who],
+            one.model,
+        )
+        for one, record in left
     ]

@@ -266,7 +266,7 @@ class Pipeline:
         if taken is None:
             flow.context_max = max(flow.context_max, largest_context(flow.group.candidates, flow.record.rejections))
         if taken is None and others:
-            left = spared_rejections(flow.group, others, flow.tried)
+            left = spared_rejections(flow.group, flow.waiting, others, flow.tried)
             flow.record.rejections += left
             flow.record.considered += len(left)
         if taken is not None:
