@@ -177,6 +177,7 @@ def test_a_plan_that_cannot_be_met_says_so(capsys: pytest.CaptureFixture[str]) -
         (["--enforcement", "hourly"], "--enforcement 'hourly' is not one of bucket, rolling, minute"),
         (["--poisson", "1", "--steady", "1"], "exclude each other"),
         (["--trace", "/there/is/no/such.csv"], "cannot be read"),
+        (["--trace", "azure-llm-2023"], "download AzureLLMInferenceTrace_conv.csv"),
         (["--scenario", "flood"], "There is no scenario 'flood'; known are outage"),
         (["--objective", "joy", *_SMALL], "--objective 'joy' is not one of"),
         (["--pool", "concurrency=2", "--load", "0.5", *_SMALL], "--load needs limits a minute"),

@@ -31,6 +31,11 @@ _WEIGHTS = (1.0, 1.0, 2.0, 4.0)
 _USUAL_LOAD = 0.8
 _Path = Optional[Path]  # noqa: UP045 - typer reads it at run time
 _Number = Optional[float]  # noqa: UP045
+_AZURE = "azure-llm-2023"
+_AZURE_HINT = (
+    "The traces are not part of this program: download AzureLLMInferenceTrace_conv.csv (chat) or _code.csv from"
+    " https://github.com/Azure/AzurePublicDataset/tree/master/data and give its path."
+)
 
 
 @dataclass(frozen=True)
@@ -202,7 +207,8 @@ def _recorded(path: Path) -> Traffic:
     try:
         return read_log(path)
     except OSError as fault:
-        raise CliError(f"{path} cannot be read: {fault.strerror or type(fault).__name__}.", USAGE) from None
+        told = f"{path} cannot be read: {fault.strerror or type(fault).__name__}."
+        raise CliError(f"{told} {_AZURE_HINT}" if path.name.startswith(_AZURE) else told, USAGE) from None
     except ValueError as fault:
         raise CliError(f"{fault}.", USAGE) from None
 
