@@ -63,7 +63,7 @@ class Demand:
     )  # fmt: skip
 
     def __init__(
-        self, call: Call, lengths: OutputLengths, ratios: InputRatios, tenant: str, template: str | None
+        self, call: Call, lengths: OutputLengths, ratios: InputRatios, tenant: str, template: str | None = None
     ) -> None:
         peek = self.peek = call.peek
         self.model = call.model
