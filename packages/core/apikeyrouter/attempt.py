@@ -22,8 +22,6 @@ from apikeyrouter.domain.interfaces.clock import Clock
 from apikeyrouter.domain.interfaces.transport import Headers
 from apikeyrouter.domain.keys.effects import Among
 from apikeyrouter.domain.keys.record import KeyRecord
-from apikeyrouter.domain.keys.secret import Secret
-from apikeyrouter.domain.ledger.accounts import Account
 from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.quota.charging import failed_charges, used_charges
 from apikeyrouter.domain.quota.facts import LimitFact, Source
@@ -96,21 +94,23 @@ def _never_written(failure: Failure) -> bool:
 
 
 class Attempt:
-    """One send with one key. `open`: whether nothing closed it yet; `taken`: the candidate and its hold; `learners`:
-    who learns from it. Plain slots: each is read several times a request."""
+    """One send with one key. `open`: whether nothing closed it yet; `taken`: the candidate and its hold; `secret`: what
+    it authenticates with, whatever is rotated meanwhile; `learners`: who learns from it. Plain slots: each is read
+    several times a request."""
 
     __slots__ = (
         "_breaker_ticket",
         "_call",
         "_clock",
         "_demand",
-        "_marks",
+        "_held",
         "_started_s",
         "_ticket",
         "fact",
         "learners",
         "open",
         "record",
+        "secret",
         "taken",
     )
 
@@ -123,7 +123,8 @@ class Attempt:
         self.open = True
         candidate, scored, hold = taken.candidate, taken.scored, taken.hold
         self._started_s = now_s = clock.monotonic_s()
-        self._ticket = learners.keys.begin(candidate.record, call.model, now_s, ahead=taken.ahead)
+        self._ticket = ticket = learners.keys.begin(candidate.record, call.model, now_s, ahead=taken.ahead)
+        self.secret = ticket.secret
         self._breaker_ticket = candidate.breaker.begin(now_s, candidate.record.key_id)
         self.fact = AttemptFact(scored.key_id, scored.label, scored.provider_id, now_s)
         self.record = record
@@ -131,15 +132,10 @@ class Attempt:
         price = candidate.price
         record.price_source = price.source if price is not None else ""
         # before anything else is taken: what comes after this request was not counted in what its reply says
-        self._marks = [account.taken for account, _ in hold.lines]
+        self._held = [(account, account.taken) for account, _ in hold.lines]
         hold.dispatch()
         quota = candidate.quota
         quota.admitted(taken.quota, demand.needs(quota.dialect.charges), now_s)
-
-    @property
-    def secret(self) -> Secret:
-        """What this attempt authenticates with, whatever is rotated meanwhile."""
-        return self._ticket.secret
 
     def first_byte(self) -> float:
         """The first byte of a reply came now, which is returned: monotonic seconds."""
@@ -163,7 +159,7 @@ class Attempt:
             numbers = limit_in_text(failure.message)
             quota.refused(
                 facts,
-                self._held(),
+                self._held,
                 needs,
                 sent_at_s=self._started_s,
                 now_s=clock.monotonic_s(),
@@ -178,11 +174,7 @@ class Attempt:
 
     def _tell(self, facts: Sequence[LimitFact], now_s: float) -> None:
         if facts:
-            self.taken.candidate.quota.told(facts, self._held(), sent_at_s=self._started_s, now_s=now_s)
-
-    def _held(self) -> list[tuple[Account, int]]:
-        """The accounts of the hold, each with what had been taken of it by then."""
-        return [(account, mark) for (account, _), mark in zip(self.taken.hold.lines, self._marks, strict=True)]
+            self.taken.candidate.quota.told(facts, self._held, sent_at_s=self._started_s, now_s=now_s)
 
     def accepted(self, now_s: float) -> None:
         """A reply has begun well: the breaker may know, since a stream's end can be minutes away."""

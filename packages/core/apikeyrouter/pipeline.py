@@ -27,7 +27,7 @@ from apikeyrouter.domain.resilience.failures import RATES, Failure, FailureClass
 from apikeyrouter.domain.resilience.hedge import Hedger
 from apikeyrouter.domain.resilience.retry import Step, TenantRetryBudgets, costs_retry_budget, next_step, withdraw_all
 from apikeyrouter.domain.routing.choose import Chooser, Taken
-from apikeyrouter.domain.routing.demand import Demand, demand_of
+from apikeyrouter.domain.routing.demand import Demand
 from apikeyrouter.domain.routing.directory import Directory
 from apikeyrouter.domain.routing.explain import DecisionRecord
 from apikeyrouter.domain.routing.fallbacks import FallbackReason, reason_of, reason_of_refusals
@@ -129,12 +129,12 @@ class Pipeline:
     def _demand(self, call: Call) -> Demand:
         learners = self._learners
         tenant = str(call.tags.get("virtual_key") or "") if call.tags else ""
-        return demand_of(call, learners.lengths, learners.ratios, tenant=tenant)
+        return Demand(call, learners.lengths, learners.ratios, tenant)
 
     async def _until_served(self, flow: Flow) -> Reply:
         waiting = flow.waiting
         try:
-            while await self._glance.may_try(flow):
+            while not self._patience.must_wait(waiting) or await self._glance.may_try(flow):
                 taken = self._take(flow)
                 if taken is None:
                     flow.refusals = self._chooser.money
@@ -166,7 +166,8 @@ class Pipeline:
                         raise self._failed(flow, failure)
             raise self._refused(flow) if waiting.looked else self._too_late(flow)
         finally:
-            self._patience.left(waiting)
+            if waiting.place is not None:
+                self._patience.left(waiting)
             asked_s = flow.asking.waited_s if flow.asking is not None else 0.0
             flow.record.waited_s = waiting.waited_s + flow.money.waited_s + asked_s
 

@@ -124,7 +124,7 @@ class Sender:
             if 200 <= reply.status < 300:
                 attempt.heard(reply.headers, now_s)
                 attempt.accepted(now_s)
-                if call.streams and (reader := _reader_of(adapter, call, reply)) is not None:
+                if call.peek.stream and (reader := _reader_of(adapter, call, reply)) is not None:
                     return await self._begin_stream(order, reader, attempt, reply, request.dropped)
                 raw = await reply.read()
                 body, usage = adapter.read_reply(call, raw)

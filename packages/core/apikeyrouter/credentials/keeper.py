@@ -139,8 +139,11 @@ class CredentialKeeper:
         """Whether it is time for `tick`, and any key's token is, or was, exchanged here."""
         if now_s < self._tick_at_s:
             return False
-        if self._watches or any(CREDENTIAL in record.metadata for record in self._keys.ring.all()):
+        if self._watches:
             return True
+        for record in self._keys.ring.all():
+            if CREDENTIAL in record.metadata:
+                return True
         self._tick_at_s = now_s + _ALL_AFTER_S
         return False
 

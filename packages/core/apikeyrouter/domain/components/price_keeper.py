@@ -59,7 +59,7 @@ class PriceKeeper:
         """Call it every now and then: says `on_change` when a dated or hourly price has begun or ended."""
         now_s = self._clock.monotonic_s()
         due_s, self._due_s = self._due_s, self.book.changes_at_s()
-        if now_s >= min(due_s, self._due_s) and due_s > 0.0:
+        if (now_s >= due_s or now_s >= self._due_s) and due_s > 0.0:
             self._due_s = 0.0  # the book knows the next border when it has been asked again
             self.on_change()
 

@@ -72,7 +72,9 @@ class _Sketch:
             self.seen = seen = seen + 1
         self.mean += (tokens - self.mean) / seen
         if tokens < _EXACT:
-            index = max(0, tokens)
+            index = tokens
+            if index < 0:
+                index = 0
         else:
             shift = tokens.bit_length() - 5
             index = (shift << 4) + (tokens >> shift)

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from apikeyrouter.domain.keys.record import KeyRecord
 from apikeyrouter.domain.models.api_key import KeyState
@@ -30,7 +31,7 @@ _RECOVERING = KeyState.Recovering
 _FINAL = {KeyState.Disabled: "disabled by an operator", KeyState.Retired: "revoked for good"}
 
 
-class Block(NamedTuple):
+class Block(Struct, frozen=True, gc=False):
     """Why a key may not serve now.
 
     `code`: "rate_limited", "ejected", "suspect", "permission", "exhausted", "invalid", "probing", "disabled",
@@ -57,7 +58,9 @@ def blocked(record: KeyRecord, model: str | None, now_s: float) -> Block | None:
     limit = record.limited_models.get(model) if model is not None else None
     if limit is not None and limit.until_s > now_s and (until_s <= now_s or record.code == EJECTED):
         # also beside an ejection: who may pass over that one may not pass over this
-        return Block(limit.code, limit.reason, max(until_s, limit.until_s))
+        if until_s < limit.until_s:
+            until_s = limit.until_s
+        return Block(limit.code, limit.reason, until_s)
     if until_s > now_s:
         return Block(record.code if state is _THROTTLED else state.value, record.state_reason, until_s)
     if record.probing and (state is not _THROTTLED or (until_s != 0.0 and not record.trusted)):

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec import Struct
+
 from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.keys.states import KeyEvent
 from apikeyrouter.domain.models.api_key import KeyState
@@ -103,8 +105,7 @@ class KeyRecord:
     terms_revision: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class Ticket:
+class Ticket(Struct, eq=False):
     """One attempt with a key, from `begin` to exactly one of `succeed`, `fail` and `release`.
 
     `secret`: what this attempt sends, whatever is rotated meanwhile; `version`: its number. `model`: None for a request

@@ -176,8 +176,9 @@ class Call:
     labels for policies and metrics. `session`: the caller's name for a conversation, whose prompt is best cached where
     it was before. `tenant`: whose limits and place in line it has; `admission`: what those limits hold for it. `wish`:
     how a model is to be chosen where the request asks for `auto`; `chosen`: how one was. `at_utc_s`: Unix seconds when
-    it is sent, for replies that say when they were made; 0.0 before. `sized`: a body, a model and the bound of that
-    input for it (`InputBound`), where somebody worked it out: true for a copy with another body or model, too.
+    it is sent, for replies that say when they were made; 0.0 before. `sized`: a body, a model, the bound of that
+    input for it (`InputBound`) and the body's template (`template_of`), where somebody worked them out: true for a copy
+    with another body or model, too.
     """
 
     request_id: str
@@ -203,7 +204,7 @@ class Call:
     wish: ModelWish | None = None
     chosen: Chosen | None = None
     at_utc_s: float = 0.0
-    sized: tuple[bytes, str, Any] | None = None
+    sized: tuple[bytes, str, Any, str] | None = None
 
     @property
     def streams(self) -> bool:

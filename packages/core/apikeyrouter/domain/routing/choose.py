@@ -96,7 +96,7 @@ class Chooser:
         """
         self.money = []
         asked = demand.model
-        if group.serving is not None:
+        if group.serving is not None and group.serving != asked:
             demand = demand.of(group.serving)
         prefix = self._affinity.find(demand, now_s) if objective.affinity else None
         sieve = Sieve(group, demand, objective, tried=tried, now_s=now_s)
@@ -115,7 +115,7 @@ class Chooser:
             self.shadow.compare(record, sieve, demand, rows, now_s)
         for place, row in enumerate(rows):
             candidate = row[4]
-            of_model = demand.of(candidate.model)
+            of_model = demand if candidate.model == demand.model else demand.of(candidate.model)
             taken = self._hold(candidate, row, of_model, asked, tags, now_s=now_s, trial=trial)
             if isinstance(taken, Taken):
                 taken.ahead = ahead

@@ -63,7 +63,7 @@ class Demand:
     )  # fmt: skip
 
     def __init__(
-        self, call: Call, lengths: OutputLengths, ratios: InputRatios, tenant: str, template: str | None
+        self, call: Call, lengths: OutputLengths, ratios: InputRatios, tenant: str, template: str | None = None
     ) -> None:
         peek = self.peek = call.peek
         self.model = call.model
@@ -80,10 +80,11 @@ class Demand:
         self._rough = False  # `bound` is that of another model
         self.sizes: dict[str, Demand] | None = None
         free = self.free = call.free
-        self.bound = InputBound(0, "content") if free else _bound_of(call)
+        sized = None if free else _sized(call)
+        self.bound = InputBound(0, "content") if sized is None else sized[2]
         self.template = template or ""
         self.output_limit: int | None = 0
-        if free or call.operation in _WITHOUT_OUTPUT:
+        if sized is None or call.operation in _WITHOUT_OUTPUT:
             self.choices = 0
             self.expect(call.provider_id or "")
             return
@@ -92,7 +93,7 @@ class Demand:
             self.choices = max(self.choices, peek.best_of or 1) * _prompts(peek.prompt)
         self.output_limit = peek.output_limit_tokens
         if template is None:
-            self.template = template_of(peek.messages, peek.tools)
+            self.template = sized[3]
         self.expect(call.provider_id or "")
 
     def expect(self, provider_id: str = "") -> None:
@@ -291,13 +292,13 @@ def demand_of(
     return Demand(call, lengths, _DEFAULT_RATIOS if ratios is None else ratios, tenant, template)
 
 
-def _bound_of(call: Call) -> InputBound:
-    """By content. A call that is sized again for the same model is not read again."""
+def _sized(call: Call) -> tuple[bytes, str, InputBound, str]:
+    """`Call.sized`. A call that is sized again for the same model is not read again."""
     sized = call.sized
     if sized is None or sized[0] is not call.body or sized[1] != call.model:
-        sized = call.sized = (call.body, call.model, tight_input_bound(call.body, call.model))
-    bound: InputBound = sized[2]
-    return bound
+        bound, peek = tight_input_bound(call.body, call.model), call.peek
+        sized = call.sized = (call.body, call.model, bound, template_of(peek.messages, peek.tools))
+    return sized
 
 
 def _prompts(raw: msgspec.Raw) -> int:

@@ -8,7 +8,7 @@ a context window counts only where something else could serve instead, since cat
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -43,7 +43,7 @@ _EMPTY_LENGTH_MAX = 4
 _IMAGE_PARTS = (b'"image_url"', b'"input_image"', b'"image"')
 
 
-class Needs(NamedTuple):
+class Needs(msgspec.Struct, frozen=True, gc=False):
     """What a request asks of a candidate: `abilities` as bits, and `tokens` of context (a likely count of the input and
     the caller's cap on the output)."""
 
@@ -57,7 +57,7 @@ def needs_of(demand: Demand) -> Needs:
     abilities = _OPERATIONS[demand.operation]
     if demand.streams:
         abilities |= _STREAMING
-    if len(memoryview(peek.tools)) > _EMPTY_LENGTH_MAX:
+    if len(peek.tools) > _EMPTY_LENGTH_MAX:
         abilities |= _TOOLS
     if peek.response_format and b'"json' in bytes(peek.response_format):
         abilities |= _STRUCTURED

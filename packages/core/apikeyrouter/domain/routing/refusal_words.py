@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 __all__ = ["CLAUSES_MAX", "Reason", "advice", "told"]
 
@@ -58,7 +59,7 @@ _ADVICE = {
 }
 
 
-class Reason(NamedTuple):
+class Reason(Struct, frozen=True, gc=False):
     """Why one key does not serve. `code`: of the rejection, or the failure's class. `until_s`: None where no time is
     known at which to look again."""
 

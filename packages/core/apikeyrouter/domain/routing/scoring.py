@@ -54,7 +54,7 @@ def _by_turn(kept: Sequence[Candidate], rooms: Sequence[float], demand: Demand, 
     mixed = demand.sizes is not None
     return [
         (
-            LATE_SIZE if room < 0.0 else LATE_POOL if one.quota.state in _SCARCE else 0,
+            LATE_SIZE if rooms[place] < 0.0 else LATE_POOL if one.quota.state in _SCARCE else 0,
             0,
             one.turn,
             one.index,
@@ -65,7 +65,7 @@ def _by_turn(kept: Sequence[Candidate], rooms: Sequence[float], demand: Demand, 
             one.stats.steady if one.stats.steady >= 0.0 else one.stats.p_failure(now_s),
             _NO_TERMS,
         )
-        for one, room in zip(kept, rooms, strict=True)
+        for place, one in enumerate(kept)
     ]
 
 

@@ -91,7 +91,7 @@ class Sieve:
     def sift(self, pool: Iterable[Candidate], keep_max: int) -> None:
         """Looks at candidates until `keep_max` are kept. `hurried`: room does not weigh and need not be exact."""
         tried, now_s, kept, rooms = self._tried, self._now_s, self.kept, self.rooms
-        abilities, tokens = self._needs
+        abilities, tokens = self._needs.abilities, self._needs.tokens
         objective, mixed, model = self._objective, self._group.serving is None, ""
         rule: ChargeRule | None = None
         calm = None
@@ -103,7 +103,11 @@ class Sieve:
             if mixed and candidate.model != model:
                 tokens, rule, model = self._size_for(candidate.model), None, candidate.model
             breaker = candidate.breaker
-            if breaker is not calm and breaker.phase is _CLOSED and breaker.verdict(now_s) is _ADMIT:
+            if (
+                breaker is not calm
+                and breaker.phase is _CLOSED
+                and (not breaker.throttle.share or breaker.verdict(now_s) is _ADMIT)
+            ):
                 calm = breaker
             if (
                 breaker is not calm
@@ -185,7 +189,7 @@ class Sieve:
                 self.kept.append(candidate)
                 self.rooms.append(max(0.0, candidate.quota.headroom_ratio(needs, self._now_s)))
                 return
-            rejection.code, rejection.reason, rejection.until_s = block
+            rejection.code, rejection.reason, rejection.until_s = block.code, block.reason, block.until_s
             if block.code == HEADROOM and any(w.doubted_at_s == self._now_s for w in candidate.quota.windows):
                 return  # one is enough
 
@@ -242,7 +246,7 @@ class Sieve:
     def _reject(self, candidate: Candidate, block: Block) -> None:
         """Notes why; who rests whoever asks leaves a large group's front for a while."""
         record = candidate.record
-        code, reason, until_s = block
+        code, reason, until_s = block.code, block.reason, block.until_s
         self.rejections.append(
             Rejection(record.key_id, record.label, record.provider_id, code, reason, until_s, candidate.model)
         )

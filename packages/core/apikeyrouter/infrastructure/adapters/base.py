@@ -126,7 +126,9 @@ class WireAdapter:
         url = f"{base_url or self.base_url}/{self.path_of(call)}"
         if call.query and passes:
             url += ("&" if "?" in url else "?") + call.query
-        request = HttpRequest(call.method, url, headers, body, deadline_s=call.deadline_s, dropped=dropped)
+        request = HttpRequest(call.method, url, headers, body, call.deadline_s)
+        if dropped:
+            request.dropped = dropped
         return self.prepared(request, call)
 
     def build_models_request(self, secret: Secret, *, base_url: str | None = None) -> HttpRequest:

@@ -28,6 +28,7 @@ _OWN_PREFIXES = (
     "gpt-", "chatgpt-", "o1", "o3", "o4", "text-embedding-", "text-davinci", "davinci", "babbage", "omni-", "dall-e",
     "whisper", "tts-", "codex-", "computer-use-", "ft:gpt-", "ft:o",
 )  # fmt: skip
+_OPENS_LIST = ord("[")
 _USAGE_OPTION = b'"stream_options":{"include_usage":true}'
 
 _BASICS = (Operation.Chat, Operation.Completions, Operation.Embeddings)
@@ -112,7 +113,7 @@ class OpenAIAdapter(WireAdapter):
         other providers, which OpenAI would refuse."""
         # as the base's, for the call that nearly all are: written for this very model
         body = call.body if call.peek.model == call.model else super().native_body(call)
-        if call.streams and call.operation in _WITH_USAGE_OPTION and not call.peek.wants_usage:
+        if call.peek.stream and call.operation in _WITH_USAGE_OPTION and not call.peek.wants_usage:
             body = _asking_for_usage(body, has_options=call.peek.stream_options is not None)
         elif call.operation is _RESPONSES:
             from apikeyrouter.wire.responses import without_foreign_reasoning
@@ -144,7 +145,7 @@ class OpenAIAdapter(WireAdapter):
             raise ValueError(f"the reply is not a JSON object: {fault}") from None
         if reply.error and bytes(reply.error) not in (b"null", b""):
             raise ValueError("the reply has status 200 and an error inside")
-        if bytes(memoryview(reply.choices)[:1]) != b"[" and bytes(memoryview(reply.data)[:1]) != b"[":
+        if not (_begins_list(reply.choices) or _begins_list(reply.data)):
             raise ValueError("the reply has neither a list of choices nor one of embeddings")
         return body, usage_in(reply) if isinstance(reply, _Whole) else usage_of_openai(body)
 
@@ -157,6 +158,10 @@ class OpenAIAdapter(WireAdapter):
         if call.operation in _WITH_USAGE_OPTION and self.passes(call.operation):
             return ChatStreamReader(strip_usage=not call.peek.wants_usage)
         return super().open_stream(call)
+
+
+def _begins_list(raw: msgspec.Raw) -> bool:
+    return bool(raw) and memoryview(raw)[0] == _OPENS_LIST
 
 
 def _reply_of(body: bytes) -> _Reply:

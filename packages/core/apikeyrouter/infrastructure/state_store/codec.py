@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -72,8 +71,7 @@ _decoder = msgspec.json.Decoder(dict[str, Any])
 _AnyRow = TypeVar("_AnyRow")
 
 
-@dataclass(slots=True)
-class FrozenBatch:
+class FrozenBatch(msgspec.Struct):
     """A `StoreBatch` as tuples."""
 
     keys: list[Row]
@@ -91,11 +89,11 @@ def event_kind(query: StateQuery) -> str:
 def freeze(batch: StoreBatch) -> FrozenBatch:
     """The batch as tuples. Raises StateStoreError when a document is not JSON-able."""
     return FrozenBatch(
-        keys=_each(_freeze_key, batch.keys),
-        budgets=_each(_freeze_budget, batch.budgets),
-        events=_each(_freeze_event, batch.events),
-        decisions=_each(_freeze_decision, batch.decisions),
-        usage=_each(_usage_columns, batch.usage),
+        _each(_freeze_key, batch.keys) if batch.keys else [],
+        _each(_freeze_budget, batch.budgets) if batch.budgets else [],
+        _each(_freeze_event, batch.events) if batch.events else [],
+        _each(_freeze_decision, batch.decisions) if batch.decisions else [],
+        _each(_usage_columns, batch.usage) if batch.usage else [],
     )
 
 
@@ -105,8 +103,6 @@ def freeze_virtual_key(row: StoredVirtualKey) -> Row:
 
 
 def _each(freeze_one: Callable[[_AnyRow], Row], rows: Iterable[_AnyRow]) -> list[Row]:
-    if not rows:
-        return []
     try:
         return [freeze_one(row) for row in rows]
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError, RecursionError) as error:

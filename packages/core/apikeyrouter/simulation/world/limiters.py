@@ -56,12 +56,12 @@ class Bucket:
         """Seconds until `amount` fits if nobody else takes; infinite when it never does."""
         if amount > self.capacity:
             return math.inf
-        missing = amount - self.free(now_s)
+        missing = amount - (self.free(now_s) if now_s > self._at_s else self.level)
         return missing / self.rate_per_s if missing > 0.0 else 0.0
 
     def full_in_s(self, now_s: float) -> float:
         """Seconds until it is full again."""
-        missing = self.capacity - self.free(now_s)
+        missing = self.capacity - (self.free(now_s) if now_s > self._at_s else self.level)
         return missing / self.rate_per_s if missing > 0.0 else 0.0
 
     def scale(self, factor: float, now_s: float) -> None:

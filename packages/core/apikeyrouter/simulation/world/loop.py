@@ -33,46 +33,28 @@ _TIMERS = 1 << 60
 """Added to the number of a timer: it comes after the calls of the same time."""
 
 
-class _Soon(Struct, eq=False):
+class _Handle(Struct, eq=False):
     """A handle by its verbs and by the names that asyncio's own have, made in a quarter of their time: a request takes
-    half a dozen."""
+    half a dozen. `_when_s`: of a timer."""
 
     _context: Context
-    _callback: Callable[..., object]
+    _callback: Callable[..., object] | None
     _args: tuple[Any, ...]
+    _when_s: float = 0.0
     _cancelled: bool = False
 
     def cancel(self) -> None:
         """See `asyncio.Handle.cancel`."""
         self._cancelled = True
+        self._callback, self._args = None, ()  # a timer lies there until its time comes, and keeps nothing alive
 
     def cancelled(self) -> bool:
         """See `asyncio.Handle.cancelled`."""
         return self._cancelled
 
-
-class _Later(asyncio.TimerHandle):
-    """A timer's handle, made without asking for debug mode. It is never in asyncio's heap, which compares in Python and
-    knows no order of creation."""
-
-    __slots__ = ()
-
-    def __init__(
-        self,
-        when_s: float,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        loop: asyncio.AbstractEventLoop,
-        context: Context | None,
-    ) -> None:
-        self._when = when_s
-        self._scheduled = False
-        self._context = copy_context() if context is None else context
-        self._loop = loop
-        self._callback = callback
-        self._args = args
-        self._cancelled = False
-        self._repr = self._source_traceback = None
+    def when(self) -> float:
+        """See `asyncio.TimerHandle.when`."""
+        return self._when_s
 
 
 class WorldLoop(VirtualTimeLoop):
@@ -105,18 +87,29 @@ class WorldLoop(VirtualTimeLoop):
         self, when: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """See `asyncio.AbstractEventLoop.call_at`."""
-        timer = _Later(when, callback, args, self, context)
+        return self._timer(when, callback, args, context)
+
+    def call_later(
+        self, delay: float, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """See `asyncio.AbstractEventLoop.call_later`."""
+        return self._timer(self._jumps.now_s + delay, callback, args, context)
+
+    def _timer(
+        self, when_s: float, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
+    ) -> asyncio.TimerHandle:
+        timer = _Handle(copy_context() if context is None else context, callback, args, when_s)
         self._made += 1
-        heapq.heappush(self._due, (when, _TIMERS + self._made, None, timer))
-        return timer
+        heapq.heappush(self._due, (when_s, _TIMERS + self._made, None, timer))
+        return timer  # type: ignore[return-value]  # it has all that a handle is used for
 
     def call_soon(
         self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """See `asyncio.AbstractEventLoop.call_soon`."""
-        handle = _Soon(copy_context() if context is None else context, callback, args)
+        handle = _Handle(copy_context() if context is None else context, callback, args)
         self._ready.append(handle)
-        return handle  # type: ignore[return-value]  # it has all that a handle is used for
+        return handle  # type: ignore[return-value]  # as above
 
     def _run_once(self) -> None:
         """Asyncio's, again and again until the loop is stopped."""

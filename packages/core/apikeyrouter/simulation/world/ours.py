@@ -19,6 +19,7 @@ from random import Random
 from typing import Any
 
 from apikeyrouter.domain.cost.input_bound import InputBound, tight_input_bound
+from apikeyrouter.domain.cost.lengths import template_of
 from apikeyrouter.domain.errors import NoEligibleKeysError, SystemError
 from apikeyrouter.domain.interfaces.price_source import ModelPrice
 from apikeyrouter.domain.interfaces.transport import HttpReply, HttpRequest, SendPhase, TransportError
@@ -122,7 +123,7 @@ class _Drive:
         self._bad = bad_requests(world, len(run.traffic), run.seed)
         self._sent_s = [0.0] * len(run.traffic)
         self._rng = Random(run.seed * 32_452_843 + 11)
-        self._bodies: dict[int, tuple[Peek, tuple[bytes, str, InputBound]]] = {}
+        self._bodies: dict[int, tuple[Peek, tuple[bytes, str, InputBound, str]]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._watch: Watch | None = None
         self._returning = 0
@@ -176,14 +177,18 @@ class _Drive:
         if following < len(self._traffic):
             self.loop.at(self._start_s + self._traffic.at_s[following], self._arrive, following)
 
-    def _body(self, tokens: int) -> tuple[Peek, tuple[bytes, str, InputBound]]:
+    def _body(self, tokens: int) -> tuple[Peek, tuple[bytes, str, InputBound, str]]:
         """A body of about the right length, shared by those that differ by less than 3 %, and what is read of it."""
         size = tokens * _BYTES_PER_TOKEN * self._rng.gauss(1.0, 0.1)
-        step = round(math.log(max(size, 8.0), _STEP))
+        if size < 8.0:
+            size = 8.0
+        step = round(math.log(size, _STEP))
         found = self._bodies.get(step)
         if found is None:
             body = request_body(round(_STEP**step), self._traffic.cap)
-            found = self._bodies[step] = (peek(body), (body, MODEL, tight_input_bound(body, MODEL)))
+            peeked = peek(body)
+            sized = (body, MODEL, tight_input_bound(body, MODEL), template_of(peeked.messages, peeked.tools))
+            found = self._bodies[step] = (peeked, sized)
         return found
 
     async def _one(self, number: int) -> None:
@@ -213,19 +218,22 @@ class _Drive:
         now_s = self.loop.time()
         tenant = self._traffic.tenants[number]
         peeked, sized = self._body(self._traffic.inputs[number])
-        return Call(
+        call = Call(  # by position: what has names takes twice as long
             f"req_{number}",
             _CHAT,
             MODEL,
             sized[0],
             peeked,
-            started_s=now_s,
-            deadline_s=now_s + self.deadline_s,
-            headers=[(_NUMBER, b"%d" % number)],
-            tags=self._tags[tenant],
-            tenant=self._tenants[tenant],
-            sized=sized,
+            now_s,
+            now_s + self.deadline_s,
+            None,
+            [(_NUMBER, b"%d" % number)],
+            self._tags[tenant],
+            "",
+            self._tenants[tenant],
         )
+        call.sized = sized
+        return call
 
     def _true_wait_s(self, number: int) -> float:
         """Seconds until some healthy pool would let this request in if nobody else came."""

@@ -131,10 +131,12 @@ class Pool:
 
     def wait_s(self, now_s: float, needs: tuple[int, int, int, int]) -> float:
         """Seconds until `needs` fit if nobody else takes anything; infinite when they never do."""
-        waits = [limiter.wait_s(needs[which], now_s) for which, limiter in self.numbered]
-        if self.slots is not None:
-            waits.append(self.slots.wait_s(now_s))
-        return max(waits, default=0.0)
+        longest_s = 0.0 if self.slots is None else self.slots.wait_s(now_s)
+        for which, limiter in self.numbered:
+            one_s = limiter.wait_s(needs[which], now_s)
+            if one_s > longest_s:
+                longest_s = one_s
+        return longest_s
 
     def scale(self, factor: float, now_s: float) -> None:
         """Another tier."""

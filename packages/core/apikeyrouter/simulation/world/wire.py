@@ -112,7 +112,7 @@ def go_duration(seconds: float) -> bytes:
     """Seconds as Go writes them: `120ms`, `1.5s`, `6m0s`."""
     if seconds < 1:
         return b"%dms" % math.ceil(seconds * 1000)
-    minutes, rest = divmod(seconds, 60.0)
+    minutes, rest = divmod(seconds, 60.0) if seconds >= 60.0 else (0, seconds)
     text = (b"%.3f" % rest).rstrip(b"0").rstrip(b".")
     return b"%dm%bs" % (minutes, text) if minutes else text + b"s"
 
