@@ -71,7 +71,7 @@ class DemandBound:
 
 
 class DemandForecast:
-    """The demand on one quota window. At most 32 KiB, 3 KiB while young; `add` costs about 0.2 us."""
+    """The demand on one quota window. At most 32 KiB, 3 KiB at first; `add` costs about 0.2 us."""
 
     __slots__ = (
         "_border_s", "_closed", "_day_sum", "_day_weight", "_fast_sum", "_fast_weight", "_history", "_idle", "_long",
@@ -290,21 +290,17 @@ class DemandForecast:
         """Ends a second in which `came` was asked for: score what falls due, learn, and promise anew."""
         history, second = self._history, self._closed
         slot = second % _LONG_S
-        self._short_sum += came - history[slot - _SHORT_S]  # below 0: from the end
-        self._long_sum += came - history[slot]
+        short_sum = self._short_sum = self._short_sum + (came - history[slot - _SHORT_S])  # below 0: from the end
+        long_sum = self._long_sum = self._long_sum + (came - history[slot])
         history[slot] = came
         self._closed = second + 1
-        self._idle = 0 if came else self._idle + 1
-        awake = self._idle <= _IDLE_S
-        short, long = self._short, self._long
-        if awake:
-            short.settle(second % _SHORT_S, self._short_sum)
-            long.settle(slot, self._long_sum)
+        idle = self._idle = 0 if came else self._idle + 1
+        if idle <= _IDLE_S:
             self._usual_sum = self._usual_sum * _USUAL_DECAY + came
             self._usual_weight = self._usual_weight * _USUAL_DECAY + 1.0
-        elif self._idle == _IDLE_S + 1:
-            short.forget_promises()
-            long.forget_promises()
+        elif idle == _IDLE_S + 1:
+            self._short.forget_promises()
+            self._long.forget_promises()
         self._fast_sum = self._fast_sum * _FAST_DECAY + came
         self._fast_weight = self._fast_weight * _FAST_DECAY + 1.0
         self._slow_sum = self._slow_sum * _SLOW_DECAY + came
@@ -312,19 +308,20 @@ class DemandForecast:
         self._day_sum = self._day_sum * _DAY_DECAY + came
         self._day_weight = self._day_weight * _DAY_DECAY + 1.0
         self._rates()
-        if not long.ready:
+        if not self._long.ready:
             self._spread_mean = self._spread_mean * _SPREAD_DECAY + came
             self._spread_square = self._spread_square * _SPREAD_DECAY + float(came) * came
             self._spread_weight = self._spread_weight * _SPREAD_DECAY + 1.0
-        if awake and second >= _YOUNG_S:
+        if idle <= _IDLE_S and second >= _YOUNG_S:
             rate, usual_rate = self._rate, self._usual_rate
-            for ring, place in ((short, second % _SHORT_S), (long, slot)):
+            for ring, place, summed in ((self._short, second % _SHORT_S, short_sum), (self._long, slot, long_sum)):
                 horizon_s = ring.horizon_s
                 expected = rate * horizon_s
                 # `_scale`, written out
                 usual = usual_rate * horizon_s
                 least = _SCALE_FLOOR * usual
                 scale = math.sqrt((expected if expected > least else least) * (usual if usual > 1e-9 else 1e-9))  # noqa: FURB136
+                ring.settle(place, summed)
                 if expected > 0.0 and ring.ready:  # `_quantile`, where nothing is stretched
                     ring.promise_usual(place, expected, scale)
                 else:
