@@ -115,7 +115,7 @@ class Residuals:
             miss = 1.0 / ranks
         top = order[-1]
         if error >= top:
-            raw = (1.0 + max(top, 0.0)) / (1.0 + max(error, 0.0)) / ranks
+            raw = (1.0 + top if top > 0.0 else 1.0) / (1.0 + error if error > 0.0 else 1.0) / ranks
         else:
             raw = (ranks - bisect_right(order, error)) / ranks
         if raw <= miss:
@@ -128,8 +128,10 @@ class Residuals:
         count = len(order)
         ranks = count + 1
         top = order[-1]
-        miss = max(self.miss_rate, 1.0 / ranks)  # as in `_raw`
-        tail, to_half = 1.0 + max(top, 0.0), 0.5 - miss
+        miss, least = self.miss_rate, 1.0 / ranks
+        if miss < least:  # as in `_raw`
+            miss = least
+        tail, to_half = 1.0 + top if top > 0.0 else 1.0, 0.5 - miss
         found = []
         for error in errors:
             if error >= top:
