@@ -117,10 +117,18 @@ def test_the_next_minute_is_foreseen_as_each_of_its_horizons_is(
     for least in (0.0, 0.1, 1.1):
         looked = forecast.still_minute(headroom, pace, least)
         if looked is not None:
-            soon, minute, chances = looked
+            soon, minute, horizons_s, chances = looked
             assert soon == pytest.approx(max(exact[:6]))
             assert minute == pytest.approx(max(exact))
-            assert chances == pytest.approx(exact) if chances else minute < least
+            if not horizons_s:
+                assert minute < least
+                assert not chances
+            elif tuple(horizons_s) == MINUTE_S:
+                assert chances == pytest.approx(exact)
+            else:  # from 10 s on, where nothing sooner is worth telling
+                assert tuple(horizons_s) == MINUTE_S[5:]
+                assert chances[0] < least
+                assert chances == pytest.approx([max(exact[:6]), *exact[6:]])
 
 
 @settings(max_examples=60, deadline=None)

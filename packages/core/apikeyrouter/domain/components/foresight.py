@@ -223,7 +223,8 @@ def supply_of(window: QuotaWindow, now_s: float) -> Supply | None:
         return None
     refill = window.refill
     if refill is _CONTINUOUS:
-        return Supply.continuous(headroom, max(0.0, limit / period_s - window.others.per_s))
+        refill_per_s = limit / period_s - window.others.per_s
+        return Supply.continuous(headroom, refill_per_s if refill_per_s > 0.0 else 0.0)  # noqa: FURB136 - it is asked
     if refill is _ROLLING:
         return Supply.rolling(headroom, limit, period_s)
     return Supply.fixed(headroom, max(0.0, window.account.rolls_at_s - now_s))

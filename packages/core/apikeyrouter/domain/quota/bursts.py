@@ -41,8 +41,8 @@ class CapacityWatch:
     def level(self, reset_s: float, limit: int, period_s: float) -> float:
         """What is left, with its fraction, when it is full again in `reset_s`. A limit that is told in whole units may
         flow back by up to one unit a period faster: what that makes is left out."""
-        blur = max(0.0, reset_s - self._highest_reset_s) / period_s
-        return self._highest - reset_s * limit / period_s - blur
+        later_s = reset_s - self._highest_reset_s
+        return self._highest - reset_s * limit / period_s - (later_s / period_s if later_s > 0.0 else 0.0)
 
     def observe(self, remaining: int, reset_s: float, limit: int, period_s: float, at_s: float) -> int | None:
         """What a reply said at `at_s`. The capacity, once it has stood still for long enough; else None."""

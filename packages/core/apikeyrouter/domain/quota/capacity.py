@@ -40,6 +40,7 @@ _CALM_S = 300.0
 several of them."""
 
 _WORSE = (CapacityState.Abundant, CapacityState.Constrained, CapacityState.Critical)
+_EXHAUSTED, _RECOVERING = CapacityState.Exhausted, CapacityState.Recovering
 
 
 class Alert(StrEnum):
@@ -97,25 +98,22 @@ class CapacityTracker:
 
     def recovers(self, headroom: float, needed: float) -> bool:
         """Whether it is exhausted, and `update` would find that it no longer is."""
-        return self.state is CapacityState.Exhausted and headroom > 0.0 and headroom >= _HYSTERESIS * needed
+        return self.state is _EXHAUSTED and headroom > 0.0 and headroom >= _HYSTERESIS * needed
 
     def _next(self, exhaustion: Exhaustion | None, now_s: float, needed: float) -> CapacityState:
         state = self.state
         if exhaustion is None:
             return CapacityState.Unknown
         if exhaustion.headroom <= 0.0 or exhaustion.headroom < needed:
-            return CapacityState.Exhausted
-        if state is CapacityState.Exhausted:
-            return CapacityState.Recovering if exhaustion.headroom >= _HYSTERESIS * needed else state
-        if state is CapacityState.Recovering and now_s - self._since_s < _RECOVERING_S:
+            return _EXHAUSTED
+        if state is _EXHAUSTED:
+            return _RECOVERING if exhaustion.headroom >= _HYSTERESIS * needed else state
+        if state is _RECOVERING and now_s - self._since_s < _RECOVERING_S:
             return state
-        if state not in _WORSE:
+        at_once, level = _level(exhaustion, 1.0), _WORSE.index(state) if state in _WORSE else 0
+        if at_once >= level:
             self._better_since_s = None
-            return _WORSE[_level(exhaustion, 1.0)]
-        level = _WORSE.index(state)
-        if _level(exhaustion, 1.0) >= level:
-            self._better_since_s = None
-            return _WORSE[_level(exhaustion, 1.0)]
+            return _WORSE[at_once]
         if _level(exhaustion, _HYSTERESIS) >= level:
             self._better_since_s = None
             return state
@@ -127,7 +125,7 @@ class CapacityTracker:
         return _WORSE[_level(exhaustion, _HYSTERESIS)]
 
     def _alert(self, exhaustion: Exhaustion | None, now_s: float) -> Alert | None:
-        dry = self.state is CapacityState.Exhausted
+        dry = self.state is _EXHAUSTED
         chance = 0.0 if exhaustion is None else exhaustion.chance_60s
         if dry or chance >= ALERT_FROM / (_HYSTERESIS if self.alerting else 1.0):
             self._serious_s = now_s

@@ -131,8 +131,10 @@ def exhaustion(
         else:
             spans_s = _far(end_s)
             chances = forecast.still_exceedances(spans_s, supply.all_within(spans_s))
-            _note(times, place, (60.0, chance), spans_s, chances)
-            chance = max(chance, *chances)
+            most = max(chances)
+            _note(times, place, (60.0, chance), spans_s, chances, most)
+            if most > chance:
+                chance = most
     p10_s, p50_s, p90_s = times
     return Exhaustion(
         supply.headroom, rate, chance_10s, chance_60s, None if reset_s is None else chance, p10_s, p50_s, p90_s,
@@ -148,12 +150,12 @@ def _minute(
     if end_s >= 60.0 and supply.refill_for_s >= 60.0:
         looked = forecast.still_minute(supply.headroom, supply.refill_per_s, _SHARES[0])
         if looked is not None:
-            chance_10s, chance_60s, chances = looked
-            return chance_10s, chance_60s, _note(times, 0, (0.0, 0.0), MINUTE_S, chances) if chances else 0
+            chance_10s, chance_60s, spans_s, chances = looked
+            return chance_10s, chance_60s, _note(times, 0, (0.0, 0.0), spans_s, chances, chance_60s)
     spans_s = MINUTE_S if end_s >= 60.0 else (*MINUTE_S[: bisect_left(MINUTE_S, end_s)], end_s)
     chances = forecast.still_exceedances(spans_s, supply.all_within(spans_s))
-    chance_10s = max(chances[: bisect_right(spans_s, 10.0)])
-    return chance_10s, max(chances), _note(times, 0, (0.0, 0.0), spans_s, chances)
+    chance_10s, most = max(chances[: bisect_right(spans_s, 10.0)]), max(chances)
+    return chance_10s, most, _note(times, 0, (0.0, 0.0), spans_s, chances, most)
 
 
 def _note(
@@ -162,10 +164,11 @@ def _note(
     before: tuple[float, float],
     spans_s: Sequence[float],
     chances: Sequence[float],
+    most: float,
 ) -> int:
     """Writes down when the chance passes each of `_SHARES`, from `place` on. `before`: the time and the chance that
-    come before. The number of those that it passed."""
-    if place == _SHARES_IN_ALL or max(chances) < _SHARES[place]:
+    come before; `most`: the largest of `chances`. The number of those that it passed."""
+    if place == _SHARES_IN_ALL or most < _SHARES[place]:
         return place
     at_s, chance = before
     share = _SHARES[place]
@@ -217,4 +220,5 @@ def _shadow_price(forecast: DemandForecast, supply: Supply, end_s: float) -> flo
                 most = price
     if most <= _FREE_UP_TO:
         return 0.0
-    return min((most - _FREE_UP_TO) / (1.0 - _FREE_UP_TO), SHADOW_PRICE_MOST)
+    price = (most - _FREE_UP_TO) / (1.0 - _FREE_UP_TO)
+    return price if price < SHADOW_PRICE_MOST else SHADOW_PRICE_MOST  # noqa: FURB136

@@ -71,7 +71,7 @@ class DemandBound:
 
 
 class DemandForecast:
-    """The demand on one quota window. At most 32 KiB, 3 KiB while young; `add` costs about 0.2 us."""
+    """The demand on one quota window. At most 32 KiB, 3 KiB at first; `add` costs about 0.2 us."""
 
     __slots__ = (
         "_border_s", "_closed", "_day_sum", "_day_weight", "_fast_sum", "_fast_weight", "_history", "_idle", "_long",
@@ -140,8 +140,9 @@ class DemandForecast:
         # What the last seconds were like says nothing about the next hours: the farther, the longer the memory.
         if horizon_s <= 600.0:
             return rate * _LONG_S + slow * (horizon_s - _LONG_S)
-        total = rate * _LONG_S + slow * (600.0 - _LONG_S)
-        return total + self._day_sum / max(self._day_weight, _FIRST_WEIGHT) * (min(horizon_s, LONGEST_S) - 600.0)
+        total, weight = rate * _LONG_S + slow * (600.0 - _LONG_S), self._day_weight
+        later_s = (horizon_s if horizon_s < LONGEST_S else LONGEST_S) - 600.0  # noqa: FURB136 - as in `_rates`
+        return total + self._day_sum / (weight if weight > _FIRST_WEIGHT else _FIRST_WEIGHT) * later_s  # noqa: FURB136
 
     def still_exceedances(self, horizons_s: Sequence[float], amounts: Sequence[float]) -> list[float]:
         """As `exceedance`, at the time of the last question, of an amount for each horizon; horizons rise."""
@@ -173,37 +174,41 @@ class DemandForecast:
 
     def still_minute(
         self, headroom: float, refill_per_s: float, least: float
-    ) -> tuple[float, float, list[float]] | None:
+    ) -> tuple[float, float, Sequence[float], list[float]] | None:
         """The chances that more is asked for than `headroom` (> 0) and what comes back: the largest within 10 s, the
-        largest within a minute, and that at each of `MINUTE_S`; the list is empty where the chance of the minute is
-        below `least`. As `still_exceedances`, in a quarter of its time. None while young."""
+        largest within a minute, and those at horizons of `MINUTE_S`, which are told with them: at all of them, from
+        10 s on where no earlier one reaches `least`, or at none where the minute does not. As `still_exceedances`, in
+        a quarter of its time. None while young."""
         rate, usual = self._rate, self._usual_rate
         if not self._long.ready or usual < 1e-9:
             return None
         if rate <= _NOTHING:
-            return 0.0, 0.0, []
+            return 0.0, 0.0, (), []
         # Up to a minute, expectation, scale and supply are multiples of the horizon, so an error is linear in two
-        # constants of it (`_OVER`, `_BESIDE`).
-        scale = math.sqrt(max(rate, _SCALE_FLOOR * usual) * usual)
+        # constants of it (`_SOON`).
+        least_rate = _SCALE_FLOOR * usual
+        scale = math.sqrt((rate if rate > least_rate else least_rate) * usual)  # noqa: FURB136 - as in `_rates`
         over, beside = headroom / scale, (refill_per_s - rate) / scale
         short, long = self._short, self._long
-        if headroom >= (refill_per_s - rate) * _SHORT_S:  # errors fall all the way to 10 s
-            soon = short.exceedance(over / _SHORT_S + beside)
-        else:
-            soon = short.exceedance(min([over * a + beside * b for a, b in _SOON]))
+        first = [over * a + beside * b for a, b in _SOON]
+        falling = headroom >= (refill_per_s - rate) * _SHORT_S  # errors fall all the way to 10 s
+        soon = short.exceedance(over / _SHORT_S + beside if falling else min(first))
         # Beyond, errors fall with the horizon, and each chance lies between those of the two rings.
         late = long.exceedance(over / _LONG_S + beside)
-        minute = max(soon, late)
+        minute = soon if soon > late else late  # noqa: FURB136
         if minute < least and short.exceedance(over / _LAST_MIXED_S + beside) <= late:
-            return soon, minute, []
+            return soon, minute, (), []
         mixed = [over / horizon_s + beside for horizon_s in _MIXED_S]
-        chances = short.exceedances([over * a + beside * b for a, b in _SOON] + mixed)
-        place = len(_SOON)
+        spans_s, errors = (_FROM_SOON_S, [min(first), *mixed]) if soon < least else (MINUTE_S, first + mixed)
+        chances = short.exceedances(errors)
+        if soon < least <= chances[0]:  # rounding made `soon` smaller
+            spans_s, chances = MINUTE_S, short.exceedances(first + mixed)
+        place = len(chances) - len(mixed)
         for share, far in zip(_MIXED_SHARES, long.exceedances(mixed), strict=True):
             chances[place] += share * (far - chances[place])
             place += 1
         chances.append(late)
-        return soon, max(chances), chances
+        return soon, max(chances), spans_s, chances
 
     def _cold_exceedances(self, horizons_s: Sequence[float], amounts: Sequence[float]) -> list[float]:
         """The same from what little was seen; see `_cold_spread`."""
@@ -290,21 +295,17 @@ class DemandForecast:
         """Ends a second in which `came` was asked for: score what falls due, learn, and promise anew."""
         history, second = self._history, self._closed
         slot = second % _LONG_S
-        self._short_sum += came - history[slot - _SHORT_S]  # below 0: from the end
-        self._long_sum += came - history[slot]
+        short_sum = self._short_sum = self._short_sum + (came - history[slot - _SHORT_S])  # below 0: from the end
+        long_sum = self._long_sum = self._long_sum + (came - history[slot])
         history[slot] = came
         self._closed = second + 1
-        self._idle = 0 if came else self._idle + 1
-        awake = self._idle <= _IDLE_S
-        short, long = self._short, self._long
-        if awake:
-            short.settle(second % _SHORT_S, self._short_sum)
-            long.settle(slot, self._long_sum)
+        idle = self._idle = 0 if came else self._idle + 1
+        if idle <= _IDLE_S:
             self._usual_sum = self._usual_sum * _USUAL_DECAY + came
             self._usual_weight = self._usual_weight * _USUAL_DECAY + 1.0
-        elif self._idle == _IDLE_S + 1:
-            short.forget_promises()
-            long.forget_promises()
+        elif idle == _IDLE_S + 1:
+            self._short.forget_promises()
+            self._long.forget_promises()
         self._fast_sum = self._fast_sum * _FAST_DECAY + came
         self._fast_weight = self._fast_weight * _FAST_DECAY + 1.0
         self._slow_sum = self._slow_sum * _SLOW_DECAY + came
@@ -312,19 +313,20 @@ class DemandForecast:
         self._day_sum = self._day_sum * _DAY_DECAY + came
         self._day_weight = self._day_weight * _DAY_DECAY + 1.0
         self._rates()
-        if not long.ready:
+        if not self._long.ready:
             self._spread_mean = self._spread_mean * _SPREAD_DECAY + came
             self._spread_square = self._spread_square * _SPREAD_DECAY + float(came) * came
             self._spread_weight = self._spread_weight * _SPREAD_DECAY + 1.0
-        if awake and second >= _YOUNG_S:
+        if idle <= _IDLE_S and second >= _YOUNG_S:
             rate, usual_rate = self._rate, self._usual_rate
-            for ring, place in ((short, second % _SHORT_S), (long, slot)):
+            for ring, place, summed in ((self._short, second % _SHORT_S, short_sum), (self._long, slot, long_sum)):
                 horizon_s = ring.horizon_s
                 expected = rate * horizon_s
                 # `_scale`, written out
                 usual = usual_rate * horizon_s
                 least = _SCALE_FLOOR * usual
                 scale = math.sqrt((expected if expected > least else least) * (usual if usual > 1e-9 else 1e-9))  # noqa: FURB136
+                ring.settle(place, summed)
                 if expected > 0.0 and ring.ready:  # `_quantile`, where nothing is stretched
                     ring.promise_usual(place, expected, scale)
                 else:
@@ -371,6 +373,7 @@ def _long_share(horizon_s: float) -> float:
 
 _SOON = [(1.0 / (horizon_s * _stretch(horizon_s)), 1.0 / _stretch(horizon_s)) for horizon_s in MINUTE_S[:6]]
 _MIXED_S = MINUTE_S[6:-1]
+_FROM_SOON_S = MINUTE_S[5:]
 _LAST_MIXED_S = _MIXED_S[-1]
 _MIXED_SHARES = [_long_share(horizon_s) for horizon_s in _MIXED_S]
 """What `still_minute` needs of its horizons."""

@@ -111,9 +111,7 @@ class QuotaWindow:
         self.source = source
         self.models = models
         self.corrected = corrected
-        self.counted = False
-        self.lent = False
-        self.unseen = False
+        self.counted = self.lent = self.unseen = False
         self.refill = Refill.Rolling
         self.observed_at_s: float | None = None
         self.reset_at_s: float | None = None
@@ -123,15 +121,13 @@ class QuotaWindow:
         self.usual_need = 1.0
         self.lost = 0.0
         self.burst: int | None = None
-        self.hidden = 0
+        self.hidden = self._against = self._told_most = 0
         self.margin = Margin()
         self._watch: CapacityWatch | None = None
-        self._against = 0
         self._by_hint = False
         self.doubted_at_s = -math.inf
         self._seen_mark = -1
         self._shown: Refill | None = None
-        self._told_most = 0
         self._share = 1.0
         self.others = Others(now_s)
         self.account = Account(name, UNITS[dimension], limit, _window_of(self, now_s), now_s=now_s)
@@ -216,8 +212,7 @@ class QuotaWindow:
         if told is None or (mark is not None and mark < self._seen_mark):
             return
         self.counted = True
-        account, capacity = self.account, self.burst or limit
-        rate_per_s = limit / period_s if period_s else 0.0
+        account, capacity, rate_per_s = self.account, self.burst or limit, limit / period_s if period_s else 0.0
         remaining = self.left_of(told)
         if by_header and told > self._told_most:
             self._told_most = told
@@ -234,12 +229,11 @@ class QuotaWindow:
             raised = 1.0
         observed: float = remaining - ahead
         bucket = account if isinstance(account, Bucket) else None
-        gap: float
         if bucket is not None:
             age_s = now_s - sent_at_s
             fraction = self._fraction(fact, remaining, capacity, rate_per_s) if by_header else 0.0
             observed += fraction + age_s * rate_per_s
-            observed = max(0.0, observed) if observed < capacity else capacity
+            observed = (observed if observed > 0.0 else 0.0) if observed < capacity else capacity  # noqa: FURB136
             bucket.lump, bucket.steps = round(self.usual_need) or 1, self.margin.steps()
             gap = corrected(bucket, observed, raised=raised, since_s=age_s, now_s=now_s)
         else:
@@ -248,7 +242,9 @@ class QuotaWindow:
             account.adjust_used(int(gap), now_s)
         charging = self.charging
         if charging is not None and by_header and self.refill is _CONTINUOUS:
-            self._charged(charging, charging.observe(remaining, capacity, rate_per_s, sent_at_s))
+            likely = charging.observe(remaining, capacity, rate_per_s, sent_at_s)
+            if likely is not None:
+                self._charged(charging, likely=likely)
         if self.observed_at_s is not None:
             self.lost += gap
             full_at_s = bucket.full_at_s if bucket is not None else -math.inf
@@ -311,18 +307,19 @@ class QuotaWindow:
         else:
             level = capacity - reset_s * rate_per_s
         left_out = level - remaining
-        return max(0.0, left_out) if left_out < 0.999 else 0.999
+        return (left_out if left_out > 0.0 else 0.0) if left_out < 0.999 else 0.999  # noqa: FURB136 - as above
 
-    def _charged(self, charging: Charging, likely: bool | None) -> None:
-        if likely is not None:
-            charging.proven = True
-            self.kind = (LIKELY if likely else KINDS)[self.dimension]
+    def _charged(self, charging: Charging, *, likely: bool) -> None:
+        charging.proven = True
+        self.kind = (LIKELY if likely else KINDS)[self.dimension]
 
     def asked(self, requested: int, needs: Sequence[int], evidence: Asked) -> None:
         """A refusal said how much its request asks for; `needs`: what was thought; `evidence`: what others said."""
         if self.charging is not None and self.source is not Source.Configured:
-            cap, likely = needs[KINDS[self.dimension]], needs[LIKELY[self.dimension]]
-            self._charged(self.charging, evidence.weigh(requested, cap, likely))
+            cap, probable = needs[KINDS[self.dimension]], needs[LIKELY[self.dimension]]
+            likely = evidence.weigh(requested, cap, probable)
+            if likely is not None:
+                self._charged(self.charging, likely=likely)
 
     def bucket_assumed(self, now_s: float) -> None:
         """Other pools of the provider are buckets: so is this one, until it shows otherwise."""

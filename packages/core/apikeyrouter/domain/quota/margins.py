@@ -67,11 +67,9 @@ class Margin:
         self._stepped = self.sure
         self._steps = steps_of(round(self.sure * _ROUNDED) / _ROUNDED)
 
-    def judge(self, account: Bucket, left: int, need: int | None, sent_at_s: float, now_s: float) -> None:
-        """A reply says what is `left`: whether enough is left to others. `need`: of a request that was refused; None:
-        it was let in."""
-        if left >= (account.lump if need is None else need):
-            return
+    def judge(self, account: Bucket, need: int | None, sent_at_s: float, now_s: float) -> None:
+        """A reply says that less is left than a request takes: whether enough is left to others. `need`: of a request
+        that was refused; None: it was let in, and not one more as usual would have been."""
         wanted = sure_wanted(account.lump / max(1, account.limit or 1))
         if need is None:
             self.fitted(wanted)

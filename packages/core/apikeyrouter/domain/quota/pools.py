@@ -205,8 +205,7 @@ class PoolView:
             target = self.pool.shared if fact.models == "*" else self.own
             window = target.get(spot)
             if window is None:
-                window = self._new_window(spot, fact, now_s)
-                target[spot] = window
+                window = target[spot] = self._new_window(spot, fact, now_s)
                 self.learner.forget(spot)
                 added = True
                 twin = self.pool.shared.get(spot)
@@ -219,7 +218,8 @@ class PoolView:
             account, kind, remaining = window.account, window.kind, fact.remaining
             if remaining is not None and isinstance(account, Bucket):
                 need = None if missed is None else missed[kind]
-                window.margin.judge(account, window.left_of(remaining), need, sent_at_s, now_s)
+                if window.left_of(remaining) < (account.lump if need is None else need):
+                    window.margin.judge(account, need, sent_at_s, now_s)
             limit, counted, refill = window.limit, window.counted, window.refill
             window.observe(fact, mark=marks.get(account), sent_at_s=sent_at_s, now_s=now_s)
             if kind != window.kind or refill is not window.refill:

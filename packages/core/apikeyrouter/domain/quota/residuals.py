@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from bisect import bisect_left, bisect_right, insort_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 __all__ = ["MISS_TARGET", "READY", "RING", "Residuals"]
@@ -42,7 +42,7 @@ class Residuals:
     """The errors of forecasts over `horizon_s` whole seconds, and those forecasts that have not fallen due yet.
     `ready`: whether there are enough errors to go by."""
 
-    __slots__ = ("_bounds", "_expected", "_next", "_order", "_ring", "_scales", "horizon_s", "miss_rate", "ready")
+    __slots__ = ("_next", "_order", "_promised", "_ring", "horizon_s", "miss_rate", "ready")
 
     def __init__(self, horizon_s: int) -> None:
         self.horizon_s = horizon_s
@@ -51,51 +51,12 @@ class Residuals:
         self._ring = array("f")  # in order of time
         self._order = array("f")  # the same, in order of size
         self._next = 0
-        self._expected = array("d", [-1.0]) * horizon_s  # by second modulo the horizon; -1: no forecast was made
-        self._scales = array("d", [0.0]) * horizon_s
-        self._bounds = array("d", [0.0]) * horizon_s
+        # expectation, scale and bound of each forecast, by second modulo the horizon; None: no forecast was made
+        self._promised: list[tuple[float, float, float] | None] = [None] * horizon_s
 
     def promise(self, slot: int, expected: float, scale: float, bound: float) -> None:
         """Notes a forecast that falls due when `slot` comes round again; a `bound` below 0 counts as 0."""
-        self._expected[slot] = expected
-        self._scales[slot] = scale
-        self._bounds[slot] = bound
-
-    def forget_promises(self) -> None:
-        """Drops the forecasts that have not fallen due: nothing is learned from them."""
-        for slot in range(self.horizon_s):
-            self._expected[slot] = -1.0
-
-    def settle(self, slot: int, came: float) -> None:
-        """Scores the forecast in `slot` by what came in its horizon."""
-        expected = self._expected[slot]
-        if expected < 0.0:
-            return
-        scale = self._scales[slot]
-        error = (came - expected) / scale if scale > 0.0 else 0.0
-        # without `min`, `max` and further calls: twice a second and window, they are what costs
-        bound = self._bounds[slot]
-        rate = self.miss_rate + (_MISSED if came > (bound if bound > 0.0 else 0.0) else _MET)  # noqa: FURB136
-        self.miss_rate = 0.0 if rate < 0.0 else _MISS_MOST if rate > _MISS_MOST else rate  # noqa: FURB136
-        if error > _ERROR_MOST:
-            error = _ERROR_MOST
-        ring, order = self._ring, self._order
-        if len(ring) < RING:
-            ring.append(error)
-            insort_right(order, ring[-1])  # as rounded by the ring, so that it can be found again
-            self.ready = len(ring) >= READY
-            return
-        at = self._next
-        del order[bisect_left(order, ring[at])]
-        ring[at] = error
-        insort_right(order, ring[at])
-        self._next = at + 1 if at + 1 < RING else 0
-
-    def quantile(self, exceed: float) -> float:
-        """The error that a share `exceed` (0..1) of forecasts will exceed, corrected by what was missed lately."""
-        count = len(self._order)
-        rank = math.ceil((1.0 - self._raw(exceed)) * (count + 1)) - 1
-        return self._order[min(max(rank, 0), count - 1)]
+        self._promised[slot] = expected, scale, bound
 
     def promise_usual(self, slot: int, expected: float, scale: float) -> None:
         """As `promise`, with the bound that a share `MISS_TARGET` of forecasts will exceed. Only when `ready`."""
@@ -106,9 +67,42 @@ class Residuals:
             rank = math.ceil((1.0 - miss) * ranks) - 1
             if rank < 0:
                 rank = 0
-        self._expected[slot] = expected
-        self._scales[slot] = scale
-        self._bounds[slot] = expected + order[rank] * scale
+        self._promised[slot] = expected, scale, expected + order[rank] * scale
+
+    def forget_promises(self) -> None:
+        """Drops the forecasts that have not fallen due: nothing is learned from them."""
+        self._promised = [None] * self.horizon_s
+
+    def settle(self, slot: int, came: float) -> None:
+        """Scores the forecast in `slot` by what came in its horizon."""
+        promised = self._promised[slot]
+        if promised is None:
+            return
+        expected, scale, bound = promised
+        error = (came - expected) / scale if scale > 0.0 else 0.0
+        # without `min`, `max` and further calls: twice a second and window, they are what costs
+        rate = self.miss_rate + (_MISSED if came > (bound if bound > 0.0 else 0.0) else _MET)  # noqa: FURB136
+        self.miss_rate = 0.0 if rate < 0.0 else _MISS_MOST if rate > _MISS_MOST else rate  # noqa: FURB136
+        if error > _ERROR_MOST:
+            error = _ERROR_MOST
+        ring, order = self._ring, self._order
+        if len(ring) < RING:
+            ring.append(error)
+            error = ring[-1]  # as rounded by the ring, so that it can be found again
+            self.ready = len(ring) >= READY
+        else:
+            at = self._next
+            del order[bisect_left(order, ring[at])]
+            ring[at] = error
+            error = ring[at]
+            self._next = at + 1 if at + 1 < RING else 0
+        order.insert(bisect_right(order, error), error)  # half of the price of `insort`
+
+    def quantile(self, exceed: float) -> float:
+        """The error that a share `exceed` (0..1) of forecasts will exceed, corrected by what was missed lately."""
+        count = len(self._order)
+        rank = math.ceil((1.0 - self._raw(exceed)) * (count + 1)) - 1
+        return self._order[min(max(rank, 0), count - 1)]
 
     def exceedance(self, error: float) -> float:
         """The share (0..1) of forecasts whose error will be larger: `quantile` backwards. Beyond every error seen, it
@@ -121,7 +115,7 @@ class Residuals:
             miss = 1.0 / ranks
         top = order[-1]
         if error >= top:
-            raw = (1.0 + max(top, 0.0)) / (1.0 + max(error, 0.0)) / ranks
+            raw = (1.0 + top if top > 0.0 else 1.0) / (1.0 + error if error > 0.0 else 1.0) / ranks
         else:
             raw = (ranks - bisect_right(order, error)) / ranks
         if raw <= miss:
@@ -134,8 +128,10 @@ class Residuals:
         count = len(order)
         ranks = count + 1
         top = order[-1]
-        miss = max(self.miss_rate, 1.0 / ranks)  # as in `_raw`
-        tail, to_half = 1.0 + max(top, 0.0), 0.5 - miss
+        miss, least = self.miss_rate, 1.0 / ranks
+        if miss < least:  # as in `_raw`
+            miss = least
+        tail, to_half = 1.0 + top if top > 0.0 else 1.0, 0.5 - miss
         found = []
         for error in errors:
             if error >= top:

@@ -14,7 +14,14 @@ from datetime import datetime
 from typing import Literal
 
 from apikeyrouter.domain.interfaces.transport import Headers
-from apikeyrouter.domain.quota.dialects.values import RESET_MAX_S, clamped_reset_s, count, provider_clock, reset_reading
+from apikeyrouter.domain.quota.dialects.values import (
+    RESET_MAX_S,
+    clamped_reset_s,
+    count,
+    known_count,
+    provider_clock,
+    reset_reading,
+)
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, MONTH_S, Dimension, LimitFact, Refill, Source
 
 __all__ = ["CHARGED", "LIMIT", "PERIOD", "REMAINING", "RESET", "HeaderTable", "Lane", "Told", "facts_of", "tightest"]
@@ -75,12 +82,6 @@ class HeaderTable:
 
     def pick(self, headers: Headers) -> dict[int, Told]:
         """What the headers tell, by number of the lane. Names in lower case, as transports give them, cost least."""
-        told = self._pick(headers)
-        if not told and any(name[:1].isupper() for name, _ in headers):
-            return self._pick([(name.lower(), value) for name, value in headers])
-        return told
-
-    def _pick(self, headers: Headers) -> dict[int, Told]:
         told: dict[int, Told] = {}
         places = self._places
         for name, value in headers:
@@ -92,6 +93,8 @@ class HeaderTable:
                     sides = told[number] = [None, None, None, None, None]
                 if sides[side] is None:
                     sides[side] = value
+        if not told and any(name[:1].isupper() for name, _ in headers):
+            return self.pick([(name.lower(), value) for name, value in headers])
         return told
 
 
@@ -103,7 +106,7 @@ def facts_of(table: HeaderTable, headers: Headers, utc_now: datetime) -> list[Li
     lanes, plain = table.lanes, table.plain
     for number, told in table.pick(headers).items():
         lane = lanes[number]
-        limit, remaining, reset = count(told[LIMIT]), count(told[REMAINING]), told[RESET]
+        limit, remaining, reset = known_count(told[LIMIT]), count(told[REMAINING]), told[RESET]
         if limit is None and remaining is None:
             continue
         wait_s: float | None = None
