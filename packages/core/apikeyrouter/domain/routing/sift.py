@@ -103,11 +103,7 @@ class Sieve:
             if mixed and candidate.model != model:
                 tokens, rule, model = self._size_for(candidate.model), None, candidate.model
             breaker = candidate.breaker
-            if (
-                breaker is not calm
-                and breaker.phase is _CLOSED
-                and (not breaker.throttle.share or breaker.verdict(now_s) is _ADMIT)
-            ):
+            if breaker is not calm and breaker.phase is _CLOSED and breaker.verdict(now_s) is _ADMIT:
                 calm = breaker
             if (
                 breaker is not calm
