@@ -115,10 +115,11 @@ def used_charges(
         tokens_in = max(0, tokens_in - usage.cached_input_tokens)
     out = usage.output_tokens
     amounts = (1, tokens_in, out, tokens_in + out, 0, cost_nano_usd, tokens_in + out, out)
-    return [
-        amounts[window.kind] if window.corrected or window.kind >= _LIKELY_FROM else need
-        for window, (_, need) in zip(windows, lines, strict=False)
-    ]
+    charges = []
+    for place, window in enumerate(windows):
+        kind = window.kind
+        charges.append(amounts[kind] if window.corrected or kind >= _LIKELY_FROM else lines[place][1])
+    return charges
 
 
 def failed_charges(windows: Sequence[Counted], rule: ChargeRule, *, refused: bool) -> list[int]:
