@@ -208,7 +208,9 @@ def _recorded(path: Path) -> Traffic:
         return read_log(path)
     except OSError as fault:
         told = f"{path} cannot be read: {fault.strerror or type(fault).__name__}."
-        raise CliError(f"{told} {_AZURE_HINT}" if path.name.startswith(_AZURE) else told, USAGE) from None
+        if path.name.startswith(_AZURE) and not path.exists():
+            told += f" {_AZURE_HINT}"
+        raise CliError(told, USAGE) from None
     except ValueError as fault:
         raise CliError(f"{fault}.", USAGE) from None
 

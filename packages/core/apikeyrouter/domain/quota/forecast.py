@@ -71,7 +71,7 @@ class DemandBound:
 
 
 class DemandForecast:
-    """The demand on one quota window. At most 32 KiB, 3 KiB at first; `add` costs about 0.2 us."""
+    """The demand on one quota window. At most 32 KiB, 3 KiB while young; `add` costs about 0.2 us."""
 
     __slots__ = (
         "_border_s", "_closed", "_day_sum", "_day_weight", "_fast_sum", "_fast_weight", "_history", "_idle", "_long",

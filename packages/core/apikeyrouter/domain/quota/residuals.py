@@ -42,7 +42,7 @@ class Residuals:
     """The errors of forecasts over `horizon_s` whole seconds, and those forecasts that have not fallen due yet.
     `ready`: whether there are enough errors to go by."""
 
-    __slots__ = ("_next", "_order", "_promised", "_ring", "horizon_s", "miss_rate", "ready")
+    __slots__ = ("_bounds", "_expected", "_next", "_order", "_ring", "_scales", "horizon_s", "miss_rate", "ready")
 
     def __init__(self, horizon_s: int) -> None:
         self.horizon_s = horizon_s
@@ -51,12 +51,15 @@ class Residuals:
         self._ring = array("f")  # in order of time
         self._order = array("f")  # the same, in order of size
         self._next = 0
-        # expectation, scale and bound of each forecast, by second modulo the horizon; None: no forecast was made
-        self._promised: list[tuple[float, float, float] | None] = [None] * horizon_s
+        self._expected = array("d", [-1.0]) * horizon_s  # by second modulo the horizon; -1: no forecast was made
+        self._scales = array("d", [0.0]) * horizon_s
+        self._bounds = array("d", [0.0]) * horizon_s
 
     def promise(self, slot: int, expected: float, scale: float, bound: float) -> None:
         """Notes a forecast that falls due when `slot` comes round again; a `bound` below 0 counts as 0."""
-        self._promised[slot] = expected, scale, bound
+        self._expected[slot] = expected
+        self._scales[slot] = scale
+        self._bounds[slot] = bound
 
     def promise_usual(self, slot: int, expected: float, scale: float) -> None:
         """As `promise`, with the bound that a share `MISS_TARGET` of forecasts will exceed. Only when `ready`."""
@@ -67,18 +70,21 @@ class Residuals:
             rank = math.ceil((1.0 - miss) * ranks) - 1
             if rank < 0:
                 rank = 0
-        self._promised[slot] = expected, scale, expected + order[rank] * scale
+        self._expected[slot] = expected
+        self._scales[slot] = scale
+        self._bounds[slot] = expected + order[rank] * scale
 
     def forget_promises(self) -> None:
         """Drops the forecasts that have not fallen due: nothing is learned from them."""
-        self._promised = [None] * self.horizon_s
+        for slot in range(self.horizon_s):
+            self._expected[slot] = -1.0
 
     def settle(self, slot: int, came: float) -> None:
         """Scores the forecast in `slot` by what came in its horizon."""
-        promised = self._promised[slot]
-        if promised is None:
+        expected = self._expected[slot]
+        if expected < 0.0:
             return
-        expected, scale, bound = promised
+        scale, bound = self._scales[slot], self._bounds[slot]
         error = (came - expected) / scale if scale > 0.0 else 0.0
         # without `min`, `max` and further calls: twice a second and window, they are what costs
         rate = self.miss_rate + (_MISSED if came > (bound if bound > 0.0 else 0.0) else _MET)  # noqa: FURB136

@@ -46,7 +46,7 @@ class _Handle(Struct, eq=False):
     def cancel(self) -> None:
         """See `asyncio.Handle.cancel`."""
         self._cancelled = True
-        self._callback, self._args = None, ()  # a timer lies there until its time comes, and keeps nothing alive
+        self._callback, self._args = None, ()  # a timer lies there until its time comes, which may be long
 
     def cancelled(self) -> bool:
         """See `asyncio.Handle.cancelled`."""

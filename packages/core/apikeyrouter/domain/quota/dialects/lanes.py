@@ -14,14 +14,7 @@ from datetime import datetime
 from typing import Literal
 
 from apikeyrouter.domain.interfaces.transport import Headers
-from apikeyrouter.domain.quota.dialects.values import (
-    RESET_MAX_S,
-    clamped_reset_s,
-    count,
-    known_count,
-    provider_clock,
-    reset_reading,
-)
+from apikeyrouter.domain.quota.dialects.values import RESET_MAX_S, clamped_reset_s, count, provider_clock, reset_reading
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, MONTH_S, Dimension, LimitFact, Refill, Source
 
 __all__ = ["CHARGED", "LIMIT", "PERIOD", "REMAINING", "RESET", "HeaderTable", "Lane", "Told", "facts_of", "tightest"]
@@ -106,7 +99,7 @@ def facts_of(table: HeaderTable, headers: Headers, utc_now: datetime) -> list[Li
     lanes, plain = table.lanes, table.plain
     for number, told in table.pick(headers).items():
         lane = lanes[number]
-        limit, remaining, reset = known_count(told[LIMIT]), count(told[REMAINING]), told[RESET]
+        limit, remaining, reset = count(told[LIMIT]), count(told[REMAINING]), told[RESET]
         if limit is None and remaining is None:
             continue
         wait_s: float | None = None

@@ -13,10 +13,7 @@ from functools import lru_cache
 from apikeyrouter.domain.interfaces.transport import Headers
 from apikeyrouter.domain.resilience.durations import DURATION_MAX_S, parse_duration_s, provider_now
 
-__all__ = [
-    "RESET_MAX_S", "clamped_reset_s", "count", "known_count", "month_end_s", "provider_clock", "reset_reading",
-    "reset_s",
-]  # fmt: skip
+__all__ = ["RESET_MAX_S", "clamped_reset_s", "count", "month_end_s", "provider_clock", "reset_reading", "reset_s"]
 
 RESET_MAX_S = 32 * 86_400.0
 """The longest wait that a limit can ask for, in seconds: a month. Longer resets are not believed."""
@@ -52,10 +49,6 @@ def _odd_count(value: bytes) -> int | None:
         return None
     number = int(whole)
     return None if number == 0 and fraction.strip("0") else number
-
-
-known_count = lru_cache(maxsize=1024)(count)
-"""`count` of what most replies say again."""
 
 
 def clamped_reset_s(wait_s: float) -> float | None:
