@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 
 from tests.browser.conftest import signed_in
 from tests.browser.looking import PAGES, Watch, axe_findings
@@ -17,6 +19,12 @@ pytestmark = pytest.mark.xdist_group("browser")
 DEEPER = ("keys/{key}", "decisions/{decision}", "budgets/{budget}", "clients/{client}", "nowhere")
 PHONE = {"width": 390, "height": 844}
 SETTLED_MS = 250
+TOO_WIDE = """() => {
+  const room = document.documentElement.clientWidth;
+  const out = document.documentElement.scrollWidth > room || document.body.scrollWidth > room;
+  return out ? [...document.querySelectorAll("main *")].filter((one) => one.getBoundingClientRect().right > room + 1
+    && !one.closest(".table, pre")).slice(0, 5).map((one) => one.outerHTML.slice(0, 120)) : null;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -71,13 +79,9 @@ def test_an_accessibility_scan_finds_nothing_serious_in_light_and_dark(opened: t
 def test_a_phone_shows_it_without_scrolling_sideways(opened: tuple[Page, Watch, str]) -> None:
     page, _, name = opened
     page.set_viewport_size(PHONE)  # type: ignore[arg-type] # a dictionary of these two
-    page.wait_for_timeout(50)
-    wide = page.evaluate("""() => {
-      const room = document.documentElement.clientWidth;
-      const out = document.documentElement.scrollWidth > room || document.body.scrollWidth > room;
-      return out ? [...document.querySelectorAll("main *")].filter((one) => one.getBoundingClientRect().right > room + 1
-        && !one.closest(".table, pre")).slice(0, 5).map((one) => one.outerHTML.slice(0, 120)) : null;
-    }""")
+    with suppress(PlaywrightTimeoutError):  # charts follow the page's width a frame or more later
+        page.wait_for_function(f"() => ({TOO_WIDE})() === null", timeout=5_000)
+    wide = page.evaluate(TOO_WIDE)
     assert wide is None, f"{name} is wider than a phone: {wide}"
     menu = page.get_by_role("button", name="Menu")
     menu.click()

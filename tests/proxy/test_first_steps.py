@@ -147,8 +147,11 @@ def test_a_key_that_runs_dry_is_seen_and_told_before_it_is_refused(sim: Sim, tmp
         assert "No limit is known of openai/openai-1, openai/openai-2" in first.err
         for _ in range(20):
             assert user.asks()[0] == 200
-        told = user.types("apikeyrouter quota")
-        small = row(told, "openai/openai-1", "requests per minute")
+        small = "abundant"
+        for _ in range(5):
+            if "abundant" in small:  # what is foreseen goes by whole seconds; the command may be faster than the first
+                told = user.types("apikeyrouter quota")
+                small = row(told, "openai/openai-1", "requests per minute")
         assert re.search(r"[0-3] of 6 ", small)
         assert "abundant" not in small
         assert "abundant" in row(told, "openai/openai-2", "requests per minute")
