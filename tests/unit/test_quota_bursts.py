@@ -216,6 +216,15 @@ def test_numbers_that_do_not_add_up_agree_with_no_bucket() -> None:
     assert agrees_with_a_bucket(LimitFacts(60, 60, 1, MINUTE_S), MINUTE_S, 0.4)
 
 
+def test_a_wait_is_rounded_up_to_a_millisecond_or_a_second_and_still_that_of_a_bucket() -> None:
+    large = LimitFacts(266_387, 266_185, 212, MINUTE_S)  # 10 short, 4,440 a second: 2.3 ms
+    assert agrees_with_a_bucket(large, MINUTE_S, 0.003)
+    assert not agrees_with_a_bucket(large, MINUTE_S, 0.005)
+    assert agrees_with_a_bucket(large, MINUTE_S, 1.0)
+    assert not agrees_with_a_bucket(large, MINUTE_S, 2.0)
+    assert not agrees_with_a_bucket(large, MINUTE_S, 0.9)
+
+
 @given(
     limit=st.integers(60, 10**7),
     horizon_s=st.floats(1.0, 50.0),

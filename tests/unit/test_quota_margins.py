@@ -299,7 +299,7 @@ def test_a_limit_told_in_whole_units_never_makes_a_level_look_higher_than_it_is(
         assert watch.level(reset_s, 104, MINUTE_S) <= level + 1e-9
 
 
-def test_only_the_refusals_of_those_that_tell_nothing_are_believed_in_part() -> None:
+def test_what_refusals_show_of_others_is_believed_though_nothing_else_is_told() -> None:
     window = QuotaWindow("w", Dimension.Requests, MINUTE_S, limit=None, source=Source.ErrorBody, now_s=0.0)
     window.observe(LimitFact(*RPM, 600, 300, source=Source.ErrorBody), mark=None, sent_at_s=0.0, now_s=0.0)
     window.bucket_seen(0.0, agrees=True)
@@ -308,4 +308,36 @@ def test_only_the_refusals_of_those_that_tell_nothing_are_believed_in_part() -> 
         window.observe(fact, mark=None, sent_at_s=float(second), now_s=float(second))
     account = window.account
     assert isinstance(account, Bucket)
-    assert 0.0 < account.others_per_s < window.foreign_per_s
+    assert account.others_per_s == window.foreign_per_s > 0.0
+
+
+def test_where_only_refusals_tell_caution_settles_where_as_many_fit_as_wanted() -> None:
+    account, margin, rng = Bucket("b", "requests", 100, 0.0, now_s=0.0), Margin(), Random(5)
+    account.adjust_used(99, 0.0)
+    wanted, refused = sure_wanted(0.01, unseen=True), 0
+    for step in range(20_000):
+        account.adjust_used(1, 0.0)
+        margin.let_in(account, 0.0)  # taken for let in, before anybody knows
+        # others are twice as many as believed: of 0.4 lumps expected, 0.8 come
+        if poisson(0.8, rng) > bisect_right(margin.steps(), 0.4):
+            refused += 1
+            margin.heard(account, 0, 1, float(step), float(step), unseen=True)
+        account.adjust_used(-1, 0.0)
+    assert abs(refused / 20_000 - (1.0 - wanted)) < 0.01
+
+
+@pytest.mark.parametrize("used", [31, 32])
+def test_a_refusal_whose_numbers_are_rounded_makes_as_careful_as_any(used: int) -> None:
+    view, _ = two_pools()
+    for now_s in range(20):
+        refuse(view, Dimension.Requests, LimitFacts(32, used, 1, MINUTE_S), 1.0, float(now_s))
+    assert view.own[RPM].margin.sure > Margin().sure + 0.05
+
+
+def test_a_request_that_leaves_room_for_another_shows_nothing_of_caution() -> None:
+    account, margin = Bucket("b", "requests", 100, 0.0, now_s=0.0), Margin()
+    before = margin.sure
+    account.adjust_used(98, 0.0)
+    margin.let_in(account, 0.0)
+    margin.heard(account, 2, None, 0.0, 0.0, unseen=False)
+    assert margin.sure == before

@@ -117,6 +117,10 @@ def test_headers_say_what_is_left_and_refusals_when_to_come_back() -> None:
     answer = Provider(whole, 1).arrive(0.0, 0, 40, 0, 0)
     assert answer.status == 429  # 0.3 requests fit into six seconds of three a minute
     assert dict(reply_headers(whole, answer, 0.0, clock))[b"x-ratelimit-remaining-tokens"] == b"1000"
+    broken = Provider(World((PoolSpec("p", rpm=2.75),)), 1)
+    answer = [broken.arrive(0.0, 0, 1, 0, 0) for _ in range(3)][-1]
+    assert b"Limit 2, Used 2, Requested 1." in reply_body(broken.world, answer, 1, 0, 0, 0.0)
+    assert dict(reply_headers(broken.world, answer, 0.0, clock))[b"x-ratelimit-limit-requests"] == b"2"
     silent = World((_ONE,), headers=False, retry_after=False)
     answer = [Provider(silent, 1).arrive(0.0, 0, 2000, 0, 0)][0]
     assert [name for name, _ in reply_headers(silent, answer, 0.0, clock)] == [b"content-type"]

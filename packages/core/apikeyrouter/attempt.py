@@ -170,11 +170,13 @@ class Attempt:
             if numbers is not None and numbers.requested > 0 and named is not None and named in LIKELY:
                 self._demand.counted_as(quota.dialect.charges, (KINDS[named], LIKELY[named]), numbers.requested)
         else:
-            self._tell(facts, clock.monotonic_s())
+            missed = self._demand.needs(quota.dialect.charges) if failure.failure_class in LIMITED else None
+            self._tell(facts, clock.monotonic_s(), missed)
 
-    def _tell(self, facts: Sequence[LimitFact], now_s: float) -> None:
+    def _tell(self, facts: Sequence[LimitFact], now_s: float, missed: Sequence[int] | None = None) -> None:
         if facts:
-            self.taken.candidate.quota.told(facts, self._held, sent_at_s=self._started_s, now_s=now_s)
+            quota = self.taken.candidate.quota
+            quota.told(facts, self._held, sent_at_s=self._started_s, now_s=now_s, missed=missed)
 
     def accepted(self, now_s: float) -> None:
         """A reply has begun well: the breaker may know, since a stream's end can be minutes away."""
@@ -266,7 +268,9 @@ class Attempt:
 
     def _settle_for_nothing(self, *, refused: bool) -> None:
         taken = self.taken
-        charges = failed_charges(taken.quota, taken.candidate.quota.dialect.charges, refused=refused)
+        charges = failed_charges(
+            taken.quota, taken.hold.lines, self._held, taken.candidate.quota.dialect.charges, refused=refused
+        )
         taken.hold.settle([*charges, *[0] * taken.money_lines])
 
     def _presume(self) -> None:
@@ -308,7 +312,7 @@ class Attempt:
         if usage.billed_nano_usd is not None:
             known = self._by_bill(known, usage.billed_nano_usd)
         cost = known or 0
-        charges = used_charges(taken.quota, hold.lines, usage, cost, candidate.quota.dialect.charges)
+        charges = used_charges(taken.quota, hold.lines, self._held, usage, cost, candidate.quota.dialect.charges)
         if taken.money_lines:
             charges += [cost] * taken.money_lines
         hold.settle(charges)

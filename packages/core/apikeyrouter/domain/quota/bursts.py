@@ -92,4 +92,7 @@ def agrees_with_a_bucket(numbers: LimitFacts, period_s: float, retry_s: float) -
     if numbers.used is None or numbers.limit <= 0 or numbers.too_large:
         return False
     short = numbers.used + numbers.requested - numbers.limit  # whole units: rounded
-    return short >= 0 and abs(retry_s * numbers.limit / period_s - short) <= _AGREES_RATIO * short + _AGREES_UNITS
+    rate_per_s = numbers.limit / period_s
+    rounded_s = 1.0 if retry_s.is_integer() else 0.001  # up, to a second or a millisecond
+    slack = _AGREES_RATIO * short + _AGREES_UNITS + rounded_s * rate_per_s
+    return short >= 0 and abs(retry_s * rate_per_s - short) <= slack

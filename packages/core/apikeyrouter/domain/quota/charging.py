@@ -12,6 +12,7 @@ from typing import Protocol
 
 from apikeyrouter.domain.cost.usage import Usage
 from apikeyrouter.domain.ledger.accounts import Account
+from apikeyrouter.domain.ledger.bucket import Bucket
 from apikeyrouter.domain.quota.facts import ChargeRule, Dimension
 
 __all__ = ["Asked", "Charging", "failed_charges", "used_charges"]
@@ -26,6 +27,7 @@ _CLEARLY = 0.7
 _LIKELY_FROM = len(Dimension)
 
 _Lines = Sequence[tuple[Account, int]]
+_Marks = Sequence[tuple[Account, int]]
 
 
 class Counted(Protocol):
@@ -39,6 +41,11 @@ class Counted(Protocol):
     @property
     def corrected(self) -> bool:
         """Whether a request's charge becomes its true use."""
+        ...
+
+    @property
+    def told_mark(self) -> int:
+        """What had been taken of its account with the last request whose reply said what is left."""
         ...
 
 
@@ -107,9 +114,12 @@ class Asked:
 
 
 def used_charges(
-    windows: Sequence[Counted], lines: _Lines, usage: Usage, cost_nano_usd: int, rule: ChargeRule
+    windows: Sequence[Counted], lines: _Lines, marks: _Marks, usage: Usage, cost_nano_usd: int, rule: ChargeRule
 ) -> list[int]:
-    """Of a request that was answered. `lines`: its hold's, those of the windows first."""
+    """Of a request that was answered. `lines`: its hold's, those of the windows first; `marks`: each account with what
+    had been taken of it just after that. What a reply to this request or a later one said is left is as it was with
+    this one counted: it costs what is held, so that settling it moves nothing. More than that it costs all the same:
+    somebody may count it as it comes."""
     tokens_in = usage.input_tokens
     if not rule.cached_input_counts:
         tokens_in = max(0, tokens_in - usage.cached_input_tokens)
@@ -118,11 +128,25 @@ def used_charges(
     charges = []
     for place, window in enumerate(windows):
         kind = window.kind
-        charges.append(amounts[kind] if window.corrected or kind >= _LIKELY_FROM else lines[place][1])
+        amount, held = amounts[kind], lines[place][1]
+        if not window.corrected and (kind < _LIKELY_FROM or (amount < held and window.told_mark >= marks[place][1])):
+            amount = held
+        charges.append(amount)
     return charges
 
 
-def failed_charges(windows: Sequence[Counted], rule: ChargeRule, *, refused: bool) -> list[int]:
-    """Of a request that produced nothing: `refused` by a limit, or failed otherwise."""
+def failed_charges(
+    windows: Sequence[Counted], lines: _Lines, marks: _Marks, rule: ChargeRule, *, refused: bool
+) -> list[int]:
+    """Of a request that produced nothing: `refused` by a limit, or failed otherwise. `lines`, `marks`: as for
+    `used_charges`, and what was told is left alone here too: but for what comes back to a `corrected` window, and but
+    for windows that are no buckets: what their own refusal told, they have without its request already."""
     counts = int(rule.refused_count if refused else rule.failed_count)
-    return [counts if window.kind == 0 else 0 for window in windows]
+    charges = []
+    for window, (account, held), (_, mark) in zip(windows, lines, marks, strict=False):
+        told = window.told_mark > mark or (window.told_mark == mark and isinstance(account, Bucket))
+        if told and (refused or not window.corrected):
+            charges.append(held)
+        else:
+            charges.append(counts if window.kind == 0 else 0)
+    return charges

@@ -67,6 +67,7 @@ class LimitFact(msgspec.Struct, frozen=True, gc=False):
     window ends. `models`: which models share the limit: "" only the one asked for, "*" all of the account, else the
     name of a class of models, such as "claude-sonnet". `refill`: None when the provider does not say. `time_zone`: of
     the calendar ("America/Los_Angeles"). `charged`: what the provider charged this very request, where it says so.
+    `fraction`: what was left beyond `remaining`, which is rounded: -1.0..1.0 (`hints.sharpened`), 0.0 if nothing tells.
     Every reply makes a few, so it is a struct: a frozen dataclass takes six times as long to make.
     """
 
@@ -81,6 +82,7 @@ class LimitFact(msgspec.Struct, frozen=True, gc=False):
     time_zone: str = "UTC"
     source: Source = Source.Header
     charged: int | None = None
+    fraction: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,30 +1,35 @@
 """What a refusal tells beside its limits: how long to wait, and how much was asked for.
 
-Main entries: `explains`, whether a refusal is reason enough in itself; `learn_from_hint`, which learns from the wait
-whether a limit is a bucket, how output is charged, whether refused requests count, and over how long the provider
-really counts.
+Main entries: `explains`, whether a refusal is reason enough in itself; `sharpened`, which reads rounded numbers by the
+wait; `uncounted`, what of the refused request the provider did not count; `learn_from_hint`, which learns from the wait
+whether a limit is a bucket, how output is charged, and over how long the provider really counts.
 Law: a wait that another limit may be the reason for is no evidence against a bucket.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from apikeyrouter.domain.quota.bursts import agrees_with_a_bucket, horizon_of
-from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension, LimitFact, Source
+from msgspec.structs import replace
+
+from apikeyrouter.domain.quota.bursts import agrees_with_a_bucket, horizon_of, left_by
+from apikeyrouter.domain.quota.facts import MINUTE_S, ChargeRule, Dimension, LimitFact, Source
 from apikeyrouter.domain.quota.habits import Habits
 from apikeyrouter.domain.quota.learning import PLENTY_RATIO, RefusalLearner
 from apikeyrouter.domain.quota.limits import KINDS, QuotaWindow
 from apikeyrouter.domain.resilience.durations import LimitFacts
 
-__all__ = ["Refused", "explains", "learn_from_hint"]
+__all__ = ["Refused", "explains", "learn_from_hint", "sharpened", "uncounted"]
+
+
+_Spot = tuple[Dimension, float]
 
 
 class Refused(Protocol):
     """The view of a pool that refused: `PoolView`."""
 
-    own: dict[tuple[Dimension, float], QuotaWindow]
+    own: dict[_Spot, QuotaWindow]
     windows: tuple[QuotaWindow, ...]
     learner: RefusalLearner
 
@@ -49,6 +54,37 @@ def explains(fact: LimitFact, needs: Sequence[int]) -> bool:
     return not plenty or fact.remaining < needs[KINDS[fact.dimension]]
 
 
+def sharpened(
+    own: Mapping[_Spot, QuotaWindow], facts: Sequence[LimitFact], numbers: LimitFacts | None, retry_s: float | None
+) -> Sequence[LimitFact]:
+    """`facts` of a refusal, with the part of a unit that its wait tells. A sentence's numbers are rounded: "Used 31" of
+    32 with 0.6 left refuses a request of 1, and taken at its word it would be sent again at once. `own`: the windows
+    that the facts are of; `numbers`: those of its sentence."""
+    if numbers is None or numbers.used is None or not retry_s:
+        return facts
+    return [
+        replace(fact, fraction=_fraction(own.get((fact.dimension, fact.period_s)), fact, numbers.requested, retry_s))
+        if fact.source is Source.ErrorBody and fact.limit and fact.remaining is not None and fact.period_s
+        else fact
+        for fact in facts
+    ]
+
+
+def _fraction(window: QuotaWindow | None, fact: LimitFact, need: int, retry_s: float) -> float:
+    told = fact.remaining or 0
+    left = told if window is None else window.left_of(told)
+    exact = left_by(need, retry_s, (fact.limit or 0) / fact.period_s)
+    return max(-1.0, min(exact - left, 1.0))
+
+
+def uncounted(kind: int, need: int | None, left: float, rule: ChargeRule) -> int:
+    """What a refused request holds of a limit (`need`; None: it was let in) and the provider did not count: all of it,
+    but for the request itself where refused ones count and this limit was not the one that had no room. `kind`: see
+    `QuotaWindow`; `left`: what is left of it."""
+    counted = kind == 0 and rule.refused_count and need is not None and left >= need
+    return 0 if need is None or counted else need
+
+
 def learn_from_hint(
     view: Refused,
     facts: Sequence[LimitFact],
@@ -69,7 +105,7 @@ def learn_from_hint(
         need = needs[KINDS[fact.dimension]] if numbers is None else numbers.requested
         short = window.burst is not None and not window.hidden
         left = window.left_of(fact.remaining) if short else fact.remaining
-        if left < need + (PLENTY_RATIO * fact.limit if numbers is None else 0):
+        if left + fact.fraction < need + (PLENTY_RATIO * fact.limit if numbers is None else 0):
             if numbers is not None and numbers.used is not None and window.burst is None:
                 agrees = agrees_with_a_bucket(numbers, fact.period_s, retry_s)
                 if agrees or not _also_short(view.windows, window, needs, now_s):

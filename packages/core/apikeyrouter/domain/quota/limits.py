@@ -57,10 +57,6 @@ RAISE_RATIO, _RAISE_RATIO_SHORT, _SHORT_S = 0.3, 0.6, 3.0
 idle there is soon lost (bursts of 1 s, code trace at 60 % load: 52.5 % served with 0.3, 56.8 % with 0.6; bursts of 6 s:
 57.5 and 56.9 %)."""
 
-UNSEEN_SHARE = 0.7
-"""Where replies do not say what is left, only refusals tell what others take, and so much of it is believed: who
-believes too much is never refused, and never learns better."""
-
 _PARTS = 60
 _HEADER, _CONTINUOUS, _FIXED, _CALENDAR = Source.Header, Refill.Continuous, Refill.Fixed, Refill.Calendar
 
@@ -81,13 +77,14 @@ class QuotaWindow:
     that went beyond what was held here, in all. `burst`: what fits at once, where that is less than the limit (see
     `domain.quota.bursts`). `hidden`: how much of what is told to remain can therefore not be taken. `others`: what
     others take; `unseen`: some, and only refusals tell. `margin`: how sure a request must be to fit beside them.
-    `doubted_at_s`: see `domain.quota.doubts`."""
+    `doubted_at_s`: see `domain.quota.doubts`. `told_mark`: `account.taken` of the last request whose reply said what is
+    left: those taken before it are in that."""
 
     __slots__ = (
-        "_against", "_by_hint", "_seen_mark", "_share", "_shown", "_told_most", "_watch",
+        "_against", "_by_hint", "_share", "_shown", "_told_most", "_watch",
         "account", "burst", "charging", "corrected", "counted", "dimension", "doubted_at_s", "exhaustion",
         "forecast", "hidden", "kind", "lent", "limit", "lost", "margin", "models", "name", "observed_at_s", "others",
-        "period_s", "refill", "reset_at_s", "source", "tracker", "unseen", "usual_need",
+        "period_s", "refill", "reset_at_s", "source", "told_mark", "tracker", "unseen", "usual_need",
     )  # fmt: skip
 
     def __init__(
@@ -126,7 +123,7 @@ class QuotaWindow:
         self._watch: CapacityWatch | None = None
         self._by_hint = False
         self.doubted_at_s = -math.inf
-        self._seen_mark = -1
+        self.told_mark = -1
         self._shown: Refill | None = None
         self._share = 1.0
         self.others = Others(now_s)
@@ -192,9 +189,10 @@ class QuotaWindow:
         self.set_limit(need, Source.Learned, now_s)
         return True
 
-    def observe(self, fact: LimitFact, *, mark: int | None, sent_at_s: float, now_s: float) -> None:
+    def observe(self, fact: LimitFact, *, mark: int | None, sent_at_s: float, now_s: float, uncounted: int = 0) -> None:
         """Takes in what a reply said. `mark`: `account.taken` just after its own request was held, None when that was
-        held elsewhere; `sent_at_s`: when it was sent, about the time to which `fact.remaining` belongs."""
+        held elsewhere; `sent_at_s`: when it was sent, about the time to which `fact.remaining` belongs. `uncounted`:
+        what its request holds here, if it was refused; it settles at nothing, in a bucket at what it holds."""
         limit, told, by_header = fact.limit, fact.remaining, fact.source is _HEADER
         if limit is None and told is not None:
             limit = max(self.limit or 0, told) or None  # that nothing is left says nothing of a limit
@@ -209,8 +207,8 @@ class QuotaWindow:
         if fact.reset_s is not None:
             self.reset_at_s = now_s + fact.reset_s
         self._learn_refill(fact, now_s)
-        if told is None or (mark is not None and mark < self._seen_mark):
-            return
+        if told is None or not period_s or (mark is not None and mark < self.told_mark):
+            return  # of requests under way, our own are all that will surely end
         self.counted = True
         account, capacity, rate_per_s = self.account, self.burst or limit, limit / period_s if period_s else 0.0
         remaining = self.left_of(told)
@@ -219,10 +217,10 @@ class QuotaWindow:
         if now_s >= account.rolls_at_s:
             account.roll(now_s)
         # without a mark, what runs now is the best word on what was taken since
-        ahead = account.held
+        ahead, uncounted = account.held, min(uncounted, account.held)
         if mark is not None:
             ahead = account.taken - mark if account.taken > mark else 0
-            self._seen_mark = mark
+            self.told_mark = mark
         # what a sentence says of its limit is exact, and rare
         raised = _RAISE_RATIO_SHORT if capacity < _SHORT_S * rate_per_s else RAISE_RATIO
         if not by_header and fact.source is Source.ErrorBody:
@@ -231,13 +229,13 @@ class QuotaWindow:
         bucket = account if isinstance(account, Bucket) else None
         if bucket is not None:
             age_s = now_s - sent_at_s
-            fraction = self._fraction(fact, remaining, capacity, rate_per_s) if by_header else 0.0
+            fraction = self._fraction(fact, remaining, capacity, rate_per_s) if by_header else fact.fraction
             observed += fraction + age_s * rate_per_s
             observed = (observed if observed > 0.0 else 0.0) if observed < capacity else capacity  # noqa: FURB136
             bucket.lump, bucket.steps = round(self.usual_need) or 1, self.margin.steps()
-            gap = corrected(bucket, observed, raised=raised, since_s=age_s, now_s=now_s)
+            gap = corrected(bucket, observed, raised=raised, since_s=age_s, now_s=now_s, uncounted=uncounted)
         else:
-            gap = max(0, capacity - account.used - account.held) - max(0, min(observed, capacity))
+            gap = max(0, capacity - account.used - account.held + uncounted) - max(0, min(observed, capacity))
             gap = gap if gap >= 0 or raised == 1.0 else min(-1, int(gap * raised))
             account.adjust_used(int(gap), now_s)
         charging = self.charging
@@ -251,7 +249,7 @@ class QuotaWindow:
             folded = period_s and self.others.fold(gap, rate_per_s, now_s, full_at_s=full_at_s)
             if folded and bucket is not None:
                 self.unseen = not self._told_most and self.foreign_per_s > 0.0
-                bucket.others_per_s = self.foreign_per_s * (UNSEEN_SHARE if self.unseen else 1.0)
+                bucket.others_per_s = self.foreign_per_s
         else:
             self.others.begin(now_s)
         self.observed_at_s = now_s

@@ -18,7 +18,7 @@ from apikeyrouter.domain.models.quota_state import CapacityState
 from apikeyrouter.domain.quota.exhaustion import Exhaustion
 from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, Dimension, LimitDialect, LimitFact, Source
 from apikeyrouter.domain.quota.habits import Habits
-from apikeyrouter.domain.quota.hints import explains, learn_from_hint
+from apikeyrouter.domain.quota.hints import explains, learn_from_hint, sharpened, uncounted
 from apikeyrouter.domain.quota.learning import RefusalLearner
 from apikeyrouter.domain.quota.limits import KINDS, LIKELY, QuotaWindow, period_name
 from apikeyrouter.domain.quota.shared_limits import Lend, SharedLimit, shared_of
@@ -175,8 +175,8 @@ class PoolView:
                 forecast.add(need, now_s)
                 usual = window.usual_need
                 window.usual_need = usual + 0.05 * (need - usual)
-            if window.unseen and isinstance(window.account, Bucket):
-                window.account.let_in()
+            if isinstance(window, QuotaWindow) and window.unseen and isinstance(window.account, Bucket):
+                window.margin.let_in(window.account, now_s)
 
     def listens(self, now_s: float) -> bool:
         """Whether another reply's headers are worth reading: at thousands a second, most say nothing new."""
@@ -211,17 +211,16 @@ class PoolView:
                 twin = self.pool.shared.get(spot)
                 if twin is not None and twin is not window:
                     # what runs was held on the twin, so its mark tells what came after
-                    mark = marks.get(twin.account)
                     window.account.taken = twin.account.taken
-                    window.observe(fact, mark=mark, sent_at_s=sent_at_s, now_s=now_s)
+                    window.observe(fact, mark=marks.get(twin.account), sent_at_s=sent_at_s, now_s=now_s)
                     continue
-            account, kind, remaining = window.account, window.kind, fact.remaining
-            if remaining is not None and isinstance(account, Bucket):
-                need = None if missed is None else missed[kind]
-                if window.left_of(remaining) < (account.lump if need is None else need):
-                    window.margin.judge(account, need, sent_at_s, now_s)
-            limit, counted, refill = window.limit, window.counted, window.refill
-            window.observe(fact, mark=marks.get(account), sent_at_s=sent_at_s, now_s=now_s)
+            account, kind, limit, counted = window.account, window.kind, window.limit, window.counted
+            refill, need = window.refill, None if missed is None else missed[kind]
+            left = 0.0 if fact.remaining is None else window.left_of(fact.remaining) + fact.fraction
+            if isinstance(account, Bucket) and fact.remaining is not None:
+                window.margin.heard(account, left, need, sent_at_s, now_s, unseen=window.unseen)
+            own = uncounted(kind, need, left, self.dialect.charges) if account in marks else 0
+            window.observe(fact, mark=marks.get(account), sent_at_s=sent_at_s, now_s=now_s, uncounted=own)
             if kind != window.kind or refill is not window.refill:
                 self.pool.habits.learned(window, now_s)
                 added = True
@@ -243,6 +242,7 @@ class PoolView:
     ) -> None:
         """The provider refused for a rate: takes in what it said, and learns when that does not explain it. `numbers`:
         those of its sentence; `retry_s`: its hint."""
+        facts = sharpened(self.own, facts, numbers, retry_s)
         self.told(facts, held, sent_at_s=sent_at_s, now_s=now_s, missed=needs)
         if retry_s and learn_from_hint(self, facts, needs, numbers, retry_s, now_s):
             return

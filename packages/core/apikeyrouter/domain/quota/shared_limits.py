@@ -37,14 +37,16 @@ class Lend(Protocol):
 
 
 class SharedLimit:
-    """A worker's share of one window's limit, as a line of holds. It is charged as its window is; what is foreseen and
-    learned is the window's alone. `counting`: has counted what this process takes, since before the limit was known."""
+    """A worker's share of one window's limit, as a line of holds. It is charged as a window of which nobody told what
+    is left; what is foreseen and learned is the window's alone. `counting`: has counted what this process takes, since
+    before the limit was known."""
 
     __slots__ = ("_lend", "_limit_id", "_period_s", "usual_need", "window")
 
     charging = None
     forecast = None
     unseen = False
+    told_mark = -1
 
     def __init__(self, window: QuotaWindow, lend: Lend, counting: Account) -> None:
         self.window = window

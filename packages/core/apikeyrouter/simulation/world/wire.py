@@ -148,7 +148,7 @@ def _refusal(world: World, answer: Answer, input_tokens: int, output_tokens: int
         needs = answer.pool.needs(input_tokens, output_tokens, cap)
         requested = needs[("requests", "input_tokens", "output_tokens", "tokens").index(answer.short)]
         used = max(0.0, limiter.capacity - limiter.free(now_s))
-        said = f"{said[:-1]}: Limit {limiter.limit:.0f}, Used {used:.0f}, Requested {requested}."
+        said = f"{said[:-1]}: Limit {int(limiter.limit)}, Used {used:.0f}, Requested {requested}."
     if answer.retry_after_s is not None:
         said += f" Please try again in {go_duration(answer.retry_after_s).decode()}."
     return (f'{{"error":{{"message":"{said}","type":"{kind}","param":null,"code":"rate_limit_exceeded"}}}}').encode()
