@@ -24,7 +24,6 @@ from typing import Any, TypeVar
 
 from apikeyrouter.simulation.world import chaos, scenarios
 from apikeyrouter.simulation.world.arena import run_one
-from apikeyrouter.simulation.world.blind import run_blind
 from apikeyrouter.simulation.world.ours import Ours, run_ours
 from apikeyrouter.simulation.world.run import Cell, Run, figures
 from apikeyrouter.simulation.world.scenarios import Figure, Scenario
@@ -103,7 +102,7 @@ def run_point(point: Point, names: Sequence[str], seed: int) -> dict[str, Cell]:
     world = world_of(point, traffic)
     cells = {"oracle": figures(run_one("oracle", world, traffic, seed=seed))}
     blind = bar_of(point) == _BLIND  # elsewhere it is as good: slow to work out, and no bar
-    cells[_BLIND] = figures(run_blind(world, traffic, seed=seed)) if blind else cells["oracle"]
+    cells[_BLIND] = figures(run_one(_BLIND, world, traffic, seed=seed)) if blind else cells["oracle"]
     return cells | {name: figures(run_one(name, world, traffic, seed=seed)) for name in names}
 
 

@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from apikeyrouter.simulation.world.arena import ALL, compete, names_of, run_one
+from apikeyrouter.simulation.world.arena import ALL, compete, fault_of, names_of, run_one
 from apikeyrouter.simulation.world.chaos import check_seed, random_world
 from apikeyrouter.simulation.world.engine import run_policy
 from apikeyrouter.simulation.world.loop import WorldLoop, run_world
@@ -22,7 +22,7 @@ from apikeyrouter.simulation.world.policies import POLICIES
 from apikeyrouter.simulation.world.report import Timeline, timeline, to_html
 from apikeyrouter.simulation.world.run import Run, figures, jain, percentile
 from apikeyrouter.simulation.world.scenarios import SCENARIOS, measure, outage
-from apikeyrouter.simulation.world.spec import Fault, FaultKind, PoolSpec, World
+from apikeyrouter.simulation.world.spec import Enforcement, Fault, FaultKind, PoolSpec, World
 from apikeyrouter.simulation.world.traffic import (
     Traffic,
     capacity_load,
@@ -153,6 +153,20 @@ def test_names_of_policies_are_read() -> None:
     assert len(names_of("litellm")) == 4
     with pytest.raises(ValueError, match="no policy 'best'"):
         names_of("best")
+
+
+def test_the_blind_oracle_is_asked_for_by_name_and_only_about_buckets() -> None:
+    assert names_of("oracle-blind,all")[0] == "oracle-blind"
+    assert "oracle-blind" not in names_of("all")
+    pools = (PoolSpec("p", rpm=30, tpm=30_000),)
+    world = World(pools, foreign_ratio=0.25, refused_count=True)
+    assert fault_of(["ours", "oracle-blind"], world) is None
+    rolling = fault_of(["oracle-blind"], World(pools, enforcement=Enforcement.Rolling))
+    assert rolling is not None
+    assert "token buckets only" in rolling
+    traffic = poisson(0.4, 120, Random(1))
+    served = [sum(run_one(name, world, traffic, seed=1).served) for name in ("oracle-blind", "oracle")]
+    assert 0 < served[0] <= served[1]
 
 
 def test_logs_are_read_with_several_headers(tmp_path: Path) -> None:

@@ -86,12 +86,14 @@ def simulate(asked: Asked, more: _More) -> None:
 
 
 def _compare(asked: Asked, more: _More, names: list[str]) -> None:
-    from apikeyrouter.simulation.world.arena import compete
+    from apikeyrouter.simulation.world.arena import compete, fault_of
     from apikeyrouter.simulation.world.report import timeline, to_html, to_json
 
     traffic_of = traffic_maker(asked)
     first = traffic_of(asked.seed)
     world = world_of(asked, first)
+    if (fault := fault_of(names, world)) is not None:
+        raise CliError(f"--policy: {fault}.", USAGE)
     lines: dict[str, Timeline] = {}
     broken: list[str] = []
 

@@ -11,19 +11,22 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
+from apikeyrouter.simulation.world.blind import run_blind
 from apikeyrouter.simulation.world.engine import DEADLINE_S, run_policy
 from apikeyrouter.simulation.world.litellm import LITELLM
 from apikeyrouter.simulation.world.oracle import run_oracle
 from apikeyrouter.simulation.world.ours import Ours, run_ours
 from apikeyrouter.simulation.world.policies import POLICIES
 from apikeyrouter.simulation.world.run import Cell, Run, figures
-from apikeyrouter.simulation.world.spec import World
+from apikeyrouter.simulation.world.spec import Enforcement, World
 from apikeyrouter.simulation.world.traffic import Traffic
 
-__all__ = ["ALL", "compete", "mean_cell", "names_of", "run_one"]
+__all__ = ["ALL", "compete", "fault_of", "mean_cell", "names_of", "run_one"]
 
 BASELINES = {**POLICIES, **LITELLM}
 ALL = (*BASELINES, "oracle", "oracle-arrival", "ours")
+_BLIND = "oracle-blind"
+"""Not among `all`: it knows token buckets only, and takes ten times as long as the others."""
 _MEANS = (
     "success_ratio", "attempts", "refused_per_100", "wait_p50_s", "wait_p99_s", "first_p99_s", "fail_p99_s", "jain",
     "regret_usd",
@@ -31,26 +34,36 @@ _MEANS = (
 
 
 def names_of(text: str) -> list[str]:
-    """`ours,round-robin` or `all`; `litellm` stands for its four strategies. Raises ValueError for unknown names."""
+    """`ours,round-robin` or `all`; `litellm` stands for its four strategies, `oracle-blind` for `run_blind`. Raises
+    ValueError for unknown names."""
     names: list[str] = []
     for word in (one.strip() for one in text.split(",")):
         if word == "all":
             names += ALL
         elif word == "litellm":
             names += LITELLM
-        elif word in ALL:
+        elif word in ALL or word == _BLIND:
             names.append(word)
         else:
-            raise ValueError(f"there is no policy {word!r}; known are {', '.join(ALL)}, litellm and all")
+            raise ValueError(f"there is no policy {word!r}; known are {', '.join(ALL)}, {_BLIND}, litellm and all")
     return list(dict.fromkeys(names))
+
+
+def fault_of(names: Sequence[str], world: World) -> str | None:
+    """Why these policies cannot run in this world, for people; None when they can."""
+    if _BLIND in names and world.enforcement is not Enforcement.Bucket:
+        return f"{_BLIND} knows token buckets only, and these limits are {world.enforcement}; take oracle instead"
+    return None
 
 
 def run_one(
     name: str, world: World, traffic: Traffic, *, seed: int, deadline_s: float = DEADLINE_S, ours: Ours | None = None
 ) -> Run:
-    """One policy, by its name in `ALL`."""
+    """One policy, by a name that `names_of` knows. Raises ValueError where `oracle-blind` cannot run."""
     if name == "ours":
         return run_ours(world, traffic, seed=seed, deadline_s=deadline_s, ours=ours)
+    if name == _BLIND:
+        return run_blind(world, traffic, seed=seed, deadline_s=deadline_s)
     if name.startswith("oracle"):
         return run_oracle(world, traffic, seed=seed, deadline_s=deadline_s, order=name.partition("-")[2] or None)
     return run_policy(name, BASELINES[name], world, traffic, seed=seed, deadline_s=deadline_s)
