@@ -170,6 +170,7 @@ def test_a_plan_that_cannot_be_met_says_so(capsys: pytest.CaptureFixture[str]) -
     ("words", "said"),
     [
         (["--policy", "best"], "no policy 'best'"),
+        (["--policy", "oracle-blind", "--enforcement", "rolling"], "oracle-blind knows token buckets only"),
         (["--pool", "rpm=ten"], "rpm=ten is not a number"),
         (["--pool", "rpm=1,name=a", "--pool", "rpm=2,name=a"], "two pools have the same name: a"),
         (["--event", "1-2 fire"], "event '1-2 fire'"),

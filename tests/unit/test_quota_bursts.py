@@ -221,6 +221,7 @@ def test_a_wait_is_rounded_up_to_a_millisecond_or_a_second_and_still_that_of_a_b
     assert agrees_with_a_bucket(large, MINUTE_S, 0.003)
     assert not agrees_with_a_bucket(large, MINUTE_S, 0.005)
     assert agrees_with_a_bucket(large, MINUTE_S, 1.0)
+    assert agrees_with_a_bucket(large, MINUTE_S, 1)  # a whole number is a number of seconds too
     assert not agrees_with_a_bucket(large, MINUTE_S, 2.0)
     assert not agrees_with_a_bucket(large, MINUTE_S, 0.9)
 

@@ -93,6 +93,6 @@ def agrees_with_a_bucket(numbers: LimitFacts, period_s: float, retry_s: float) -
         return False
     short = numbers.used + numbers.requested - numbers.limit  # whole units: rounded
     rate_per_s = numbers.limit / period_s
-    rounded_s = 1.0 if retry_s.is_integer() else 0.001  # up, to a second or a millisecond
+    rounded_s = 0.001 if retry_s % 1.0 else 1.0  # up, to a millisecond or a second
     slack = _AGREES_RATIO * short + _AGREES_UNITS + rounded_s * rate_per_s
     return short >= 0 and abs(retry_s * rate_per_s - short) <= slack
