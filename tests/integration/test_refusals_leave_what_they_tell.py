@@ -1,4 +1,4 @@
-"""A refusal's headers say what is left of every limit: after it, that is what the router believes, over real HTTP."""
+"""A refusal says what is left of limits: after it, that is what the router believes and goes by, over real HTTP."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from apikeyrouter import AnthropicAdapter, ApiKeyRouter, OpenAIAdapter
 from apikeyrouter.domain.errors import SystemError
+from apikeyrouter.domain.models.api_key import KeyState
 from tests.support.routers import ask, key_ids
 from tests.support.server import run_app
 
@@ -87,3 +88,55 @@ async def test_a_refusal_for_money_leaves_the_tokens_that_it_tells() -> None:
     refusal = {"type": "error", "error": {"type": "rate_limit_error", "message": words}}
     provider = Provider(ANTHROPIC_HEADERS, ANTHROPIC_ANSWER, refusal)
     assert await left_after_a_refusal(provider, AnthropicAdapter, "claude-haiku-4-5", 18_000, max_tokens=50) in RANGE
+
+
+class Bucket:
+    """A provider with 60,000 tokens a minute of which 2,000 are left, and that tells it by refusals alone. It refuses
+    requests with longer bodies, in the words of `sentence`. `sizes`: of the bodies that came."""
+
+    def __init__(self, sentence: str) -> None:
+        self.sentence = sentence
+        self.sizes: list[int] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        while scope["type"] == "lifespan":
+            message = await receive()
+            await send({"type": f"{message['type']}.complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message.get("more_body", False)
+        self.sizes.append(len(body))
+        headers = [(b"content-type", b"application/json")]
+        if len(body) < 8_000:
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": json.dumps(OPENAI_ANSWER).encode()})
+            return
+        error = {"message": self.sentence, "type": "tokens", "param": None, "code": "rate_limit_exceeded"}
+        await send({"type": "http.response.start", "status": 429, "headers": [*headers, (b"retry-after", b"20")]})
+        await send({"type": "http.response.body", "body": json.dumps({"error": error}).encode()})
+
+
+@pytest.mark.parametrize(("numbers", "served"), [(": Limit 60000, Used 58000, Requested 22000", True), ("", False)])
+async def test_who_fits_into_what_is_left_is_served_while_a_larger_one_waits(numbers: str, *, served: bool) -> None:
+    sentence = f"Rate limit reached for gpt-4o-mini on tokens per min (TPM){numbers}. Please try again in 20s."
+    provider = Bucket(sentence)
+    with run_app(provider) as running:
+        async with ApiKeyRouter() as router:
+            await router.register_provider("p", OpenAIAdapter(f"{running.origin}/v1"))
+            await router.register_key("sk-test-key-1", "p")
+            with pytest.raises(SystemError) as refused:
+                await router.route(ask("word " * 17_600, "gpt-4o-mini", max_tokens=50))
+            assert 18.0 <= (refused.value.retry_after or 0.0) <= 22.0
+            (key,) = await router.key_manager.list_keys()
+            assert key.state is KeyState.Throttled, "it is shown"
+            if served:
+                assert (await router.route(ask("hello", "gpt-4o-mini", max_tokens=50))).content == "Hello!"
+                with pytest.raises(SystemError):
+                    await router.route(ask("word " * 17_600, "gpt-4o-mini", max_tokens=50))
+            else:
+                with pytest.raises(SystemError):
+                    await router.route(ask("hello", "gpt-4o-mini", max_tokens=50))
+    assert len(provider.sizes) == 1 + served, "what was refused is not sent again to be refused"

@@ -56,6 +56,8 @@ class Checked(Glance):
         found = waitable(record.rejections)
         times_s = [until_s for who, until_s in others.items() if who not in flow.tried]
         times_s += [found[0]] if found is not None else []
+        if said[0] - now_s <= 2e-6:
+            return said  # times at which there is room are a microsecond late, so that it is there for sure
         if taken is not None or abs(min(times_s) - said[0]) > 1e-3:
             self.wrong.append(f"{now_s:.3f} s: {said} and not {min(times_s, default=None)}, {record.rejections}")
         return said

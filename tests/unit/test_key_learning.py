@@ -42,8 +42,8 @@ class Key:
     def begin(self, model: str | None = "gpt-4", *, ahead: bool = False) -> Ticket:
         return learning.begin(self.record, model, self.now_s, ahead=ahead)[0]
 
-    def lose(self, ticket: Ticket, why: Failure) -> Transition | None:
-        return learning.fail(ticket, why, self.now_s, self.rng)[0]
+    def lose(self, ticket: Ticket, why: Failure, *, by_size: bool = False) -> Transition | None:
+        return learning.fail(ticket, why, self.now_s, self.rng, by_size=by_size)[0]
 
     def win(self, ticket: Ticket) -> Transition | None:
         return learning.succeed(ticket, self.now_s)
@@ -78,6 +78,61 @@ def test_a_limit_of_the_account_stops_every_model() -> None:
     key = Key()
     key.fail(failure(RATE, hint_s=20.0, whole_account=True))
     assert key.code("gpt-4") == key.code("gpt-3.5") == key.code(None) == "rate_limited"
+
+
+def test_a_refusal_for_size_is_shown_and_closes_nothing() -> None:
+    key = Key()
+    moved = key.lose(key.begin(), failure(RATE, hint_s=20.0), by_size=True)
+    assert moved is not None
+    assert (moved.to_state, moved.until_s) == (KeyState.Throttled, key.record.limited_models["gpt-4"].until_s)
+    assert "more than is left" in key.record.state_reason
+    assert key.code() is None
+    smaller = [key.at(101.0).begin() for _ in range(3)]
+    assert not any(ticket.probe or ticket.model_limit for ticket in smaller)
+    assert key.win(smaller[0]) is None
+    assert key.state is KeyState.Throttled, "until the wait is over"
+    assert key.win(key.at(122.0).begin()) is not None
+    assert key.state is KeyState.Available
+
+
+def test_refusals_for_size_are_no_strikes() -> None:
+    key = Key()
+    for _ in range(5):
+        key.lose(key.begin(), failure(RATE, hint_s=1.0), by_size=True)
+    assert not key.record.strikes
+    key.fail(failure(RATE, hint_s=3.0))
+    limit = key.record.limited_models["gpt-4"]
+    assert limit.trusted
+    assert 103.0 <= limit.until_s <= 103.3, "its hint, and not a backoff after six"
+
+
+@pytest.mark.parametrize("size_first", [True, False])
+def test_another_refusal_closes_what_one_for_size_had_left_open(*, size_first: bool) -> None:
+    key = Key()
+    tickets = [key.begin(), key.begin()]
+    for ticket, by_size in zip(tickets, (size_first, not size_first), strict=True):
+        key.lose(ticket, failure(RATE, hint_s=30.0 if by_size else 10.0), by_size=by_size)
+    assert key.code() == "rate_limited"
+    assert 110.0 <= ((key.block() or Block("", "", 0.0)).until_s or 0.0) <= 111.0
+    assert key.at(112.0).code() is None
+    assert key.record.limited_models["gpt-4"].until_s >= 130.0
+
+
+def test_a_guessed_wait_that_is_over_is_known_by_a_refusal_for_size() -> None:
+    key = Key()
+    key.fail(failure(RATE))
+    key.at(key.record.limited_models["gpt-4"].until_s)
+    probe = key.begin()
+    assert key.code() == "probing"
+    key.lose(probe, failure(RATE, hint_s=5.0), by_size=True)
+    assert key.code() is None
+    assert key.begin().model_limit is None
+
+
+def test_of_a_whole_account_a_refusal_for_size_is_kept_to() -> None:
+    key = Key()
+    key.lose(key.begin(), failure(RATE, hint_s=20.0, whole_account=True), by_size=True)
+    assert key.code() == "rate_limited"
 
 
 def test_a_hint_is_kept_to_the_second_and_then_full_traffic_returns() -> None:

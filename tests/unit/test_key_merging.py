@@ -81,6 +81,21 @@ def test_limits_of_models_are_united_and_keep_their_objects() -> None:
     assert done.rewrite
 
 
+@pytest.mark.parametrize(
+    ("theirs_until_s", "closed_until_s"), [(150.0, 90.0), (150.04, 90.0), (110.0, 90.0), (170.0, 170.0)]
+)
+@pytest.mark.parametrize("mine_newer", [True, False])
+def test_what_was_left_stays_known_to_who_was_told_and_no_longer(
+    theirs_until_s: float, closed_until_s: float, *, mine_newer: bool
+) -> None:
+    limit = ModelLimit(150.0, "rate_limited", "", True, open_from_s=90.0)
+    mine = throttled(0.0, 5 if mine_newer else 2, limited_models={"gpt-4": limit})
+    theirs = throttled(0.0, 3, limited_models={"gpt-4": ModelLimit(theirs_until_s, "rate_limited", "", True)})
+    merge(mine, theirs, NOW_S)
+    assert mine.limited_models["gpt-4"].until_s == pytest.approx(max(150.0, theirs_until_s), abs=0.05)
+    assert mine.limited_models["gpt-4"].closed_until_s == closed_until_s
+
+
 def test_a_limit_that_comes_back_waits_for_no_probe_of_its_former_self() -> None:
     mine = throttled(0.0, 2, limited_models={"gpt-4": ModelLimit(150.0, "rate_limited", "", False, probing=True)})
     merge(mine, throttled(120.0, 3), NOW_S)

@@ -25,6 +25,7 @@ from apikeyrouter.domain.keys.record import KeyRecord
 from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.quota.charging import failed_charges, used_charges
 from apikeyrouter.domain.quota.facts import LimitFact, Source
+from apikeyrouter.domain.quota.hints import keeps_out
 from apikeyrouter.domain.quota.limits import KINDS, LIKELY
 from apikeyrouter.domain.resilience.durations import limit_in_text
 from apikeyrouter.domain.resilience.failures import LIMITED, RATES, Billing, Failure, FailureClass
@@ -100,6 +101,7 @@ class Attempt:
 
     __slots__ = (
         "_breaker_ticket",
+        "_by_size",
         "_call",
         "_clock",
         "_demand",
@@ -120,7 +122,7 @@ class Attempt:
         self._call = call
         self.taken = taken
         self._demand = demand
-        self.open = True
+        self.open, self._by_size = True, False
         candidate, scored, hold = taken.candidate, taken.scored, taken.hold
         self._started_s = now_s = clock.monotonic_s()
         self._ticket = ticket = learners.keys.begin(candidate.record, call.model, now_s, ahead=taken.ahead)
@@ -166,6 +168,7 @@ class Attempt:
                 numbers=numbers,
                 retry_s=failure.retry_after_s,
             )
+            self._by_size = keeps_out(quota, facts, needs, numbers)
             named = next((fact.dimension for fact in facts if fact.source is Source.ErrorBody), None)
             if numbers is not None and numbers.requested > 0 and named is not None and named in LIKELY:
                 self._demand.counted_as(quota.dialect.charges, (KINDS[named], LIKELY[named]), numbers.requested)
@@ -227,7 +230,7 @@ class Attempt:
             breaker.release(now_s, self._breaker_ticket)
         # after the breaker: what is the provider's fault is not the key's
         among = None if peers is None else Among(peers, breaker.blame)
-        learners.keys.fail(self._ticket, failure, now_s, among)
+        learners.keys.fail(self._ticket, failure, now_s, among, by_size=self._by_size)
         if failure.failure_class in _COUNTS_AGAINST_KEY:
             candidate.stats.record(ok=False, now_s=now_s)
         learners.freed()

@@ -65,11 +65,14 @@ class KeyAttempts(ABC):
         elif ticket.probe or ticket.model_limit is not None:
             self._on_change(ticket.record, None)
 
-    def fail(self, ticket: Ticket, failure: Failure, now_s: float, among: Among | None = None) -> None:
-        """The attempt failed, `among` those keys (None: its provider's). What concerns its pool reaches all of that."""
+    def fail(
+        self, ticket: Ticket, failure: Failure, now_s: float, among: Among | None = None, *, by_size: bool = False
+    ) -> None:
+        """The attempt failed, `among` those keys (None: its provider's). What concerns its pool reaches all of that.
+        `by_size`: see `keys.effects.effect_of`."""
         record = ticket.record
         among = among or Among(self._ring.of_provider(record.provider_id))
-        moved, effect = learning.fail(ticket, failure, now_s, self._rng, among)
+        moved, effect = learning.fail(ticket, failure, now_s, self._rng, among, by_size=by_size)
         touched, news = [record], [] if moved is None else [(record, moved)]
         if moved is not None and moved.event is KeyEvent.RotationUndone:
             record.fingerprint = self._fingerprint(record.provider_id, record.secret.reveal())

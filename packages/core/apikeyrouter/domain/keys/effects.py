@@ -8,6 +8,7 @@ among its peers, and never the last one in service: `resilience.ejection`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
@@ -41,7 +42,8 @@ class Effect:
 
     `model`: the model that waits; None: the whole key. `strikes`: failures of this kind in a row, this one included.
     `until_s`, `code`, `reason`, `trusted`: of the wait, as in `KeyRecord`. `fresh`: False for a late report about a
-    wait that is running already, which may only move its deadline.
+    wait that is running already, which may only move its deadline. `by_size`: the refused request was too large for
+    what is left, and the pool's windows know how much that is.
     """
 
     event: KeyEvent
@@ -54,6 +56,7 @@ class Effect:
     trusted: bool
     fresh: bool
     evidence: Mapping[str, Any]
+    by_size: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +108,19 @@ def effect_of(
     rng: Random,
     among: Among | None = None,
     used_before_s: float | None = None,
+    by_size: bool = False,
 ) -> Effect | None:
     """What the failure of an attempt begun at `started_s` does; counts its strike. None: nothing (yet).
 
     `among`: None: nobody knows its peers, and the key is judged alone. `used_before_s`: when the key had been taken
     before; others that were sent since a wait ended may have used up what it had promised, which proves no word false.
+    `by_size`: the provider said how much is left, and the pool's windows keep out what does not fit.
     """
     kind = failure.failure_class
     event, code, words = _EVENTS.get(kind, _FAILED)
     spot_model = None if failure.whole_account or kind not in _OFTEN_PER_MODEL else model
+    if by_size and spot_model is not None:
+        return _effect_of_size(record, failure, spot_model, now_s, rng)
     if kind is _K.Auth:
         event, code, words = _SUSPECT if not record.suspected_s else _REJECTED
         if record.suspected_s and now_s - record.suspected_s < AUTH_SUSPECT_S:
@@ -148,6 +155,25 @@ def effect_of(
         trusted=strikes == 1 and bool(failure.retry_after_s) and kind in _HONEST,
         fresh=fresh,
         evidence=evidence_of(failure, model) | {"strikes": strikes, "rest_s": round(wait_s, 3)},
+    )
+
+
+def _effect_of_size(record: KeyRecord, failure: Failure, model: str, now_s: float, rng: Random) -> Effect:
+    """What is left is known exactly: no strike, and no probe when the wait is over."""
+    code, words = _EVENTS[failure.failure_class][1:]
+    limit, wait_s = record.limited_models.get(model), rest_s(failure, 1, rng)
+    return Effect(
+        event=_E.RateLimited,
+        kind=failure.failure_class,
+        model=model,
+        strikes=0,
+        until_s=now_s + wait_s,
+        code=code,
+        reason=_reason(words + ", more than is left", failure, model),
+        trusted=True,
+        fresh=limit is None or limit.until_s <= now_s,
+        evidence=evidence_of(failure, model) | {"rest_s": round(wait_s, 3)},
+        by_size=True,
     )
 
 
@@ -199,10 +225,13 @@ def impose(record: KeyRecord, effect: Effect, now_s: float) -> Transition | None
     event, or when only a running wait moved."""
     if not legal(record.state, effect.event):
         return None
-    record.strikes[(effect.kind.value, effect.model or "")] = Strike(effect.strikes, now_s)
+    if not effect.by_size:
+        record.strikes[(effect.kind.value, effect.model or "")] = Strike(effect.strikes, now_s)
     waits = record.until_s != 0.0 if effect.model is None else effect.model in record.limited_models
     until_s = (
-        _limit_model(record, effect.model, effect) if effect.model is not None else _limit_key(record, effect, now_s)
+        _limit_model(record, effect.model, effect, now_s)
+        if effect.model is not None
+        else _limit_key(record, effect, now_s)
     )
     if waits and not effect.fresh:
         return None
@@ -232,7 +261,7 @@ def _limit_key(record: KeyRecord, effect: Effect, now_s: float) -> float:
     return record.until_s
 
 
-def _limit_model(record: KeyRecord, model: str, effect: Effect) -> float:
+def _limit_model(record: KeyRecord, model: str, effect: Effect, now_s: float) -> float:
     limits = record.limited_models
     limit = limits.get(model)
     if limit is None:
@@ -241,11 +270,14 @@ def _limit_model(record: KeyRecord, model: str, effect: Effect) -> float:
             del limits[first]
             for spot in [spot for spot in record.strikes if spot[1] == first]:
                 del record.strikes[spot]
-        limits[model] = ModelLimit(effect.until_s, effect.code, effect.reason, effect.trusted)
+        limit = limits[model] = ModelLimit(effect.until_s, effect.code, effect.reason, effect.trusted)
+        limit.open_from_s = now_s if effect.by_size else math.inf
         return effect.until_s
     if effect.until_s >= limit.until_s:
         limit.code, limit.reason = effect.code, effect.reason
-    limit.trusted = effect.trusted and limit.trusted
+    over = effect.by_size and limit.until_s <= now_s  # what was only guessed is known by now
+    limit.trusted = effect.trusted and (limit.trusted or over)
+    limit.open_from_s = limit.closed_until_s if effect.by_size else later(limit.open_from_s, effect.until_s)
     limit.until_s = later(limit.until_s, effect.until_s)
     return limit.until_s
 

@@ -6,7 +6,8 @@ How a wait ends. When the provider itself named the deadline (`Retry-After`) and
 said when the limit is gone: full traffic returns at that moment, as a first probe would only idle capacity that is
 there. When the deadline is our own guess (backoff), or the provider's word proved false before, one probe goes first,
 and everybody else waits for its outcome: a crowd returning to a limit that still holds would only be refused again.
-Exhausted and Invalid keys always return by a probe.
+Exhausted and Invalid keys always return by a probe. A refusal that says how much is left, of a limit on tokens, closes
+nothing: smaller requests may fit, and which of them do the pool's windows know (`ModelLimit.open_from_s`).
 """
 
 from __future__ import annotations
@@ -56,10 +57,10 @@ def blocked(record: KeyRecord, model: str | None, now_s: float) -> Block | None:
         return _not_served(record)
     until_s = record.until_s
     limit = record.limited_models.get(model) if model is not None else None
-    if limit is not None and limit.until_s > now_s and (until_s <= now_s or record.code == EJECTED):
+    if limit is not None and limit.closed_until_s > now_s and (until_s <= now_s or record.code == EJECTED):
         # also beside an ejection: who may pass over that one may not pass over this
-        if until_s < limit.until_s:
-            until_s = limit.until_s
+        if until_s < limit.closed_until_s:
+            until_s = limit.closed_until_s
         return Block(limit.code, limit.reason, until_s)
     if until_s > now_s:
         return Block(record.code if state is _THROTTLED else state.value, record.state_reason, until_s)

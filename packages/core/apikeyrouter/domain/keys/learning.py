@@ -172,11 +172,18 @@ def _recovered(record: KeyRecord, ticket: Ticket, now_s: float) -> Transition:
 
 
 def fail(
-    ticket: Ticket, failure: Failure, now_s: float, rng: Random, among: Among | None = None
+    ticket: Ticket,
+    failure: Failure,
+    now_s: float,
+    rng: Random,
+    among: Among | None = None,
+    *,
+    by_size: bool = False,
 ) -> tuple[Transition | None, Effect | None]:
     """The attempt failed. Returns the key's transition, if any, and the effect for other keys of the pool, if any.
 
     The effect is to be imposed on them only when `failure.scope` is Pool. `among`: its peers, and whose fault it is.
+    `by_size`: see `effect_of`.
     """
     _close(ticket)
     record, kind = ticket.record, failure.failure_class
@@ -203,6 +210,7 @@ def fail(
         rng=rng,
         among=among,
         used_before_s=ticket.used_before_s,
+        by_size=by_size,
     )
     if effect is None:
         return None, None

@@ -22,6 +22,7 @@ from apikeyrouter.domain.keys.record import KeyRecord, ModelLimit, Strike
 from apikeyrouter.domain.keys.rotation import forget_previous
 from apikeyrouter.domain.keys.secret import Secret
 from apikeyrouter.domain.models.api_key import KeyState
+from apikeyrouter.domain.resilience.cooldown import later
 
 __all__ = ["Merge", "carries_secret", "merge", "twins"]
 
@@ -166,6 +167,8 @@ def _take_state(mine: KeyRecord, theirs: KeyRecord, now_s: float) -> None:
         del mine.limited_models[model]
     for model, limit in theirs.limited_models.items():
         known = mine.limited_models.setdefault(model, limit)  # the same object: a probe of it may be under way
+        if limit.until_s > known.until_s + _SAME_S:  # what was left then, only the other one was told
+            known.open_from_s = later(known.open_from_s, limit.until_s)
         known.until_s, known.code, known.reason, known.trusted = limit.until_s, limit.code, limit.reason, limit.trusted
 
 
@@ -185,6 +188,7 @@ def _extend(
             continue
         if known is not None:
             known.until_s, known.code, known.reason = limit.until_s, limit.code, limit.reason
+            known.open_from_s = later(known.open_from_s, limit.closed_until_s)
             known.trusted = limit.trusted and known.trusted
         elif len(mine.limited_models) < LIMITED_MODELS_MAX:
             mine.limited_models[model] = limit
@@ -196,4 +200,4 @@ def _extend(
 
 def _copy(limit: ModelLimit) -> ModelLimit:
     """Without its probe, which gives back the object that it began with."""
-    return ModelLimit(limit.until_s, limit.code, limit.reason, limit.trusted)
+    return ModelLimit(limit.until_s, limit.code, limit.reason, limit.trusted, open_from_s=limit.open_from_s)

@@ -8,6 +8,7 @@ Law: an Available key has no wait of any kind, so `state is Available` alone say
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,7 +36,8 @@ class ModelLimit:
     """A wait of one model of a key.
 
     `code`: as in `Block.code`. `trusted`: the provider itself named the deadline, for the first time, so full traffic
-    returns at it; otherwise one probe goes first. `probing`: that probe is in flight.
+    returns at it; otherwise one probe goes first. `probing`: that probe is in flight. `open_from_s`: from then on,
+    though it waits, it is sent what the pool's windows have room for: the provider said how much that is.
     """
 
     until_s: float
@@ -43,6 +45,12 @@ class ModelLimit:
     reason: str
     trusted: bool
     probing: bool = False
+    open_from_s: float = math.inf
+
+    @property
+    def closed_until_s(self) -> float:
+        """Until then nothing is sent."""
+        return min(self.until_s, self.open_from_s)
 
 
 @dataclass(slots=True, eq=False)

@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from apikeyrouter.domain.resilience.durations import LimitFacts
 
-__all__ = ["SHORT_RATIO", "CapacityWatch", "agrees_with_a_bucket", "horizon_of", "left_by"]
+__all__ = ["SHORT_RATIO", "CapacityWatch", "Span", "agrees_with_a_bucket", "horizon_of", "left_by"]
+
+Span = tuple[float, float]
+"""The least and the most that something may be."""
 
 SHORT_RATIO = 0.9
 """A bucket is called short that holds less than this share of its limit: above, rounding may be the reason."""
@@ -76,15 +79,25 @@ def left_by(need: int, retry_s: float, rate_per_s: float) -> float:
     return need - retry_s * rate_per_s
 
 
-def horizon_of(limit: int, period_s: float, remaining: int, need: int, retry_s: float) -> float | None:
-    """Over how many seconds a limit is counted that refused `need` although `remaining` was told; None when the refusal
-    does not say."""
+def horizon_of(
+    limit: int, period_s: float, used: tuple[float, float], need: int, retry_s: float, *, need_blur: float = 0.0
+) -> Span | None:
+    """Over how many seconds a limit is counted that refused `need` (give or take `need_blur`): the shortest and the
+    longest horizon that it may be. `used`: of what the bucket holds, the least and the most that it may be, for what is
+    told is rounded, as is the limit. None when the wait has another reason."""
     rate_per_s = limit / period_s
     left = left_by(need, retry_s, rate_per_s)
-    if left < -_AGREES_UNITS - _AGREES_RATIO * need:  # hints are rounded
+    most_left = left + need_blur + rate_per_s * _rounded_s(retry_s)
+    if most_left < -_AGREES_UNITS - _AGREES_RATIO * need:
         return None
-    capacity = limit - (remaining - max(0.0, left))
-    return capacity / rate_per_s if 0 < capacity < SHORT_RATIO * limit else None
+    low = used[0] + max(0.0, left - need_blur)
+    high = used[1] + max(0.0, most_left)
+    return max(0.0, low) * period_s / (limit + 1), high / rate_per_s
+
+
+def _rounded_s(retry_s: float) -> float:
+    """By how much a wait was rounded up at the most: to a millisecond or a second."""
+    return 0.001 if retry_s % 1.0 else 1.0
 
 
 def agrees_with_a_bucket(numbers: LimitFacts, period_s: float, retry_s: float) -> bool:
@@ -93,6 +106,5 @@ def agrees_with_a_bucket(numbers: LimitFacts, period_s: float, retry_s: float) -
         return False
     short = numbers.used + numbers.requested - numbers.limit  # whole units: rounded
     rate_per_s = numbers.limit / period_s
-    rounded_s = 0.001 if retry_s % 1.0 else 1.0  # up, to a millisecond or a second
-    slack = _AGREES_RATIO * short + _AGREES_UNITS + rounded_s * rate_per_s
+    slack = _AGREES_RATIO * short + _AGREES_UNITS + _rounded_s(retry_s) * rate_per_s
     return short >= 0 and abs(retry_s * rate_per_s - short) <= slack

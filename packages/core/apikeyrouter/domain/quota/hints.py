@@ -2,26 +2,33 @@
 
 Main entries: `explains`, whether a refusal is reason enough in itself; `sharpened`, which reads rounded numbers by the
 wait; `uncounted`, what of the refused request the provider did not count; `learn_from_hint`, which learns from the wait
-whether a limit is a bucket, how output is charged, and over how long the provider really counts.
+whether a limit is a bucket, how output is charged, and over how long the provider really counts; `keeps_out`, whether
+it was the request's size alone.
 Law: a wait that another limit may be the reason for is no evidence against a bucket.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Protocol
 
 from msgspec.structs import replace
 
-from apikeyrouter.domain.quota.bursts import agrees_with_a_bucket, horizon_of, left_by
+from apikeyrouter.domain.quota.bursts import SHORT_RATIO, Span, agrees_with_a_bucket, horizon_of, left_by
 from apikeyrouter.domain.quota.facts import MINUTE_S, ChargeRule, Dimension, LimitFact, Source
 from apikeyrouter.domain.quota.habits import Habits
 from apikeyrouter.domain.quota.learning import PLENTY_RATIO, RefusalLearner
 from apikeyrouter.domain.quota.limits import KINDS, QuotaWindow
 from apikeyrouter.domain.resilience.durations import LimitFacts
 
-__all__ = ["Refused", "explains", "learn_from_hint", "sharpened", "uncounted"]
+__all__ = ["Refused", "explains", "keeps_out", "learn_from_hint", "sharpened", "uncounted"]
 
+_TOKENS = frozenset({Dimension.InputTokens, Dimension.OutputTokens, Dimension.Tokens})
+
+_ESTIMATE_BLUR = 0.05
+"""By this share what a request needs may be more or less than was estimated."""
 
 _Spot = tuple[Dimension, float]
 
@@ -85,6 +92,22 @@ def uncounted(kind: int, need: int | None, left: float, rule: ChargeRule) -> int
     return 0 if need is None or counted else need
 
 
+def keeps_out(view: Refused, facts: Sequence[LimitFact], needs: Sequence[int], numbers: LimitFacts | None) -> bool:
+    """Whether a request of `needs` was refused for its size alone, by a limit of which is known how much is left: the
+    refusal named a limit on tokens and said so, and by what the window knows of it that is too little. Smaller ones may
+    be sent. Of a limit on requests nothing is left for anybody, and where enough was left there is another reason."""
+    fact = next((fact for fact in facts if fact.source is Source.ErrorBody), None)
+    if fact is None or fact.dimension not in _TOKENS or fact.remaining is None:
+        return False
+    if not fact.remaining and (numbers is None or numbers.used is None):
+        return False  # only concluded, not said
+    window = view.own.get((fact.dimension, fact.period_s))
+    if window is None or not window.limit:
+        return False
+    need = needs[window.kind] if numbers is None else numbers.requested
+    return window.left_of(fact.remaining) < need
+
+
 def learn_from_hint(
     view: Refused,
     facts: Sequence[LimitFact],
@@ -94,8 +117,9 @@ def learn_from_hint(
     now_s: float,
 ) -> bool:
     """What the wait tells that a refusal asks for; `numbers`: those of its sentence. Whether that explains it."""
+    view.learner.keep_horizon(view.own, now_s)
     named = next((fact for fact in facts if fact.source is Source.ErrorBody), None) if numbers is not None else None
-    horizons: list[tuple[float, float]] = []
+    spans: list[Span] = []
     for fact in facts if named is None else (named,):
         window = view.own.get((fact.dimension, fact.period_s))
         if window is None or not fact.limit or fact.remaining is None or not 0 < fact.period_s <= MINUTE_S:
@@ -105,23 +129,40 @@ def learn_from_hint(
         need = needs[KINDS[fact.dimension]] if numbers is None else numbers.requested
         short = window.burst is not None and not window.hidden
         left = window.left_of(fact.remaining) if short else fact.remaining
+        span = _span(fact, numbers, need, retry_s)
         if left + fact.fraction < need + (PLENTY_RATIO * fact.limit if numbers is None else 0):
-            if numbers is not None and numbers.used is not None and window.burst is None:
+            if numbers is None:
+                return False
+            alone = not _also_short(view.windows, window, needs, now_s)
+            if short and span is not None and numbers.used is not None and view.learner.horizon_s is not None:
+                view.learner.told_horizon(span[0], span[1] if alone else math.inf, view.own, now_s)
+            elif numbers.used is not None and window.burst is None:
                 agrees = agrees_with_a_bucket(numbers, fact.period_s, retry_s)
-                if agrees or not _also_short(view.windows, window, needs, now_s):
+                if agrees or alone:
                     window.bucket_seen(now_s, agrees=agrees)
                     view.habits.learned(window, now_s)
-            return numbers is not None
-        horizon_s = horizon_of(fact.limit, fact.period_s, fact.remaining, need, retry_s)
-        if horizon_s is not None:
-            horizons.append((horizon_s, fact.period_s / fact.limit))
-    if not horizons:
+            return True
+        if span is not None and span[0] < SHORT_RATIO * fact.period_s:
+            spans.append(span)
+        elif short and numbers is not None and numbers.used is not None:
+            # a wait that no bucket asks for: it can never fit
+            spans.append((0.0, (numbers.used + need - 0.5) * fact.period_s / fact.limit))
+    if not spans:
         return False
     # the limit that was short explains the whole wait; by the others' rates the same wait means less
-    longest_s, blur_s = max(horizons)
-    if view.learner.told_horizon(longest_s, blur_s, view.own, now_s):
+    low_s, high_s = max(spans, key=itemgetter(1))
+    if view.learner.told_horizon(low_s, high_s, view.own, now_s):
         view.rebuild()
     return True
+
+
+def _span(fact: LimitFact, numbers: LimitFacts | None, need: int, retry_s: float) -> Span | None:
+    """Over how many seconds the limit of `fact` is counted, by a refusal of `need`."""
+    limit, told = fact.limit or 1, float((fact.limit or 0) - (fact.remaining or 0))
+    if numbers is None:
+        blur = 0.0 if fact.dimension is Dimension.Requests else _ESTIMATE_BLUR * need
+        return horizon_of(limit, fact.period_s, (told - 1.0, told), need, retry_s, need_blur=blur)
+    return horizon_of(limit, fact.period_s, (told - 0.5, told + 0.5), need, retry_s)
 
 
 def _also_short(windows: Sequence[QuotaWindow], named: QuotaWindow, needs: Sequence[int], now_s: float) -> bool:

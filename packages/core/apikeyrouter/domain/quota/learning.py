@@ -17,6 +17,7 @@ import math
 from collections.abc import Collection, Mapping
 
 from apikeyrouter.domain.ledger.bucket import Bucket
+from apikeyrouter.domain.quota.bursts import SHORT_RATIO, Span
 from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension, Refill, Source
 from apikeyrouter.domain.quota.limits import QuotaWindow
 
@@ -39,7 +40,9 @@ share of it that is taken: part of a need may have been there, and others take s
 told but waits, seed 1, code and chat at 80 % load: 51.3 and 98.7 % served, 9.3 and 8.4 refusals per 100; with 1.0
 instead of 0.75 53.5 and 98.7 %, 18.2 and 11.8; without any of it 12.0 and 78.6 %, 1.7 and 6.1."""
 
-_SHARPENED = 0.3
+_AGAINST_MAX = 3
+"""So many refusals in a row that tell of a shorter horizon than the last ones are believed."""
+
 PAUSE_S = 1.0
 PROBE_AFTER_S = 300.0
 """After so long without a refusal the searched limit is doubled, and the burst horizon goes up a step."""
@@ -51,7 +54,18 @@ _SEARCHED: tuple[_Spot, ...] = ((Dimension.Requests, MINUTE_S), (Dimension.Token
 class RefusalLearner:
     """`bursts`: learned windows of a burst horizon, by dimension. `searched`: limits that are being searched."""
 
-    __slots__ = ("_blur_s", "_exact", "_horizon", "_paces", "_refused_at_s", "bursts", "horizon_s", "name", "searched")
+    __slots__ = (
+        "_against",
+        "_exact",
+        "_horizon",
+        "_paces",
+        "_refused_at_s",
+        "_span_s",
+        "bursts",
+        "horizon_s",
+        "name",
+        "searched",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -60,7 +74,8 @@ class RefusalLearner:
         self._exact: dict[_Spot, float] = {}
         self._paces: dict[_Spot, float] = {}
         self.horizon_s: float | None = None
-        self._blur_s = 0.0
+        self._span_s: Span = (0.0, math.inf)
+        self._against = 0
         self._horizon = -1
         self._refused_at_s = float("-inf")
 
@@ -71,23 +86,32 @@ class RefusalLearner:
             return self.horizon_s
         return BURST_HORIZONS_S[self._horizon] if self._horizon >= 0 else MINUTE_S
 
-    def told_horizon(self, horizon_s: float, blur_s: float, told: Mapping[_Spot, QuotaWindow], now_s: float) -> bool:
-        """A refusal said over how many seconds the provider counts, give or take `blur_s`: every limit of a minute
-        holds that much at once. The sharpest is believed, of equal ones the mean. Whether steps of the search are
-        over."""
+    def told_horizon(self, low_s: float, high_s: float, told: Mapping[_Spot, QuotaWindow], now_s: float) -> bool:
+        """A refusal said over how many seconds the provider counts: every limit of a minute holds that much at once.
+        Each narrows it down. Of what it may be the most is taken: one refusal shows that it was too much, and nothing
+        would show that it was too little. Where another limit asked for a longer wait the horizon seems too short,
+        never too long: so the longer of two that contradict each other is believed, and the shorter one only when it
+        comes again and again. Whether steps of the search are over."""
         self._refused_at_s = now_s
-        before_s = self.horizon_s
-        if before_s is not None and abs(horizon_s - before_s) <= 2.0 * (blur_s + self._blur_s):
-            if blur_s > self._blur_s:
-                self._apply(told, now_s)  # limits that were told of since
-                return False
-            if blur_s == self._blur_s:
-                horizon_s = before_s + _SHARPENED * (horizon_s - before_s)
-        self.horizon_s, self._blur_s = horizon_s, blur_s
+        low, high = self._span_s
+        self._against = self._against + 1 if high_s < low else 0
+        if low_s > high or self._against >= _AGAINST_MAX:
+            self._span_s, self._against = (low_s, high_s), 0
+        elif not self._against:
+            self._span_s = max(low, low_s), min(high, high_s)
+        longest_s = self._span_s[1]
+        self.horizon_s = self._span_s[0] if longest_s == math.inf else longest_s
+        if self.horizon_s >= SHORT_RATIO * MINUTE_S:
+            self.horizon_s = None
         self._apply(told, now_s)
         searched, self._horizon = bool(self.bursts), -1
         self.bursts.clear()
         return searched
+
+    def keep_horizon(self, told: Mapping[_Spot, QuotaWindow], now_s: float) -> None:
+        """Limits that were told of after the horizon hold no more than the others."""
+        if self.horizon_s is not None and any(window.burst is None for window in told.values()):
+            self._apply(told, now_s)
 
     def _apply(self, told: Mapping[_Spot, QuotaWindow], now_s: float) -> None:
         """Every limit of a minute holds what comes back within the horizon."""
@@ -104,7 +128,7 @@ class RefusalLearner:
         if self.horizon_s is not None and now_s - self._refused_at_s >= PROBE_AFTER_S:
             self._refused_at_s = now_s
             self.horizon_s = self.horizon_s * 2.0 if self.horizon_s * 2.0 < MINUTE_S else None
-            self._blur_s = self.horizon_s or 0.0  # whatever is told next is sharper
+            self._span_s = (self._span_s[0], math.inf)
             self._apply(told, now_s)
 
     def refused(
@@ -148,7 +172,7 @@ class RefusalLearner:
         """Begins with what an earlier process had learned: the burst horizon, and limits that were being searched.
         `told`: the group's own windows."""
         if 0.0 < burst_horizon_s < MINUTE_S and burst_horizon_s not in BURST_HORIZONS_S:
-            self.horizon_s = self._blur_s = burst_horizon_s
+            self.horizon_s = burst_horizon_s
             self._apply(told, now_s)
         if burst_horizon_s in BURST_HORIZONS_S:
             self._horizon = BURST_HORIZONS_S.index(burst_horizon_s) - 1

@@ -268,6 +268,7 @@ class QuotaWindow:
         if limit is None:
             return
         burst = None if capacity is None or capacity >= limit else max(1, capacity)
+        by_use = hidden is None and not self._told_most
         if hidden is None:
             hidden = burst is not None and self._told_most > burst + 1
         before, self.hidden = self.hidden, limit - burst if hidden and burst is not None else 0
@@ -275,8 +276,10 @@ class QuotaWindow:
             return
         account = self.account
         account.refresh(now_s)
-        # what was thought to be free rested on what was told
-        free = max(0, (self.capacity or 0) - account.used - account.held - max(0, self.hidden - before))
+        # what was thought to be free rested on what was told; where only refusals tell, that is what is used
+        held = self.capacity or 0
+        gone = held - (burst or limit) if by_use else self.hidden - before
+        free = max(0, held - account.used - account.held - max(0, gone))
         self.burst, self._share = burst, (burst or limit) / limit
         if self.refill is not Refill.Continuous:
             self._become(Refill.Continuous, now_s)
