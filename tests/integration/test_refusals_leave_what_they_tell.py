@@ -92,10 +92,10 @@ async def test_a_refusal_for_money_leaves_the_tokens_that_it_tells() -> None:
 
 class Bucket:
     """A provider with 60,000 tokens a minute of which 2,000 are left, and that tells it by refusals alone. It refuses
-    requests with longer bodies, in the words of `sentence`. `sizes`: of the bodies that came."""
+    requests whose bodies are longer than `most`, in the words of `sentence`. `sizes`: of the bodies that came."""
 
-    def __init__(self, sentence: str) -> None:
-        self.sentence = sentence
+    def __init__(self, sentence: str, most: int = 8_000) -> None:
+        self.sentence, self.most = sentence, most
         self.sizes: list[int] = []
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -110,7 +110,7 @@ class Bucket:
             body, more = body + message["body"], message.get("more_body", False)
         self.sizes.append(len(body))
         headers = [(b"content-type", b"application/json")]
-        if len(body) < 8_000:
+        if len(body) < self.most:
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": json.dumps(OPENAI_ANSWER).encode()})
             return
@@ -140,3 +140,17 @@ async def test_who_fits_into_what_is_left_is_served_while_a_larger_one_waits(num
                 with pytest.raises(SystemError):
                     await router.route(ask("hello", "gpt-4o-mini", max_tokens=50))
     assert len(provider.sizes) == 1 + served, "what was refused is not sent again to be refused"
+
+
+@pytest.mark.parametrize("asked", [22_000, 2_100])
+async def test_who_is_refused_whatever_is_left_stops_asking(asked: int) -> None:
+    numbers = f"Limit 60000, Used 58000, Requested {asked}. Please try again in {(asked - 2_000) / 1_000}s"
+    provider = Bucket(f"Rate limit reached for gpt-4o-mini on tokens per min (TPM): {numbers}.", most=0)
+    with run_app(provider) as running:
+        async with ApiKeyRouter(config={"quota_wait_s": 0.0}) as router:
+            await router.register_provider("p", OpenAIAdapter(f"{running.origin}/v1"))
+            await router.register_key("sk-test-key-1", "p")
+            for _ in range(30):
+                with pytest.raises(SystemError):
+                    await router.route(ask("hello", "gpt-4o-mini", max_tokens=50))
+    assert len(provider.sizes) == 1

@@ -85,7 +85,7 @@ def test_a_refusal_for_size_is_shown_and_closes_nothing() -> None:
     moved = key.lose(key.begin(), failure(RATE, hint_s=20.0), by_size=True)
     assert moved is not None
     assert (moved.to_state, moved.until_s) == (KeyState.Throttled, key.record.limited_models["gpt-4"].until_s)
-    assert "more than is left" in key.record.state_reason
+    assert "smaller ones are served" in key.record.state_reason
     assert key.code() is None
     smaller = [key.at(101.0).begin() for _ in range(3)]
     assert not any(ticket.probe or ticket.model_limit for ticket in smaller)
@@ -99,11 +99,28 @@ def test_refusals_for_size_are_no_strikes() -> None:
     key = Key()
     for _ in range(5):
         key.lose(key.begin(), failure(RATE, hint_s=1.0), by_size=True)
+        key.succeed()
     assert not key.record.strikes
     key.fail(failure(RATE, hint_s=3.0))
     limit = key.record.limited_models["gpt-4"]
     assert limit.trusted
     assert 103.0 <= limit.until_s <= 103.3, "its hint, and not a backoff after six"
+
+
+def test_refusals_for_size_are_believed_only_while_something_is_served() -> None:
+    key = Key()
+    for _ in range(3):
+        assert key.code() is None
+        key.lose(key.begin(), failure(RATE, hint_s=5.0), by_size=True)
+    late = key.begin()
+    key.lose(key.begin(), failure(RATE, hint_s=5.0), by_size=True)
+    assert key.code() == "rate_limited"
+    assert key.record.strikes
+    key.win(late)
+    assert key.code() == "rate_limited", "what was sent before is no news"
+    key.at(key.record.limited_models["gpt-4"].until_s).succeed()
+    key.lose(key.begin(), failure(RATE, hint_s=5.0), by_size=True)
+    assert key.code() is None
 
 
 @pytest.mark.parametrize("size_first", [True, False])

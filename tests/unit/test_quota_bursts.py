@@ -8,14 +8,15 @@ from random import Random
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from apikeyrouter.domain.cost.lengths import OutputLengths
 from apikeyrouter.domain.ledger.bucket import Bucket
 from apikeyrouter.domain.models.call import Call, Operation, peek
 from apikeyrouter.domain.quota.bursts import CapacityWatch, agrees_with_a_bucket, horizon_of
 from apikeyrouter.domain.quota.charging import Asked, Charging
-from apikeyrouter.domain.quota.facts import MINUTE_S, Dimension, LimitFact, Refill, Source
-from apikeyrouter.domain.quota.hints import keeps_out
+from apikeyrouter.domain.quota.facts import DAY_S, MINUTE_S, Dimension, LimitFact, Refill, Source
+from apikeyrouter.domain.quota.hints import refused_for_size
 from apikeyrouter.domain.quota.limits import KINDS, LIKELY, QuotaWindow
 from apikeyrouter.domain.quota.pools import PoolView, QuotaPool
 from apikeyrouter.domain.resilience.durations import LimitFacts
@@ -322,11 +323,51 @@ def test_a_shorter_horizon_is_believed_when_it_comes_again_and_again() -> None:
     view.told([LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 59_000, 1.0)], [], sent_at_s=0.0, now_s=0.0)
     learner = view.learner
     learner.told_horizon(5.9, 6.0, view.own, 0.0)
-    for span, believed_s in (((2.0, 2.1), 6.0), ((2.0, 2.1), 6.0), ((5.9, 6.0), 6.0), *[((2.0, 2.1), 6.0)] * 2):
-        learner.told_horizon(*span, view.own, 0.0)
-        assert learner.horizon_s == believed_s, "a longer wait for another limit may be all"
-    learner.told_horizon(2.0, 2.1, view.own, 0.0)
+    spans = ((2.0, 2.1), (2.0, 2.1), (5.9, 6.0), (2.0, 2.1), (2.0, 2.1))
+    for now_s, span in enumerate(spans):
+        for _ in range(5):  # refused together
+            learner.told_horizon(*span, view.own, float(now_s))
+        assert learner.horizon_s == 6.0, "a longer wait for another limit may be all"
+    learner.told_horizon(2.0, 2.1, view.own, 9.0)
     assert learner.horizon_s == 2.1
+
+
+@pytest.mark.parametrize("begin", ["recalled", "widened"])
+def test_where_only_the_least_is_told_what_was_believed_stays(begin: str) -> None:
+    view = a_view()
+    view.told([LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 59_000, 1.0)], [], sent_at_s=0.0, now_s=0.0)
+    learner = view.learner
+    if begin == "recalled":
+        learner.recall(12.0, {}, view.own, 0.0)
+    else:
+        learner.told_horizon(3.5, 6.0, view.own, 0.0)
+        learner.widen(view.own, 400.0)
+    for low_s, believed_s in ((0.0, 12.0), (1.0, 12.0), (20.0, 20.0)):
+        learner.told_horizon(low_s, math.inf, view.own, 500.0)
+        assert learner.horizon_s == believed_s
+
+
+def test_a_refusal_that_leaves_no_room_for_one_unit_tells_no_horizon() -> None:
+    view = a_view()
+    told = [
+        LimitFact(Dimension.Requests, MINUTE_S, 60, 60, 0.0),
+        LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 59_000, 1.0),
+    ]
+    view.refused(told, [], NEEDS, sent_at_s=0.0, now_s=0.0, retry_s=2.0)
+    assert view.learner.horizon_s is None
+    view.learner.told_horizon(0.0, 0.001, view.own, 1.0)
+    assert view.learner.horizon_s == 1.0, "nobody counts in less"
+
+
+def test_a_horizon_that_was_given_up_is_learned_anew() -> None:
+    view = a_view()
+    view.told([LimitFact(Dimension.Tokens, MINUTE_S, 60_000, 59_000, 1.0)], [], sent_at_s=0.0, now_s=0.0)
+    learner = view.learner
+    learner.told_horizon(29.9, 30.0, view.own, 0.0)
+    learner.widen(view.own, 400.0)
+    assert learner.horizon_s is None
+    learner.told_horizon(2.9, 3.0, view.own, 500.0)
+    assert learner.horizon_s == 3.0
 
 
 def test_whole_requests_tell_the_horizon_bit_by_bit() -> None:
@@ -375,25 +416,45 @@ def test_a_bucket_that_turns_out_to_be_short_is_not_taken_for_full() -> None:
     assert view.own[Dimension.Tokens, MINUTE_S].headroom(1.0) == pytest.approx(100, abs=3)
 
 
+TOKENS_LEFT = LimitFact(Dimension.Tokens, MINUTE_S, 1_000, 100, source=Source.ErrorBody)
+NONE_LEFT = LimitFact(Dimension.Tokens, MINUTE_S, 1_000, 0, source=Source.ErrorBody)
+
+
 @pytest.mark.parametrize(
-    ("fact", "numbers", "kept"),
+    ("fact", "numbers", "retry_s", "kept"),
     [
-        (LimitFact(Dimension.Tokens, MINUTE_S, 1_000, 100, source=Source.ErrorBody), (1_000, 900, 300), True),
-        (LimitFact(Dimension.Tokens, MINUTE_S, 1_000, 0, source=Source.ErrorBody), (1_000, 1_000, 300), True),
-        (LimitFact(Dimension.InputTokens, MINUTE_S, 1_000, 100, source=Source.ErrorBody), None, True),
-        (LimitFact(Dimension.Tokens, MINUTE_S, 1_000, 0, source=Source.ErrorBody), (1_000, None, 300), False),
-        (LimitFact(Dimension.Tokens, MINUTE_S, 1_000, 0, source=Source.ErrorBody), None, False),
-        (LimitFact(Dimension.Tokens, MINUTE_S, 1_000, 400, source=Source.ErrorBody), (1_000, 600, 300), False),
-        (LimitFact(Dimension.Tokens, MINUTE_S, 1_000, 100), (1_000, 900, 300), False),
-        (LimitFact(Dimension.Requests, MINUTE_S, 10, 0, source=Source.ErrorBody), (10, 10, 1), False),
+        (TOKENS_LEFT, (1_000, 900, 300), 12.0, True),
+        (TOKENS_LEFT, (1_000, 900, 300), None, True),
+        (TOKENS_LEFT, (1_000, 900, 101), 12.0, True),
+        (NONE_LEFT, (1_000, 1_000, 300), 18.0, True),
+        (replace(TOKENS_LEFT, dimension=Dimension.InputTokens), None, 12.0, True),
+        (NONE_LEFT, (1_000, None, 300), 18.0, False),
+        (NONE_LEFT, None, 18.0, False),
+        (replace(TOKENS_LEFT, remaining=400), (1_000, 600, 300), 1.0, False),
+        # by our own count it would fit, and would be sent again
+        (replace(TOKENS_LEFT, remaining=400), (1_000, 600, 5_000), 1.0, False),
+        (replace(TOKENS_LEFT, source=Source.Header), (1_000, 900, 300), 12.0, False),
+        (replace(TOKENS_LEFT, period_s=DAY_S), (1_000, 900, 300), 12.0, False),
+        # longer than this limit asks for: another one is short too, for whomever
+        (TOKENS_LEFT, (1_000, 900, 300), 70.0, False),
+        (LimitFact(Dimension.Requests, MINUTE_S, 10, 0, source=Source.ErrorBody), (10, 10, 1), 6.0, False),
     ],
 )
 def test_a_refusal_is_for_size_where_the_named_limit_says_what_is_left_and_that_is_too_little(
-    fact: LimitFact, numbers: tuple[int, int | None, int] | None, *, kept: bool
+    fact: LimitFact, numbers: tuple[int, int | None, int] | None, retry_s: float | None, *, kept: bool
 ) -> None:
     view, said = a_view(), None if numbers is None else LimitFacts(*numbers, MINUTE_S)
     view.told([fact], [], sent_at_s=0.0, now_s=0.0)
-    assert keeps_out(view, [fact], NEEDS, said) is kept
+    assert refused_for_size(view, [fact], NEEDS, said, retry_s) is kept
+
+
+def test_of_a_bucket_the_wait_says_whether_another_limit_was_short_too() -> None:
+    view, numbers = a_view(), LimitFacts(1_000, 900, 300, MINUTE_S)
+    refuse(view, TOKENS_LEFT, numbers, 12.0)
+    assert view.own[Dimension.Tokens, MINUTE_S].refill is Refill.Continuous
+    assert [refused_for_size(view, [TOKENS_LEFT], NEEDS, numbers, wait_s) for wait_s in (12.0, 14.0, 20.0)] == [
+        True, True, False,
+    ]  # fmt: skip
 
 
 def test_a_limit_that_is_told_of_later_holds_what_comes_back_within_the_horizon_too() -> None:

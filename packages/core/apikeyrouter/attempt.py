@@ -25,7 +25,7 @@ from apikeyrouter.domain.keys.record import KeyRecord
 from apikeyrouter.domain.models.call import Call
 from apikeyrouter.domain.quota.charging import failed_charges, used_charges
 from apikeyrouter.domain.quota.facts import LimitFact, Source
-from apikeyrouter.domain.quota.hints import keeps_out
+from apikeyrouter.domain.quota.hints import refused_for_size
 from apikeyrouter.domain.quota.limits import KINDS, LIKELY
 from apikeyrouter.domain.resilience.durations import limit_in_text
 from apikeyrouter.domain.resilience.failures import LIMITED, RATES, Billing, Failure, FailureClass
@@ -168,7 +168,7 @@ class Attempt:
                 numbers=numbers,
                 retry_s=failure.retry_after_s,
             )
-            self._by_size = keeps_out(quota, facts, needs, numbers)
+            self._by_size = refused_for_size(quota, facts, needs, numbers, failure.retry_after_s)
             named = next((fact.dimension for fact in facts if fact.source is Source.ErrorBody), None)
             if numbers is not None and numbers.requested > 0 and named is not None and named in LIKELY:
                 self._demand.counted_as(quota.dialect.charges, (KINDS[named], LIKELY[named]), numbers.requested)

@@ -79,6 +79,7 @@ _EVENTS: Mapping[FailureClass, tuple[KeyEvent, str, str]] = {
     _K.Balance: (_E.BillingBlocked, "exhausted", "the account is out of credit"),
     _K.Permission: (_E.Failed, "permission", "the provider does not allow this key to do that"),
 }
+_TOO_LARGE = "a request needed more tokens than were left; smaller ones are served"
 _FAILED = (_E.Failed, EJECTED, "it kept failing, or asked to wait")
 _SUSPECT = (_E.AuthSuspected, "suspect", "the provider refused the secret once; a second try decides")
 _REJECTED = (_E.AuthRejected, "invalid", "the provider refuses the secret")
@@ -93,6 +94,9 @@ _SET_ASIDE = frozenset({KeyState.Throttled, KeyState.Recovering})
 
 _PEERS_MAX = 64
 """Peers that a key is compared with: a failure over 1,000 keys must not cost a millisecond."""
+
+_FOR_SIZE_MAX = 3
+"""So many refusals for size in a row, and the next one closes the model: what fits is not what we think."""
 
 _BARELY_S = 1e-9
 """Stands for the time 0.0, which means none in a record."""
@@ -114,12 +118,14 @@ def effect_of(
 
     `among`: None: nobody knows its peers, and the key is judged alone. `used_before_s`: when the key had been taken
     before; others that were sent since a wait ended may have used up what it had promised, which proves no word false.
-    `by_size`: the provider said how much is left, and the pool's windows keep out what does not fit.
+    `by_size`: the provider said how much is left, and the pool's windows keep out what does not fit. That is believed
+    only as long as something is served now and then.
     """
     kind = failure.failure_class
     event, code, words = _EVENTS.get(kind, _FAILED)
     spot_model = None if failure.whole_account or kind not in _OFTEN_PER_MODEL else model
-    if by_size and spot_model is not None:
+    known = record.limited_models.get(spot_model) if spot_model is not None else None
+    if by_size and spot_model is not None and (known is None or known.for_size < _FOR_SIZE_MAX):
         return _effect_of_size(record, failure, spot_model, now_s, rng)
     if kind is _K.Auth:
         event, code, words = _SUSPECT if not record.suspected_s else _REJECTED
@@ -160,7 +166,7 @@ def effect_of(
 
 def _effect_of_size(record: KeyRecord, failure: Failure, model: str, now_s: float, rng: Random) -> Effect:
     """What is left is known exactly: no strike, and no probe when the wait is over."""
-    code, words = _EVENTS[failure.failure_class][1:]
+    code = _EVENTS[failure.failure_class][1]
     limit, wait_s = record.limited_models.get(model), rest_s(failure, 1, rng)
     return Effect(
         event=_E.RateLimited,
@@ -169,7 +175,7 @@ def _effect_of_size(record: KeyRecord, failure: Failure, model: str, now_s: floa
         strikes=0,
         until_s=now_s + wait_s,
         code=code,
-        reason=_reason(words + ", more than is left", failure, model),
+        reason=_reason(_TOO_LARGE, failure, model),
         trusted=True,
         fresh=limit is None or limit.until_s <= now_s,
         evidence=evidence_of(failure, model) | {"rest_s": round(wait_s, 3)},
@@ -271,13 +277,14 @@ def _limit_model(record: KeyRecord, model: str, effect: Effect, now_s: float) ->
             for spot in [spot for spot in record.strikes if spot[1] == first]:
                 del record.strikes[spot]
         limit = limits[model] = ModelLimit(effect.until_s, effect.code, effect.reason, effect.trusted)
-        limit.open_from_s = now_s if effect.by_size else math.inf
+        limit.open_from_s, limit.for_size = (now_s, 1) if effect.by_size else (math.inf, 0)
         return effect.until_s
     if effect.until_s >= limit.until_s:
         limit.code, limit.reason = effect.code, effect.reason
     over = effect.by_size and limit.until_s <= now_s  # what was only guessed is known by now
     limit.trusted = effect.trusted and (limit.trusted or over)
     limit.open_from_s = limit.closed_until_s if effect.by_size else later(limit.open_from_s, effect.until_s)
+    limit.for_size += effect.by_size
     limit.until_s = later(limit.until_s, effect.until_s)
     return limit.until_s
 

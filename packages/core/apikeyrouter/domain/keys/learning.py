@@ -147,9 +147,13 @@ def _end_waits(record: KeyRecord, ticket: Ticket) -> None:
 def _end_model_wait(record: KeyRecord, ticket: Ticket) -> None:
     model = ticket.model
     limit = record.limited_models.get(model) if model is not None else None
-    if model is not None and limit is not None and ticket.started_s >= limit.until_s:
+    if model is None or limit is None:
+        return
+    if ticket.started_s >= limit.until_s:
         del record.limited_models[model]
         _forgive(record, model)
+    elif ticket.started_s >= limit.open_from_s:
+        limit.for_size = 0
 
 
 def _recovered(record: KeyRecord, ticket: Ticket, now_s: float) -> Transition:

@@ -37,7 +37,8 @@ class ModelLimit:
 
     `code`: as in `Block.code`. `trusted`: the provider itself named the deadline, for the first time, so full traffic
     returns at it; otherwise one probe goes first. `probing`: that probe is in flight. `open_from_s`: from then on,
-    though it waits, it is sent what the pool's windows have room for: the provider said how much that is.
+    though it waits, it is sent what the pool's windows have room for: the provider said how much that is. `for_size`:
+    refusals of what they had room for since something was served.
     """
 
     until_s: float
@@ -46,6 +47,7 @@ class ModelLimit:
     trusted: bool
     probing: bool = False
     open_from_s: float = math.inf
+    for_size: int = 0
 
     @property
     def closed_until_s(self) -> float:

@@ -84,7 +84,7 @@ def horizon_of(
 ) -> Span | None:
     """Over how many seconds a limit is counted that refused `need` (give or take `need_blur`): the shortest and the
     longest horizon that it may be. `used`: of what the bucket holds, the least and the most that it may be, for what is
-    told is rounded, as is the limit. None when the wait has another reason."""
+    told is rounded, as is the limit. None when the wait has another reason, or not even one unit would fit."""
     rate_per_s = limit / period_s
     left = left_by(need, retry_s, rate_per_s)
     most_left = left + need_blur + rate_per_s * _rounded_s(retry_s)
@@ -92,6 +92,8 @@ def horizon_of(
         return None
     low = used[0] + max(0.0, left - need_blur)
     high = used[1] + max(0.0, most_left)
+    if high < 1.0:
+        return None
     return max(0.0, low) * period_s / (limit + 1), high / rate_per_s
 
 

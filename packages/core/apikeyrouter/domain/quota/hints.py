@@ -2,8 +2,8 @@
 
 Main entries: `explains`, whether a refusal is reason enough in itself; `sharpened`, which reads rounded numbers by the
 wait; `uncounted`, what of the refused request the provider did not count; `learn_from_hint`, which learns from the wait
-whether a limit is a bucket, how output is charged, and over how long the provider really counts; `keeps_out`, whether
-it was the request's size alone.
+whether a limit is a bucket, how output is charged, and over how long the provider really counts; `refused_for_size`,
+whether it was the request's size alone.
 Law: a wait that another limit may be the reason for is no evidence against a bucket.
 """
 
@@ -17,13 +17,16 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from apikeyrouter.domain.quota.bursts import SHORT_RATIO, Span, agrees_with_a_bucket, horizon_of, left_by
-from apikeyrouter.domain.quota.facts import MINUTE_S, ChargeRule, Dimension, LimitFact, Source
+from apikeyrouter.domain.quota.facts import MINUTE_S, ChargeRule, Dimension, LimitFact, Refill, Source
 from apikeyrouter.domain.quota.habits import Habits
 from apikeyrouter.domain.quota.learning import PLENTY_RATIO, RefusalLearner
 from apikeyrouter.domain.quota.limits import KINDS, QuotaWindow
 from apikeyrouter.domain.resilience.durations import LimitFacts
 
-__all__ = ["Refused", "explains", "keeps_out", "learn_from_hint", "sharpened", "uncounted"]
+__all__ = ["Refused", "explains", "learn_from_hint", "refused_for_size", "sharpened", "uncounted"]
+
+_LONGER_RATIO, _LONGER_S = 1.1, 1.0
+"""A wait that is longer than a limit explains by no more than this may still be its own: it is rounded up."""
 
 _TOKENS = frozenset({Dimension.InputTokens, Dimension.OutputTokens, Dimension.Tokens})
 
@@ -92,20 +95,27 @@ def uncounted(kind: int, need: int | None, left: float, rule: ChargeRule) -> int
     return 0 if need is None or counted else need
 
 
-def keeps_out(view: Refused, facts: Sequence[LimitFact], needs: Sequence[int], numbers: LimitFacts | None) -> bool:
-    """Whether a request of `needs` was refused for its size alone, by a limit of which is known how much is left: the
-    refusal named a limit on tokens and said so, and by what the window knows of it that is too little. Smaller ones may
-    be sent. Of a limit on requests nothing is left for anybody, and where enough was left there is another reason."""
+def refused_for_size(
+    view: Refused, facts: Sequence[LimitFact], needs: Sequence[int], numbers: LimitFacts | None, retry_s: float | None
+) -> bool:
+    """Whether a request of `needs` was refused for its size alone, and smaller ones may be sent: the refusal named a
+    limit of a minute on tokens and said what is left of it, that is too little by the provider's count and by ours, and
+    it explains the wait `retry_s`. Else nobody knows for whom there is room: of a limit on requests nothing is left for
+    anybody, what is estimated too low is let in again and again, and a longer wait has another reason."""
     fact = next((fact for fact in facts if fact.source is Source.ErrorBody), None)
-    if fact is None or fact.dimension not in _TOKENS or fact.remaining is None:
+    if fact is None or fact.dimension not in _TOKENS or fact.remaining is None or fact.period_s > MINUTE_S:
         return False
     if not fact.remaining and (numbers is None or numbers.used is None):
         return False  # only concluded, not said
     window = view.own.get((fact.dimension, fact.period_s))
     if window is None or not window.limit:
         return False
-    need = needs[window.kind] if numbers is None else numbers.requested
-    return window.left_of(fact.remaining) < need
+    left, need = window.left_of(fact.remaining), needs[window.kind]
+    asked = need if numbers is None else numbers.requested
+    explained_s = (asked - left) / window.rate_per_s if window.refill is Refill.Continuous else window.period_s
+    if retry_s and retry_s > _LONGER_RATIO * explained_s + _LONGER_S:
+        return False
+    return left < min(asked, need)
 
 
 def learn_from_hint(

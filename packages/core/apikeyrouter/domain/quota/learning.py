@@ -40,6 +40,9 @@ share of it that is taken: part of a need may have been there, and others take s
 told but waits, seed 1, code and chat at 80 % load: 51.3 and 98.7 % served, 9.3 and 8.4 refusals per 100; with 1.0
 instead of 0.75 53.5 and 98.7 %, 18.2 and 11.8; without any of it 12.0 and 78.6 %, 1.7 and 6.1."""
 
+_HORIZON_S_MIN = BURST_HORIZONS_S[-1]
+"""Nobody counts in less."""
+
 _AGAINST_MAX = 3
 """So many refusals in a row that tell of a shorter horizon than the last ones are believed."""
 
@@ -56,6 +59,7 @@ class RefusalLearner:
 
     __slots__ = (
         "_against",
+        "_against_at_s",
         "_exact",
         "_horizon",
         "_paces",
@@ -75,7 +79,7 @@ class RefusalLearner:
         self._paces: dict[_Spot, float] = {}
         self.horizon_s: float | None = None
         self._span_s: Span = (0.0, math.inf)
-        self._against = 0
+        self._against, self._against_at_s = 0, -math.inf
         self._horizon = -1
         self._refused_at_s = float("-inf")
 
@@ -88,25 +92,33 @@ class RefusalLearner:
 
     def told_horizon(self, low_s: float, high_s: float, told: Mapping[_Spot, QuotaWindow], now_s: float) -> bool:
         """A refusal said over how many seconds the provider counts: every limit of a minute holds that much at once.
-        Each narrows it down. Of what it may be the most is taken: one refusal shows that it was too much, and nothing
-        would show that it was too little. Where another limit asked for a longer wait the horizon seems too short,
-        never too long: so the longer of two that contradict each other is believed, and the shorter one only when it
-        comes again and again. Whether steps of the search are over."""
+        `high_s`: inf where another limit may be the reason for a part of the wait. Each narrows it down. Of what it may
+        be the most is taken: one refusal shows that it was too much, and nothing would show that it was too little.
+        Where another limit asked for a longer wait the horizon seems too short, never too long: so the longer of two
+        that contradict each other is believed, and the shorter one only when it comes again and again. Whether steps of
+        the search are over."""
         self._refused_at_s = now_s
-        low, high = self._span_s
-        self._against = self._against + 1 if high_s < low else 0
-        if low_s > high or self._against >= _AGAINST_MAX:
-            self._span_s, self._against = (low_s, high_s), 0
-        elif not self._against:
-            self._span_s = max(low, low_s), min(high, high_s)
-        longest_s = self._span_s[1]
-        self.horizon_s = self._span_s[0] if longest_s == math.inf else longest_s
-        if self.horizon_s >= SHORT_RATIO * MINUTE_S:
-            self.horizon_s = None
+        self._narrow(low_s, max(high_s, _HORIZON_S_MIN), now_s)
+        least_s, longest_s = self._span_s
+        believed_s = max(least_s, self.horizon_s or _HORIZON_S_MIN) if longest_s == math.inf else longest_s
+        self.horizon_s = believed_s
+        if believed_s >= SHORT_RATIO * MINUTE_S:
+            self._give_up_horizon()
         self._apply(told, now_s)
         searched, self._horizon = bool(self.bursts), -1
         self.bursts.clear()
         return searched
+
+    def _narrow(self, low_s: float, high_s: float, now_s: float) -> None:
+        low, high = self._span_s
+        if high_s >= low:
+            self._against = 0
+        elif now_s - self._against_at_s >= PAUSE_S:  # those that were refused together count once
+            self._against, self._against_at_s = self._against + 1, now_s
+        if low_s > high or self._against >= _AGAINST_MAX:
+            self._span_s, self._against = (low_s, high_s), 0
+        elif high_s >= low:
+            self._span_s = max(low, low_s), min(high, high_s)
 
     def keep_horizon(self, told: Mapping[_Spot, QuotaWindow], now_s: float) -> None:
         """Limits that were told of after the horizon hold no more than the others."""
@@ -127,9 +139,14 @@ class RefusalLearner:
         """After long without a refusal the horizon that a refusal told is doubled, and in the end forgotten."""
         if self.horizon_s is not None and now_s - self._refused_at_s >= PROBE_AFTER_S:
             self._refused_at_s = now_s
-            self.horizon_s = self.horizon_s * 2.0 if self.horizon_s * 2.0 < MINUTE_S else None
+            self.horizon_s *= 2.0
             self._span_s = (self._span_s[0], math.inf)
+            if self.horizon_s >= MINUTE_S:
+                self._give_up_horizon()
             self._apply(told, now_s)
+
+    def _give_up_horizon(self) -> None:
+        self.horizon_s, self._span_s, self._against = None, (0.0, math.inf), 0
 
     def refused(
         self,
