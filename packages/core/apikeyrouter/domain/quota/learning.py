@@ -92,15 +92,15 @@ class RefusalLearner:
 
     def told_horizon(self, low_s: float, high_s: float, told: Mapping[_Spot, QuotaWindow], now_s: float) -> bool:
         """A refusal said over how many seconds the provider counts: every limit of a minute holds that much at once.
-        `high_s`: inf where another limit may be the reason for a part of the wait. Each narrows it down. Of what it may
-        be the most is taken: one refusal shows that it was too much, and nothing would show that it was too little.
-        Where another limit asked for a longer wait the horizon seems too short, never too long: so the longer of two
-        that contradict each other is believed, and the shorter one only when it comes again and again. Whether steps of
-        the search are over."""
+        `high_s`: inf where another limit may be the reason for a part of the wait. Each narrows it down; the middle is
+        believed. Where another limit asked for a longer wait the horizon seems too short, never too long: so the longer
+        of two that contradict each other is believed, and the shorter one only when it comes again and again. Whether
+        steps of the search are over."""
         self._refused_at_s = now_s
         self._narrow(low_s, max(high_s, _HORIZON_S_MIN), now_s)
         least_s, longest_s = self._span_s
-        believed_s = max(least_s, self.horizon_s or _HORIZON_S_MIN) if longest_s == math.inf else longest_s
+        middle_s = (self.horizon_s or 0.0) if longest_s == math.inf else (least_s + longest_s) / 2.0
+        believed_s = max(least_s, middle_s, _HORIZON_S_MIN)
         self.horizon_s = believed_s
         if believed_s >= SHORT_RATIO * MINUTE_S:
             self._give_up_horizon()
