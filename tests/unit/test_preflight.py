@@ -55,9 +55,7 @@ async def _candidates(*targets: dict[str, Any], can: ProviderCapabilities | None
         ("images", {"messages": [{"role": "user", "content": IMAGE}]}),
     ],
 )
-async def test_what_a_target_lacks_refused_for_size_requests_that_need_it_and_no_others(
-    lacking: str, body: Any
-) -> None:
+async def test_what_a_target_lacks_keeps_out_requests_that_need_it_and_no_others(lacking: str, body: Any) -> None:
     name = lacking.replace(" ", "_")
     without, able = await _candidates({"model": "a", "without": [name]}, {"model": "b"})
     block = preflight(without, _needs(**body))

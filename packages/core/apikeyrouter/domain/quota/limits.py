@@ -277,9 +277,9 @@ class QuotaWindow:
         account = self.account
         account.refresh(now_s)
         # what was thought to be free rested on what was told; where only refusals tell, that is what is used
-        held = self.capacity or 0
-        gone = held - (burst or limit) if by_use else self.hidden - before
-        free = max(0, held - account.used - account.held - max(0, gone))
+        capacity = self.capacity or 0
+        gone = capacity - (burst or limit) if by_use else self.hidden - before
+        free = max(0, capacity - account.used - account.held - max(0, gone))
         self.burst, self._share = burst, (burst or limit) / limit
         if self.refill is not Refill.Continuous:
             self._become(Refill.Continuous, now_s)
